@@ -1,1 +1,4 @@
-//! drover.
+//! drover: the library behind the binary.
+
+pub mod cli;
+pub mod sim;
