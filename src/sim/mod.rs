@@ -22,8 +22,8 @@
 //!   zones, each as far as the process isn't suspended.
 //! - **elasticloadbalancing** (v2, query/XML): DescribeTargetGroups, DescribeTargetGroupAttributes,
 //!   ModifyTargetGroupAttributes, DescribeTargetHealth, RegisterTargets, DeregisterTargets, DescribeLoadBalancers,
-//!   DescribeListeners, CreateTargetGroup, CreateLoadBalancer, CreateListener (a port on loopback; 0 takes a free one,
-//!   and the answer names it).
+//!   DescribeListeners, CreateTargetGroup, CreateLoadBalancer, CreateListener (on loopback; for a port below 1024 a
+//!   free one is taken, and the answer names it).
 //! - **ssm** (JSON 1.1): DescribeInstanceInformation, SendCommand (document AWS-RunShellScript), ListCommands,
 //!   ListCommandInvocations, GetCommandInvocation, CancelCommand, GetParameter, GetParameters, PutParameter.
 //!

@@ -222,7 +222,7 @@ impl State {
         Ok(json!({"LoadBalancers": added}))
     }
 
-    /// A port that may not be bound here (below 1024, as a rule) is given as 0 by the caller: the answer names the real one.
+    /// A port below 1024 may not be had here: a free one is taken, and the answer names it.
     pub(super) fn create_listener(&mut self, p: Params<'_>) -> Answer {
         let balancer = p.need("LoadBalancerArn")?;
         if !self.elb.load_balancers.iter().any(|l| l.arn == balancer) {
@@ -231,7 +231,8 @@ impl State {
                 format!("Load balancer '{balancer}' not found"),
             ));
         }
-        let port = u16::try_from(p.int_in("Port", 0..=65535)?.unwrap_or(0)).unwrap_or(0);
+        let port = p.int_in("Port", 0..=65535)?.and_then(|n| u16::try_from(n).ok());
+        let port = port.filter(|n| *n >= 1024).unwrap_or(0);
         let actions = p.objects("DefaultActions");
         let group = actions.iter().find_map(|a| a.str("TargetGroupArn"));
         let Some(group) = group else {
