@@ -10,7 +10,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::balancing::Front;
+use super::balancer::Balancer;
+use super::balancing::Pool;
 use super::elb::{Found, Probe};
 use super::github::GitHub;
 use super::instance::{AgentSpec, Host, HostSpec};
@@ -48,7 +49,7 @@ pub struct Cloud {
     pub stop: CancellationToken,
     /// Told when messages wait for agents.
     pub agents: Notify,
-    fronts: Mutex<Vec<(String, Arc<Front>)>>,
+    balancers: Mutex<Vec<(String, Arc<Balancer>)>>,
     data: PathBuf,
     launches: Semaphore,
     tasks: TaskTracker,
@@ -70,7 +71,7 @@ impl Cloud {
             address,
             stop: CancellationToken::new(),
             agents: Notify::new(),
-            fronts: Mutex::default(),
+            balancers: Mutex::default(),
             data,
             launches: Semaphore::new(LAUNCHES),
             tasks: TaskTracker::new(),
@@ -131,9 +132,9 @@ impl Cloud {
             Effect::Launch(id) => drop(self.tasks.spawn(async move { cloud.launch(id).await })),
             Effect::Listen { target_group, listener } => cloud.listen(target_group, listener),
             Effect::CloseTarget { target_group, instance } => {
-                let fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((_, front)) = fronts.iter().find(|(arn, _)| *arn == target_group) {
-                    front.close_target(&instance);
+                let balancers = self.balancers.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some((_, balancer)) = balancers.iter().find(|(arn, _)| *arn == target_group) {
+                    balancer.close_target(&instance);
                 }
             }
             Effect::HealthCheck(probe) => drop(tokio::spawn(async move {
@@ -215,12 +216,10 @@ impl Cloud {
     fn listen(self: Arc<Self>, target_group: String, listener: std::net::TcpListener) {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
-                let front = Front::new(&self, &target_group);
-                self.fronts
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((target_group, Arc::clone(&front)));
-                drop(tokio::spawn(super::balancer::serve(listener, front, self.stop.clone())));
+                let balancer = Balancer::new(Arc::new(Pool::new(&self, &target_group)));
+                drop(tokio::spawn(Arc::clone(&balancer).serve(listener, self.stop.clone())));
+                let mut balancers = self.balancers.lock().unwrap_or_else(PoisonError::into_inner);
+                balancers.push((target_group, balancer));
             }
             Err(e) => tracing::error!(target_group, "the balancer can't listen: {e}"),
         }

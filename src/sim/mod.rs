@@ -50,7 +50,9 @@
 //! `instance-unhealthy`, `instance-terminating`, `instance-terminated`, `instance-killed`, `instance-reboot`,
 //! `network-cut`, `network-restored`, `agent-online`, `target-state` (`target_group`, `from`, `to`, `reason`; the end of
 //! a drain is `to: "unused"`), `command-delivered`, `command-started`, `command-ended` (`command_id`, `status`,
-//! `exit_code`, `started_at`, `ended_at`), `balancer-failure` (`target_group`, `status`, `why`), `fault`.
+//! `exit_code`, `started_at`, `ended_at`), `balancer-failure` (a 5xx made by the balancer, or a
+//! response broken off by its target: `target_group`, `status`, `method`, `path`, `upgraded`, `why`), `request-cut` (still
+//! going on when the deregistration delay ended), `fault`.
 //!
 //! # Faults
 //! `{"kind", "match": {"action", "instance"}, "times": 1, "probability": 1.0, …}` answers `{"id", "instance"}`. An absent
@@ -99,6 +101,8 @@ pub mod faults;
 pub mod github;
 mod github_api;
 pub mod instance;
+pub mod load;
+pub mod sample;
 pub mod server;
 pub mod ssm;
 pub mod state;
