@@ -1,1 +1,3 @@
-//! drover.
+//! drover: the library behind the binary.
+
+pub mod sim;
