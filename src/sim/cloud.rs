@@ -178,7 +178,7 @@ impl Cloud {
         let spec = self.with(|s| {
             let group = s.groups.get(&s.instances.get(&id)?.group)?;
             let mut env = group.env.clone();
-            env.push(("INSTANCE_ID".to_owned(), id.clone()));
+            env.push(("AWS_SSM_INSTANCE_ID".to_owned(), id.clone()));
             let mut reach = s.reach.clone();
             reach.push(self.address);
             Some(HostSpec {
