@@ -536,17 +536,19 @@ curl_bundle() {
 }
 
 wget_bundle() {
-	auth=
-	if [ -n "$D_BUNDLE_AUTH" ]; then auth="Authorization: $D_BUNDLE_AUTH"; fi
 	if gnu_wget; then
-		if [ -n "$auth" ]; then auth="header = $auth"; fi
-		WGETRC=/proc/self/fd/8
-		export WGETRC
-		exec setsid wget -nv -t 1 -T 60 -O "$1" "$D_BUNDLE_URL" 8<<-EOF
-			$auth
-		EOF
+		wgetrc "$D_BUNDLE_AUTH" || exit 73
+		exec setsid wget -q -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
 	fi
-	exec setsid wget -q -T 60 ${auth:+--header "$auth"} -O "$1" "$D_BUNDLE_URL"
+	exec setsid wget -q ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
+}
+
+# wgetrc AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
+wgetrc() {
+	WGETRC=$A/.wgetrc
+	export WGETRC
+	umask 077
+	put "$WGETRC" "${1:+header = Authorization: $1}"
 }
 
 gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
@@ -685,15 +687,13 @@ http() {
 		)
 	elif gnu_wget; then
 		STATUS=$(
-			WGETRC=/proc/self/fd/8
-			export WGETRC
-			wget -q -S -t 1 -T "$4" -O "$A/.answer" ${3:+--post-file="$3"} "$URL$2" 2>&1 8<<-EOF
-				header = Authorization: Bearer $TOKEN
-			EOF
+			wgetrc "Bearer $TOKEN"
+			wget -nv -S -t 1 -T "$4" -O "$A/.answer" ${3:+--post-file="$3"} "$URL$2" 2>&1
 		)
 		STATUS=$(printf '%s\n' "$STATUS" | sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' | tail -n 1)
 	else
-		STATUS=$(wget -q -T "$4" -O "$A/.answer" --header "Authorization: Bearer $TOKEN" ${3:+--post-file "$3"} "$URL$2" 2>&1 && echo 'HTTP/1.1 200 OK')
+		# its -T crashes in some static builds
+		STATUS=$(timeout "$4" wget -q -O "$A/.answer" --header "Authorization: Bearer $TOKEN" ${3:+--post-file "$3"} "$URL$2" 2>&1 && echo 'HTTP/1.1 200 OK')
 		STATUS=$(printf '%s\n' "$STATUS" | sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' | tail -n 1)
 	fi
 	STATUS=${STATUS:-000}
@@ -735,7 +735,7 @@ deliver_end() {
 	http POST "/end?size=$size&sha256=$sum" "$A/.end" 60
 	if [ "$STATUS" != 200 ]; then return 1; fi
 	put "$A/pushed" complete
-	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.pipe" "$A/.code" "$A/uploader"
+	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.pipe" "$A/.code" "$A/.wgetrc" "$A/uploader"
 	exit 0
 }
 
