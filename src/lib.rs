@@ -1,1 +1,2 @@
 //! drover.
+pub mod cli;

@@ -1,0 +1,10 @@
+//! The command line: one file a subcommand.
+
+pub mod cancel;
+pub mod client;
+pub mod deploy;
+pub mod follow;
+pub mod groups;
+pub mod logs;
+pub mod render;
+pub mod status;
