@@ -52,6 +52,8 @@ pub enum ApiError {
         url: String,
         /// The innermost cause.
         cause: String,
+        /// Whether a connection was made, so that what was asked may have arrived.
+        connected: bool,
     },
     /// An answer came that isn't what the API promises.
     #[error("the daemon at {url} gave an answer that can't be read: {cause}")]
@@ -337,7 +339,8 @@ impl Client {
 
     /// The error for a connection that broke while an answer was read.
     pub(crate) fn broken(&self, error: &reqwest::Error) -> ApiError {
-        ApiError::Unreachable { url: self.base.clone(), cause: innermost(error) }
+        let connected = !error.is_connect();
+        ApiError::Unreachable { url: self.base.clone(), cause: innermost(error), connected }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

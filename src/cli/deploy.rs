@@ -68,11 +68,11 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
             eprintln!("error: {error}");
             return Ok(2);
         }
-        Err(error @ ApiError::Refused { .. }) => return Err(error.into()),
-        Err(error) => {
+        Err(error @ ApiError::Unreachable { connected: true, .. }) => {
             return Err(anyhow::Error::from(error)
                 .context("it isn't certain that the deployment was submitted; `drover status` lists them"));
         }
+        Err(error) => return Err(error.into()),
     };
     let deployment: Deployment = client.read(&text)?;
     if args.json && args.follow {
@@ -93,5 +93,5 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     }
     let format = if args.json { Format::Result } else { Format::Text };
     let query = LogQuery { follow: true, ..LogQuery::default() };
-    Ok(follow::follow(&client, deployment.id, query, format).await?.exit_code())
+    Ok(follow::follow(&client, deployment.id, query, format).await?.exit_code)
 }

@@ -40,27 +40,15 @@ pub enum Format {
 }
 
 /// How a follow came to its end.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// The deployment has ended or halted, or, without `follow`, the stored log was read to its end.
-    Ended {
-        /// The command line's exit code.
-        exit_code: i32,
-        /// The deployment as it stood then, where it was asked for and the daemon could still say.
-        deployment: Option<Deployment>,
-    },
-    /// The reader left; the deployment goes on.
-    Detached,
-}
-
-impl Outcome {
-    /// The command line's exit code; to leave is no failure.
-    pub fn exit_code(&self) -> i32 {
-        match self {
-            Outcome::Ended { exit_code, .. } => *exit_code,
-            Outcome::Detached => 0,
-        }
-    }
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The command line's exit code: the deployment's; 0 for a reader who left, which is no failure, and where
+    /// the log was only printed.
+    pub exit_code: i32,
+    /// The reader left before the end; the deployment goes on.
+    pub detached: bool,
+    /// The deployment at its end, for `Format::Text` and `Format::Result`.
+    pub deployment: Option<Deployment>,
 }
 
 /// Writes the log that `query` asks for as it comes, until its end. Fails where the daemon refuses, or stays
@@ -104,14 +92,14 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     let seen = screen.into_tails();
     let mut tails = if saw_all { seen } else { Tails::default() };
     if !follows {
-        return Ok(Outcome::Ended { exit_code: 0, deployment: None });
+        return Ok(Outcome::default());
     }
     if format == Format::Rows {
         let exit_code = end.as_ref().and_then(|end| end.exit_code).unwrap_or(1);
         let state = end.map(|end| end.state).unwrap_or_default();
         let row = serde_json::json!({"end": {"state": state, "exit_code": exit_code}});
         render::print_or_leave(&format!("{row}\n"))?;
-        return Ok(Outcome::Ended { exit_code, deployment: None });
+        return Ok(Outcome { exit_code, ..Outcome::default() });
     }
     let text = final_text(client, id).await?;
     let deployment: Deployment = client.read(&text)?;
@@ -127,13 +115,13 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
         said
     };
     render::print_or_leave(&said)?;
-    Ok(Outcome::Ended { exit_code, deployment: Some(deployment) })
+    Ok(Outcome { exit_code, detached: false, deployment: Some(deployment) })
 }
 
 fn detach(screen: Screen, id: u64) -> Outcome {
     drop(screen);
     eprintln!("detached: the deployment goes on; re-attach with: drover logs {id} -f");
-    Outcome::Detached
+    Outcome { detached: true, ..Outcome::default() }
 }
 
 /// The deployment at its end; asked for again while the daemon is away.

@@ -36,5 +36,5 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let query =
         LogQuery { after: args.after, follow: args.follow, instance: args.instance, event: args.event };
     let format = if args.json { Format::Rows } else { Format::Text };
-    Ok(follow::follow(&client, args.id, query, format).await?.exit_code())
+    Ok(follow::follow(&client, args.id, query, format).await?.exit_code)
 }

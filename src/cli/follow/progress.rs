@@ -141,8 +141,9 @@ fn doing(instance: &Instance, look: Look, now: Timestamp) -> String {
 }
 
 fn summary_line(deployment: &Deployment, look: Look, now: Timestamp) -> String {
-    let mut parts =
-        vec![format!("#{} {} {}", deployment.id, render::title(deployment), look.state(&deployment.state))];
+    let sha = render::short(&deployment.revision.sha);
+    let state = look.state(&deployment.state);
+    let mut parts = vec![format!("#{} {} {sha} {state}", deployment.id, deployment.group)];
     let in_work = |i: &&Instance| rank(&i.state).is_some_and(|rank| (1..=2).contains(&rank));
     if let Some(batch) = deployment.instances.iter().filter(in_work).filter_map(|i| i.batch).max() {
         parts.push(format!("batch {batch}"));

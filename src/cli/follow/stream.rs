@@ -218,7 +218,8 @@ impl Reader {
     }
 
     fn broken(&self, cause: &str) -> ApiError {
-        ApiError::Unreachable { url: self.client.base().to_owned(), cause: cause.to_owned() }
+        let url = self.client.base().to_owned();
+        ApiError::Unreachable { url, cause: cause.to_owned(), connected: true }
     }
 }
 
