@@ -1,10 +1,11 @@
 //! drover.
+pub mod cli;
 pub mod config;
-pub mod revision;
-pub mod rollout;
-pub mod store;
+pub mod engine;
 pub mod fleet;
 pub mod github;
 pub mod logs;
-pub mod engine;
+pub mod revision;
+pub mod rollout;
+pub mod store;
 pub mod web;

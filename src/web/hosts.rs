@@ -184,5 +184,5 @@ async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> R
     if let Some(result) = RunnerResult::find(&String::from_utf8_lossy(body)).filter(|result| result.attempt() == number) {
         web.engine.attempt_ended(result, tail).await?;
     }
-    Ok("complete\n".into_response())
+    Ok(String::from("complete\n").into_response())
 }

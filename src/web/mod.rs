@@ -43,7 +43,7 @@ impl Web {
     /// Serves until the daemon stops, and a last moment longer.
     pub async fn serve(self, listener: TcpListener) {
         let stop = self.stop.clone();
-        let health = warp::path!("healthz").and(warp::get()).map(|| "ok\n");
+        let health = warp::path!("healthz").and(warp::get()).map(|| String::from("ok\n"));
         let routes = health
             .or(hosts::routes(self.clone()))
             .or(api::routes(self))
