@@ -156,7 +156,11 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         message,
     };
     let config: Config = toml::from_str(text).map_err(|e| {
-        let key = e.span().and_then(|span| key_at(text, span.start)).map(|key| format!("{key}: ")).unwrap_or_default();
+        let key = e
+            .span()
+            .and_then(|span| key_at(text, span.start))
+            .map(|key| format!("{key}: "))
+            .unwrap_or_default();
         at(e.span().map(|span| span.start), format!("{key}{}", e.message()))
     })?;
     config.check().map_err(|Wrong { table, key, message }| {
@@ -185,12 +189,21 @@ impl Config {
             );
             return wrong("server", "listen", message);
         }
-        if self.server.poll < SignedDuration::from_millis(50) || self.server.poll > SignedDuration::from_mins(1) {
+        if self.server.poll < SignedDuration::from_millis(50)
+            || self.server.poll > SignedDuration::from_mins(1)
+        {
             return wrong("server", "poll", "write a time between \"50ms\" and \"1m\"");
         }
-        for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)].into_iter().flatten() {
+        for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)]
+            .into_iter()
+            .flatten()
+        {
             if !(url.starts_with("http://") || url.starts_with("https://")) {
-                return wrong("", "url", format!("'{url}' is no URL: it must start with http:// or https://"));
+                return wrong(
+                    "",
+                    "url",
+                    format!("'{url}' is no URL: it must start with http:// or https://"),
+                );
             }
         }
         if self.applications.is_empty() {
@@ -208,31 +221,48 @@ impl Config {
 
     /// The names of all groups.
     pub fn group_names(&self) -> impl Iterator<Item = String> {
-        self.applications.iter().flat_map(|(app, application)| application.groups.keys().map(move |group| format!("{app}/{group}")))
+        self.applications.iter().flat_map(|(app, application)| {
+            application.groups.keys().map(move |group| format!("{app}/{group}"))
+        })
     }
 }
 
 impl Application {
     fn check(&self, name: &str) -> Result<(), Wrong> {
         let table = format!("applications.{name}");
-        let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let plain = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
         if !plain(name) || name.starts_with('.') {
             return wrong(table, "name", "an application's name has letters, digits, '-', '_' and '.' only");
         }
         if !self.repository.split_once('/').is_some_and(|(owner, repo)| plain(owner) && plain(repo)) {
-            return wrong(table, "repository", format!("'{}' is no repository: write owner/name", self.repository));
+            return wrong(
+                table,
+                "repository",
+                format!("'{}' is no repository: write owner/name", self.repository),
+            );
         }
         if self.keep_releases < 2 {
             return wrong(table, "keep_releases", "keep at least 2: the one that runs and the last good one");
         }
         for (key, value) in &self.environment {
-            let sound = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !key.starts_with(|c: char| c.is_ascii_digit());
+            let sound = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !key.starts_with(|c: char| c.is_ascii_digit());
             if key.is_empty() || !sound || value.contains('\n') {
-                return wrong(table, "environment", format!("'{key}' is no environment variable of one line"));
+                return wrong(
+                    table,
+                    "environment",
+                    format!("'{key}' is no environment variable of one line"),
+                );
             }
         }
         if self.groups.is_empty() {
-            return wrong(table, "groups", "no deployment group is configured: write [applications.NAME.groups.ENV]");
+            return wrong(
+                table,
+                "groups",
+                "no deployment group is configured: write [applications.NAME.groups.ENV]",
+            );
         }
         for (env, group) in &self.groups {
             let table = format!("{table}.groups.{env}");
@@ -305,8 +335,14 @@ mod tests {
             (policy("min_in_service = \"100%\""), "policy: min_in_service = \"100%\" can never be met"),
             (policy("batch = \"120%\""), "batch: '120%' is more than the whole fleet"),
             (GOOD.replace("repository = \"acme/eval\"\n", ""), "missing field `repository`"),
-            (GOOD.replace("acme/eval", "acme"), "drover.toml:2:1: applications.eval.repository: 'acme' is no repository"),
-            (format!("[server]\nlisten = \"0.0.0.0:80\"\n{GOOD}"), "drover.toml:2:1: server.listen: 0.0.0.0:80 is not a loopback"),
+            (
+                GOOD.replace("acme/eval", "acme"),
+                "drover.toml:2:1: applications.eval.repository: 'acme' is no repository",
+            ),
+            (
+                format!("[server]\nlisten = \"0.0.0.0:80\"\n{GOOD}"),
+                "drover.toml:2:1: server.listen: 0.0.0.0:80 is not a loopback",
+            ),
             ("[applications".into(), "drover.toml:1:"),
         ] {
             let error = error(&text);

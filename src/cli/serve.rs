@@ -37,17 +37,24 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let mut config = config::load(&args.config)?;
     if let Some(listen) = args.listen {
-        anyhow::ensure!(listen.ip().is_loopback(), "--listen: {listen} is not a loopback address; the API speaks plain HTTP");
+        anyhow::ensure!(
+            listen.ip().is_loopback(),
+            "--listen: {listen} is not a loopback address; the API speaks plain HTTP"
+        );
         config.server.listen = listen;
     }
     if let Some(data) = args.data {
         config.server.data = data;
     }
     let data = config.server.data.clone();
-    std::fs::create_dir_all(&data).with_context(|| format!("making the data directory {}", data.display()))?;
+    std::fs::create_dir_all(&data)
+        .with_context(|| format!("making the data directory {}", data.display()))?;
     let store = Arc::new(Store::open(&data.join("drover.db")).await?);
     let token_file = data.join("admin-token");
-    if web::first_token(&store, &token_file).await.with_context(|| format!("writing {}", token_file.display()))? {
+    if web::first_token(&store, &token_file)
+        .await
+        .with_context(|| format!("writing {}", token_file.display()))?
+    {
         info!("made the first token: {}", token_file.display());
     }
     let secrets = Secrets::new(&store.remembered("secret", Secrets::fresh).await?);
@@ -58,14 +65,21 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let engine = Engine::new(Parts {
         fleet: Fleet::connect(&config.aws).await,
         github: Repositories::connect(&config.github)?,
-        public_url: config.server.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned(),
+        public_url: config
+            .server
+            .public_url
+            .clone()
+            .unwrap_or_else(|| url.clone())
+            .trim_end_matches('/')
+            .to_owned(),
         store: Arc::clone(&store),
         logs: Arc::clone(&logs),
         secrets: secrets.clone(),
         stop: stop.clone(),
         config,
     });
-    let web = Web { store: Arc::clone(&store), logs, engine: Arc::clone(&engine), secrets, stop: stop.clone() };
+    let web =
+        Web { store: Arc::clone(&store), logs, engine: Arc::clone(&engine), secrets, stop: stop.clone() };
     let engine = tokio::spawn(engine.run());
     let web = tokio::spawn(web.serve(listener));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));

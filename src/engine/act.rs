@@ -33,10 +33,17 @@ pub(super) struct Intent {
 
 impl Engine {
     /// Has an effect; true if it was had, false if it was refused and waits for its next try.
-    pub(super) async fn act(&self, row: &DeploymentRow, snapshot: &Snapshot, effect: &Effect) -> anyhow::Result<bool> {
+    pub(super) async fn act(
+        &self,
+        row: &DeploymentRow,
+        snapshot: &Snapshot,
+        effect: &Effect,
+    ) -> anyhow::Result<bool> {
         let done = match effect {
             Effect::Dispatch { kind, orders } => return self.dispatch(row, snapshot, *kind, orders).await,
-            Effect::Stop { instance, attempt, now } => self.stop_attempt(row, instance, *attempt, *now).await?,
+            Effect::Stop { instance, attempt, now } => {
+                self.stop_attempt(row, instance, *attempt, *now).await?
+            }
             other => self.change_group(row, snapshot, other).await?,
         };
         Ok(self.remember(row.id, effect, done))
@@ -104,7 +111,8 @@ impl Engine {
         };
         let intent = intent(effect, &tag);
         let now = Timestamp::now().as_millisecond();
-        let id = self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), now).await?;
+        let id =
+            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), now).await?;
         let done = match effect {
             Effect::Journal { group } => self.fleet.tag(group, RESTORE_TAG, &tag).await,
             Effect::Suspend { group, processes } => self.fleet.suspend(group, processes).await,
@@ -113,7 +121,9 @@ impl Engine {
             Effect::Release { group } => self.fleet.untag(group, RESTORE_TAG).await,
             Effect::EnterStandby { group, instances } => self.fleet.enter_standby(group, instances).await,
             Effect::ExitStandby { group, instances } => self.fleet.exit_standby(group, instances).await,
-            Effect::Deregister { target_group, targets } => self.fleet.deregister(target_group, targets).await,
+            Effect::Deregister { target_group, targets } => {
+                self.fleet.deregister(target_group, targets).await
+            }
             Effect::Register { target_group, targets } => self.fleet.register(target_group, targets).await,
             Effect::Dispatch { .. } | Effect::Stop { .. } => Ok(()),
         };
@@ -194,16 +204,21 @@ fn intent(effect: &Effect, tag: &str) -> Intent {
         Effect::EnterStandby { group, instances } => {
             of_group("EnterStandby", group, "InstanceIds", instances.clone().into())
         }
-        Effect::ExitStandby { group, instances } => of_group("ExitStandby", group, "InstanceIds", instances.clone().into()),
-        Effect::Deregister { target_group, targets } => of_targets("DeregisterTargets", target_group, targets),
+        Effect::ExitStandby { group, instances } => {
+            of_group("ExitStandby", group, "InstanceIds", instances.clone().into())
+        }
+        Effect::Deregister { target_group, targets } => {
+            of_targets("DeregisterTargets", target_group, targets)
+        }
         Effect::Register { target_group, targets } => of_targets("RegisterTargets", target_group, targets),
         Effect::Dispatch { orders, .. } => Intent {
             action: "SendCommand",
             request: serde_json::json!({ "InstanceIds": orders.iter().map(|order| &order.instance).collect::<Vec<_>>() }),
         },
-        Effect::Stop { instance, attempt, .. } => {
-            Intent { action: "SendCommand", request: serde_json::json!({ "InstanceIds": [instance], "Stops": attempt }) }
-        }
+        Effect::Stop { instance, attempt, .. } => Intent {
+            action: "SendCommand",
+            request: serde_json::json!({ "InstanceIds": [instance], "Stops": attempt }),
+        },
     }
 }
 

@@ -26,7 +26,9 @@ impl Engine {
                     let mut tx = self.store.write().await?;
                     tx.set_dispatch(&dispatch.id, "sent", Some(&command)).await?;
                     tx.commit().await?;
-                    self.logs.note(row.id, None, &format!("found command {command} again; it goes on")).await?;
+                    self.logs
+                        .note(row.id, None, &format!("found command {command} again; it goes on"))
+                        .await?;
                 }
                 Adopt::Look => look_again = true,
                 Adopt::Reissue => {

@@ -1,6 +1,10 @@
 //! Dispatches: one SendCommand to many instances, each with its own attempt.
 
-use super::{Engine, act::send_intent, record::{self, json}};
+use super::{
+    Engine,
+    act::send_intent,
+    record::{self, json},
+};
 use crate::{
     fleet::{FleetError, Kind},
     revision::script::{Kind as Job, Row, Spec, render},
@@ -53,7 +57,8 @@ impl Engine {
             });
             next += 1;
         }
-        let id = format!("drover {} {} {}", row.id, kind.name(), rows.first().map_or(now, |first| first.attempt));
+        let id =
+            format!("drover {} {} {}", row.id, kind.name(), rows.first().map_or(now, |first| first.attempt));
         let events: &[LifecycleEvent] = match kind {
             DispatchKind::Stage => &[LifecycleEvent::DownloadBundle],
             DispatchKind::PreBlock => &[LifecycleEvent::BeforeBlockTraffic],
@@ -61,7 +66,16 @@ impl Engine {
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script = self.script(row, job, &id, &release, &bundle.sha256, events, &bundle.appspec.table(), rows.clone());
+        let script = self.script(
+            row,
+            job,
+            &id,
+            &release,
+            &bundle.sha256,
+            events,
+            &bundle.appspec.table(),
+            rows.clone(),
+        );
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             let member = snapshot.members.iter().find(|member| member.record.id == order.instance);
@@ -82,7 +96,8 @@ impl Engine {
         .await?;
         let intent = send_intent(&effect, &id);
         let request = intent.request.to_string();
-        let intent = tx.insert_intent(row.id, self.store.epoch(), intent.action, &effect.key(), &request, now).await?;
+        let intent =
+            tx.insert_intent(row.id, self.store.epoch(), intent.action, &effect.key(), &request, now).await?;
         tx.commit().await?;
 
         let instances: Vec<String> = orders.iter().map(|order| order.instance.clone()).collect();
@@ -101,7 +116,8 @@ impl Engine {
         kind: DispatchKind,
     ) -> anyhow::Result<()> {
         let records = tx.instance(deployment, &order.instance).await?;
-        let Some(mut record) = records.and_then(|text| serde_json::from_str::<crate::rollout::state::Instance>(&text).ok())
+        let Some(mut record) =
+            records.and_then(|text| serde_json::from_str::<crate::rollout::state::Instance>(&text).ok())
         else {
             return Ok(());
         };
@@ -142,7 +158,9 @@ impl Engine {
                         tail: Vec::new(),
                     }),
                 };
-                for attempt in self.store.attempts(row.id).await?.iter().filter(|attempt| attempt.dispatch == id) {
+                for attempt in
+                    self.store.attempts(row.id).await?.iter().filter(|attempt| attempt.dispatch == id)
+                {
                     let outcome = with_event(outcome.clone(), &attempt.first_event);
                     tx.set_outcome(attempt.number, &json(&outcome)).await?;
                 }
@@ -159,8 +177,11 @@ impl Engine {
     /// The same dispatch once more: the host's own guard sees to it that nothing runs twice.
     pub(super) async fn send_again(&self, row: &DeploymentRow, dispatch: &DispatchRow) -> anyhow::Result<()> {
         let attempts = self.store.attempts(row.id).await?;
-        let instances: Vec<String> =
-            attempts.iter().filter(|attempt| attempt.dispatch == dispatch.id).map(|attempt| attempt.instance.clone()).collect();
+        let instances: Vec<String> = attempts
+            .iter()
+            .filter(|attempt| attempt.dispatch == dispatch.id)
+            .map(|attempt| attempt.instance.clone())
+            .collect();
         let request = serde_json::json!({ "InstanceIds": instances, "Comment": dispatch.id, "Again": true });
         let key = format!("SendCommand:{}", dispatch.kind);
         let now = Timestamp::now().as_millisecond();
@@ -193,8 +214,10 @@ impl Engine {
         let script = self.script(row, job, &id, &row.sha, "", &[], "", vec![asked]);
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
-        let intent = self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
-        let sent = self.fleet.send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS).await;
+        let intent =
+            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
+        let sent =
+            self.fleet.send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS).await;
         let sent = sent.map(drop);
         self.close_intent(row.id, intent, &effect, &sent).await?;
         Ok(sent)

@@ -137,7 +137,10 @@ impl Engine {
 
     fn known_target_groups(&self, deployment: i64, arns: &[String]) -> Option<Vec<TargetGroup>> {
         let known = self.target_groups.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&deployment).filter(|groups| arns.iter().all(|arn| groups.iter().any(|g| g.arn == *arn))).cloned()
+        known
+            .get(&deployment)
+            .filter(|groups| arns.iter().all(|arn| groups.iter().any(|g| g.arn == *arn)))
+            .cloned()
     }
 
     fn remember_target_groups(&self, deployment: i64, groups: &[TargetGroup]) {
@@ -145,7 +148,12 @@ impl Engine {
     }
 
     fn first_seen_over(&self, attempt: i64) -> Timestamp {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner).entry(attempt).or_insert_with(Timestamp::now)
+        *self
+            .over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(attempt)
+            .or_insert_with(Timestamp::now)
     }
 
     /// Forgets what was only worth knowing while the deployment ran.
@@ -203,7 +211,9 @@ impl Engine {
             return self.end(row.id, "Cancelled", "cancelled in the queue").await;
         }
         if now >= since + limit {
-            return self.end(row.id, "Failed", &format!("waited {limit:#} in the queue for deployment {other}")).await;
+            return self
+                .end(row.id, "Failed", &format!("waited {limit:#} in the queue for deployment {other}"))
+                .await;
         }
         let words = format!("queued behind deployment {other}, which has the same instances");
         let explain = Explain { deployment: vec![words], ..Explain::default() };
@@ -215,7 +225,11 @@ impl Engine {
     async fn end(&self, id: i64, state: &str, reason: &str) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
         tx.set_state(id, state, Some(reason), Timestamp::now().as_millisecond(), true).await?;
-        tx.append_log(id, &crate::logs::note_chunk(None, &crate::logs::lines_of(&format!("{state}: {reason}")))).await?;
+        tx.append_log(
+            id,
+            &crate::logs::note_chunk(None, &crate::logs::lines_of(&format!("{state}: {reason}"))),
+        )
+        .await?;
         tx.commit().await?;
         self.logs.announce(id);
         self.queue.notify_one();

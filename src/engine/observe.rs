@@ -44,7 +44,8 @@ impl Engine {
             .await?
             .into_iter()
             .map(|attempt| {
-                let outcome = attempt.outcome.as_deref().and_then(|text| serde_json::from_str::<Outcome>(text).ok());
+                let outcome =
+                    attempt.outcome.as_deref().and_then(|text| serde_json::from_str::<Outcome>(text).ok());
                 let created_at = record::time(attempt.created_at);
                 (attempt.number, Attempt { number: attempt.number, created_at, outcome })
             })
@@ -59,13 +60,16 @@ impl Engine {
         let members = records
             .into_iter()
             .map(|record| {
-                let gone = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
+                let gone =
+                    Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
                 let sight = sights.remove(&record.id).unwrap_or(gone);
                 let attempt = record.attempt.and_then(|number| attempts.get(&number).cloned());
                 Member { record, sight, attempt }
             })
             .collect();
-        let longest = |of: fn(&TargetGroup) -> jiff::SignedDuration| target_groups.iter().map(of).max().unwrap_or_default();
+        let longest = |of: fn(&TargetGroup) -> jiff::SignedDuration| {
+            target_groups.iter().map(of).max().unwrap_or_default()
+        };
         Ok(Snapshot {
             deployment: record::deployment(row)?,
             policy: record::policy(row),
@@ -143,14 +147,16 @@ impl Engine {
         }
         let mut sights = BTreeMap::new();
         for member in members {
-            let instances = groups.iter().filter(|group| group.name == member.group).flat_map(|group| &group.instances);
+            let instances =
+                groups.iter().filter(|group| group.name == member.group).flat_map(|group| &group.instances);
             let state = instances.into_iter().find(|instance| instance.id == member.id);
             let lifecycle = state.map_or(Lifecycle::Leaving, |instance| lifecycle(&instance.lifecycle));
             let mut registered = Vec::new();
             let mut states = Vec::new();
             for membership in &member.memberships {
                 let found = targets.get(&(membership.target_group.as_str(), member.id.clone()));
-                let (state, reason) = found.map_or(("unused", ""), |(state, reason)| (state.as_str(), reason.as_str()));
+                let (state, reason) =
+                    found.map_or(("unused", ""), |(state, reason)| (state.as_str(), reason.as_str()));
                 if !membership.owned && !["unused", "draining", "unhealthy.draining"].contains(&state) {
                     registered.push(membership.target_group.clone());
                 }
@@ -176,7 +182,9 @@ fn worst(states: &[(&str, &str)]) -> Health {
     }
     match states.iter().find(|(state, _)| *state != "healthy") {
         Some(("unused", _)) => Health::Initial("not yet registered in every target group".into()),
-        Some((state, reason)) => Health::Initial(if reason.is_empty() { (*state).into() } else { (*reason).into() }),
+        Some((state, reason)) => {
+            Health::Initial(if reason.is_empty() { (*state).into() } else { (*reason).into() })
+        }
         None => Health::Healthy,
     }
 }
@@ -188,10 +196,16 @@ mod tests {
     #[test]
     fn the_worst_of_several_target_groups_counts() {
         assert_eq!(worst(&[("healthy", ""), ("healthy", "")]), Health::Healthy);
-        assert_eq!(worst(&[("healthy", ""), ("unused", "")]), Health::Initial("not yet registered in every target group".into()));
+        assert_eq!(
+            worst(&[("healthy", ""), ("unused", "")]),
+            Health::Initial("not yet registered in every target group".into())
+        );
         assert_eq!(worst(&[("healthy", ""), ("draining", "")]), Health::Draining);
         assert_eq!(worst(&[("unused", ""), ("unused", "")]), Health::Out);
-        assert_eq!(worst(&[("healthy", ""), ("unhealthy", "Target.Timeout")]), Health::Unhealthy("Target.Timeout".into()));
+        assert_eq!(
+            worst(&[("healthy", ""), ("unhealthy", "Target.Timeout")]),
+            Health::Unhealthy("Target.Timeout".into())
+        );
     }
 
     #[test]

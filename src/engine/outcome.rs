@@ -1,6 +1,9 @@
 //! How attempts ended: from the runner's own words, pushed or printed, or else from Systems Manager's.
 
-use super::{Engine, record::{json, time}};
+use super::{
+    Engine,
+    record::{json, time},
+};
 use crate::{
     fleet::commands::Invocation,
     rollout::{
@@ -30,7 +33,9 @@ impl RunnerResult {
     pub fn find(text: &str) -> Option<RunnerResult> {
         let line = text.lines().rev().find_map(|line| line.trim().strip_prefix("drover: result "))?;
         let field = |name: &str| {
-            line.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).filter(|value| *value != "-")
+            line.split(' ')
+                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+                .filter(|value| *value != "-")
         };
         Some(RunnerResult {
             attempt: field("attempt")?.parse().ok()?,
@@ -47,7 +52,8 @@ impl RunnerResult {
     }
 
     fn outcome(self, first_event: &str, tail: Vec<String>) -> Outcome {
-        let event = self.event.or_else(|| first_event.parse().ok()).unwrap_or(LifecycleEvent::ApplicationStop);
+        let event =
+            self.event.or_else(|| first_event.parse().ok()).unwrap_or(LifecycleEvent::ApplicationStop);
         let cause = match self.status.as_str() {
             "succeeded" => return Outcome::Succeeded,
             "stopped" => return Outcome::Stopped(self.event),
@@ -93,8 +99,12 @@ impl Engine {
         let attempts = self.store.attempts(row.id).await?;
         for (dispatch, command) in open {
             let invocations = self.fleet.invocations(&command).await?;
-            for attempt in attempts.iter().filter(|attempt| attempt.dispatch == dispatch && attempt.outcome.is_none()) {
-                let Some(invocation) = invocations.iter().find(|i| i.instance == attempt.instance) else { continue };
+            for attempt in
+                attempts.iter().filter(|attempt| attempt.dispatch == dispatch && attempt.outcome.is_none())
+            {
+                let Some(invocation) = invocations.iter().find(|i| i.instance == attempt.instance) else {
+                    continue;
+                };
                 if let Some(outcome) = self.from_invocation(attempt, invocation) {
                     let mut tx = self.store.write().await?;
                     tx.set_outcome(attempt.number, &json(&outcome)).await?;
@@ -109,10 +119,13 @@ impl Engine {
         if !invocation.is_over() {
             return None;
         }
-        let printed = RunnerResult::find(&invocation.output).filter(|result| result.attempt == attempt.number);
+        let printed =
+            RunnerResult::find(&invocation.output).filter(|result| result.attempt == attempt.number);
         if let Some(result) = printed {
             // Its log is usually a moment behind; the outcome comes with it.
-            if attempt.log_complete == 0 && Timestamp::now() < self.first_seen_over(attempt.number) + LOG_GRACE {
+            if attempt.log_complete == 0
+                && Timestamp::now() < self.first_seen_over(attempt.number) + LOG_GRACE
+            {
                 return None;
             }
             return Some(result.outcome(&attempt.first_event, printed_tail(&invocation.output)));
@@ -124,7 +137,9 @@ impl Engine {
         };
         let age = Timestamp::now().duration_since(time(attempt.created_at)).as_secs();
         let cause = match invocation.status.as_str() {
-            "deliverytimedout" | "undeliverable" | "ratelimitexceeded" | "rateexceeded" => Cause::Undelivered(words),
+            "deliverytimedout" | "undeliverable" | "ratelimitexceeded" | "rateexceeded" => {
+                Cause::Undelivered(words)
+            }
             "accessdenied" | "invalidplatform" => Cause::Undelivered(words),
             _ => Cause::AgentLost(format!("{words}, after {age} s, without a word of the runner")),
         };

@@ -1,6 +1,9 @@
 //! Preparing: everything that can be found wrong before a host is touched.
 
-use super::{Engine, record::{self, json}};
+use super::{
+    Engine,
+    record::{self, json},
+};
 use crate::{
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     github::GitHubError,
@@ -58,7 +61,11 @@ impl Engine {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {
-                None => return refuse(format!("there is no Auto Scaling group '{name}' in this account and region")),
+                None => {
+                    return refuse(format!(
+                        "there is no Auto Scaling group '{name}' in this account and region"
+                    ));
+                }
                 Some(seen) => self.check_group(seen).await?,
             }
         }
@@ -70,7 +77,10 @@ impl Engine {
         check_target_groups(&arns, &target_groups)?;
         let members = self.members(row, &groups, &target_groups).await?;
         let in_hand = |record: &&Instance| record.state == InstanceState::Pending;
-        let total = members.iter().filter(|record| record.state != InstanceState::Skipped || record.good.is_some()).count();
+        let total = members
+            .iter()
+            .filter(|record| record.state != InstanceState::Skipped || record.good.is_some())
+            .count();
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",
@@ -129,10 +139,14 @@ impl Engine {
             ));
         }
         if group.warm_pool {
-            return refuse(format!("Auto Scaling group {name} has a warm pool, which drover does not deploy to; delete it first"));
+            return refuse(format!(
+                "Auto Scaling group {name} has a warm pool, which drover does not deploy to; delete it first"
+            ));
         }
         if let Some(refresh) = self.fleet.instance_refresh(name).await? {
-            return refuse(format!("instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"));
+            return refuse(format!(
+                "instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"
+            ));
         }
         Ok(())
     }
@@ -145,7 +159,8 @@ impl Engine {
         target_groups: &[TargetGroup],
     ) -> Result<Vec<Instance>, Trouble> {
         let now = Timestamp::now();
-        let good: BTreeMap<String, String> = self.store.good_revisions(&row.group_name).await?.into_iter().collect();
+        let good: BTreeMap<String, String> =
+            self.store.good_revisions(&row.group_name).await?.into_iter().collect();
         let mut members = Vec::new();
         for group in groups {
             let ours = self.store.quarantined(&group.name).await?;
@@ -169,7 +184,10 @@ impl Engine {
         let sights = self.sights(groups, target_groups, &members).await?;
         for record in &mut members {
             let healthy = sights.get(&record.id).is_some_and(|sight| sight.health == Health::Healthy);
-            if record.state == InstanceState::Pending && healthy && record.good.as_deref() == Some(row.sha.as_str()) {
+            if record.state == InstanceState::Pending
+                && healthy
+                && record.good.as_deref() == Some(row.sha.as_str())
+            {
                 record.state = InstanceState::Skipped;
             }
         }
@@ -210,10 +228,16 @@ impl Engine {
     }
 
     /// The outer error may pass; the inner one says what is wrong with the revision.
-    pub(super) async fn fetch_bundle(&self, repository: &str, sha: &str) -> anyhow::Result<Result<Bundle, String>> {
+    pub(super) async fn fetch_bundle(
+        &self,
+        repository: &str,
+        sha: &str,
+    ) -> anyhow::Result<Result<Bundle, String>> {
         let path = self.bundle_path(sha);
         if !tokio::fs::try_exists(&path).await? {
-            tokio::fs::create_dir_all(&self.bundles).await.with_context(|| format!("making {}", self.bundles.display()))?;
+            tokio::fs::create_dir_all(&self.bundles)
+                .await
+                .with_context(|| format!("making {}", self.bundles.display()))?;
             match self.github.download(repository, sha, &path).await {
                 Ok(()) => {}
                 Err(GitHubError::Revision(reason)) => return Ok(Err(reason)),
@@ -232,14 +256,19 @@ impl Engine {
 
 fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
     if arns.is_empty() {
-        return refuse("no target group: the Auto Scaling groups have none attached, and the configuration names none");
+        return refuse(
+            "no target group: the Auto Scaling groups have none attached, and the configuration names none",
+        );
     }
     for arn in arns {
         let Some(group) = seen.iter().find(|group| group.arn == *arn) else {
             return refuse(format!("there is no target group {arn}"));
         };
         if !group.of_instances {
-            return refuse(format!("target group {} has targets that are not instances; drover deploys to instances only", group.name));
+            return refuse(format!(
+                "target group {} has targets that are not instances; drover deploys to instances only",
+                group.name
+            ));
         }
         if !group.in_use {
             return refuse(format!(

@@ -4,7 +4,10 @@ use super::{Engine, record::json};
 use crate::{
     github::GitHubError,
     logs::{lines_of, note_chunk},
-    rollout::{policy::{Batches, Mode, Policy, Size}, state::DeploymentState},
+    rollout::{
+        policy::{Batches, Mode, Policy, Size},
+        state::DeploymentState,
+    },
     store::{DeploymentRow, StoreError},
 };
 use jiff::Timestamp;
@@ -81,7 +84,8 @@ impl Engine {
             ..group.policy.clone()
         };
         policy.check().map_err(SubmitError::Policy)?;
-        let commit = self.github.resolve(&application.repository, wish.revision.trim(), &application.branch).await?;
+        let commit =
+            self.github.resolve(&application.repository, wish.revision.trim(), &application.branch).await?;
         let now = Timestamp::now().as_millisecond();
         let mut row = DeploymentRow {
             group_name: wish.group,
@@ -98,7 +102,8 @@ impl Engine {
         };
         let mut tx = self.store.write().await?;
         row.id = tx.insert_deployment(&row).await?;
-        let text = format!("{by} submitted {} ({}) to {}: {}", row.requested, row.sha, row.group_name, row.message);
+        let text =
+            format!("{by} submitted {} ({}) to {}: {}", row.requested, row.sha, row.group_name, row.message);
         row.last_seq = tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
         tx.commit().await?;
         self.wake(row.id);
@@ -121,7 +126,8 @@ impl Engine {
         let mut tx = self.store.write().await?;
         tx.set_cancel(id, how).await?;
         let words = if now { ", stopping running hooks" } else { "; running lifecycle events end first" };
-        tx.append_log(id, &note_chunk(None, &lines_of(&format!("{by} cancelled the deployment{words}")))).await?;
+        tx.append_log(id, &note_chunk(None, &lines_of(&format!("{by} cancelled the deployment{words}"))))
+            .await?;
         tx.commit().await?;
         self.logs.announce(id);
         self.wake(id);

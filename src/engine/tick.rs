@@ -123,7 +123,8 @@ impl Engine {
             return Ok(Next::Now);
         }
         let busy = snapshot.members.iter().any(|member| {
-            member.record.in_work() || matches!(member.record.state, InstanceState::Staging | InstanceState::Waiting)
+            member.record.in_work()
+                || matches!(member.record.state, InstanceState::Staging | InstanceState::Waiting)
         });
         let poll = if busy { self.config.server.poll } else { IDLE };
         let at = now + poll;
@@ -159,7 +160,8 @@ impl Engine {
                 }
                 Change::Batch(number) => {
                     tx.set_batch(row.id, i64::from(*number)).await?;
-                    tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("batch {number} begins")))).await?;
+                    tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("batch {number} begins"))))
+                        .await?;
                 }
                 Change::BatchDone => {
                     tx.set_batch_done(row.id, at).await?;
@@ -172,7 +174,8 @@ impl Engine {
                 Change::Deployment { state, reason } => {
                     ended = state.is_final();
                     tx.set_state(row.id, &state.to_string(), reason.as_deref(), at, ended).await?;
-                    let text = reason.as_ref().map_or(state.to_string(), |reason| format!("{state}: {reason}"));
+                    let text =
+                        reason.as_ref().map_or(state.to_string(), |reason| format!("{state}: {reason}"));
                     info!("{text}");
                     tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
                 }

@@ -42,12 +42,16 @@ fn size(number: Option<i32>) -> u32 {
 impl Fleet {
     /// The groups of these names; missing ones are missing from the answer.
     pub async fn groups(&self, names: &[String]) -> Result<Vec<GroupSight>> {
-        let call = self.autoscaling.describe_auto_scaling_groups().set_auto_scaling_group_names(Some(names.to_vec()));
+        let call = self
+            .autoscaling
+            .describe_auto_scaling_groups()
+            .set_auto_scaling_group_names(Some(names.to_vec()));
         let mut pages = call.into_paginator().items().send();
         let mut groups = Vec::new();
         while let Some(group) = pages.next().await {
             let group = group.map_err(failed("DescribeAutoScalingGroups"))?;
-            let suspended = group.suspended_processes().iter().filter_map(|p| p.process_name()).map(str::to_owned);
+            let suspended =
+                group.suspended_processes().iter().filter_map(|p| p.process_name()).map(str::to_owned);
             let instances = group.instances().iter().map(|instance| InstanceSight {
                 id: instance.instance_id().unwrap_or_default().to_owned(),
                 zone: instance.availability_zone().unwrap_or_default().to_owned(),
@@ -77,8 +81,10 @@ impl Fleet {
             .await
             .map_err(failed("DescribeInstanceRefreshes"))?;
         let active = ["Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"];
-        let under_way =
-            answer.instance_refreshes().iter().find(|r| r.status().is_some_and(|s| active.contains(&s.as_str())));
+        let under_way = answer
+            .instance_refreshes()
+            .iter()
+            .find(|r| r.status().is_some_and(|s| active.contains(&s.as_str())));
         Ok(under_way.and_then(|refresh| refresh.instance_refresh_id()).map(str::to_owned))
     }
 
@@ -98,13 +104,21 @@ impl Fleet {
     /// Suspends processes.
     pub async fn suspend(&self, group: &str, processes: &[String]) -> Result<()> {
         let call = self.autoscaling.suspend_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(Some(processes.to_vec())).send().await.map(drop).map_err(failed("SuspendProcesses"))
+        call.set_scaling_processes(Some(processes.to_vec()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed("SuspendProcesses"))
     }
 
     /// Resumes processes.
     pub async fn resume(&self, group: &str, processes: &[String]) -> Result<()> {
         let call = self.autoscaling.resume_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(Some(processes.to_vec())).send().await.map(drop).map_err(failed("ResumeProcesses"))
+        call.set_scaling_processes(Some(processes.to_vec()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed("ResumeProcesses"))
     }
 
     /// Sets MinSize.

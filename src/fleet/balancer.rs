@@ -77,8 +77,13 @@ impl Fleet {
 
     /// The targets of one group.
     pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetSight>> {
-        let answer =
-            self.elb.describe_target_health().target_group_arn(arn).send().await.map_err(failed("DescribeTargetHealth"))?;
+        let answer = self
+            .elb
+            .describe_target_health()
+            .target_group_arn(arn)
+            .send()
+            .await
+            .map_err(failed("DescribeTargetHealth"))?;
         let targets = answer.target_health_descriptions().iter().filter_map(|description| {
             let (target, health) = (description.target()?, description.target_health());
             let code = health.and_then(|h| h.reason()).map(|r| r.as_str()).unwrap_or_default();
@@ -107,5 +112,8 @@ impl Fleet {
 }
 
 fn described(targets: &[(String, u16)]) -> Vec<TargetDescription> {
-    targets.iter().map(|(id, port)| TargetDescription::builder().id(id).port(i32::from(*port)).build()).collect()
+    targets
+        .iter()
+        .map(|(id, port)| TargetDescription::builder().id(id).port(i32::from(*port)).build())
+        .collect()
 }

@@ -1,9 +1,7 @@
 //! Systems Manager Run Command.
 
 use super::{Fleet, Result, failed, malformed};
-use aws_sdk_ssm::types::{
-    CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
-};
+use aws_sdk_ssm::types::{CommandFilter, CommandFilterKey, InstanceInformationStringFilter};
 use jiff::Timestamp;
 
 /// AWS's own document that runs a shell script.
@@ -73,7 +71,10 @@ impl Fleet {
         let mut found = Vec::new();
         while let Some(command) = pages.next().await {
             let command = command.map_err(failed("ListCommands"))?;
-            found.push((command.comment().unwrap_or_default().to_owned(), command.command_id().unwrap_or_default().to_owned()));
+            found.push((
+                command.comment().unwrap_or_default().to_owned(),
+                command.command_id().unwrap_or_default().to_owned(),
+            ));
         }
         Ok(found)
     }
@@ -100,8 +101,10 @@ impl Fleet {
         let mut found = Vec::new();
         // At most 100 values in one filter.
         for some in instances.chunks(50) {
-            let filter =
-                InstanceInformationStringFilter::builder().key("InstanceIds").set_values(Some(some.to_vec())).build();
+            let filter = InstanceInformationStringFilter::builder()
+                .key("InstanceIds")
+                .set_values(Some(some.to_vec()))
+                .build();
             let filter = filter.map_err(|e| malformed("DescribeInstanceInformation", &e))?;
             let call = self.ssm.describe_instance_information().filters(filter);
             let mut pages = call.into_paginator().items().send();

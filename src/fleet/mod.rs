@@ -90,12 +90,24 @@ impl Fleet {
 }
 
 /// Codes by which the services ask for fewer calls; RateExceeded is Systems Manager's in a command's status.
-const THROTTLES: [&str; 6] =
-    ["Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded", "TooManyRequestsException", "RateExceeded"];
+const THROTTLES: [&str; 6] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "RateExceeded",
+];
 
 /// A request that the SDK would not even build.
 fn malformed(action: &'static str, error: &dyn std::error::Error) -> FleetError {
-    FleetError { action, kind: Kind::Refused, code: String::new(), message: error.to_string(), request_id: None }
+    FleetError {
+        action,
+        kind: Kind::Refused,
+        code: String::new(),
+        message: error.to_string(),
+        request_id: None,
+    }
 }
 
 /// The SDK's error in our words.
@@ -110,7 +122,9 @@ where
         let kind = match &error {
             SdkError::ConstructionFailure(_) => Kind::Refused,
             SdkError::ServiceError(_) if THROTTLES.contains(&code.as_str()) => Kind::Throttled,
-            SdkError::ServiceError(_) if code.is_empty() || code.starts_with("Internal") || code == "ServiceUnavailable" => {
+            SdkError::ServiceError(_)
+                if code.is_empty() || code.starts_with("Internal") || code == "ServiceUnavailable" =>
+            {
                 Kind::Unknown
             }
             SdkError::ServiceError(_) => Kind::Refused,

@@ -56,7 +56,12 @@ impl Repositories {
 
     /// Resolves a full or abbreviated SHA, a branch or a tag, and proves that the commit is on `branch`: GitHub serves
     /// commits of forks through the parent repository.
-    pub async fn resolve(&self, repository: &str, revision: &str, branch: &str) -> Result<Commit, GitHubError> {
+    pub async fn resolve(
+        &self,
+        repository: &str,
+        revision: &str,
+        branch: &str,
+    ) -> Result<Commit, GitHubError> {
         check_name(revision)?;
         let (owner, name) = split(repository)?;
         let commit = self.api.commits(owner, name).get(revision).await.map_err(|e| match status(&e) {
@@ -103,24 +108,29 @@ impl Repositories {
             if !status.is_success() {
                 return Err(GitHubError::Unavailable(format!("{what}: GitHub answered {status}")));
             }
-            let failed = |e: std::io::Error| GitHubError::Unavailable(format!("{what}: writing {}: {e}", path.display()));
+            let failed = |e: std::io::Error| {
+                GitHubError::Unavailable(format!("{what}: writing {}: {e}", path.display()))
+            };
             let part = path.with_extension("part");
             let mut file = tokio::fs::File::create(&part).await.map_err(failed)?;
-            let mut body = response.into_body().into_data_stream().map_err(|e| unavailable(&what, &e)).boxed();
+            let mut body =
+                response.into_body().into_data_stream().map_err(|e| unavailable(&what, &e)).boxed();
             while let Some(bytes) = body.next().await {
                 file.write_all(&bytes?).await.map_err(failed)?;
             }
             file.sync_all().await.map_err(failed)?;
             tokio::fs::rename(&part, path).await.map_err(failed)
         };
-        tokio::time::timeout(DOWNLOAD_TIMEOUT, fetch)
-            .await
-            .map_err(|_| GitHubError::Unavailable(format!("{what}: not done within {} s", DOWNLOAD_TIMEOUT.as_secs())))?
+        tokio::time::timeout(DOWNLOAD_TIMEOUT, fetch).await.map_err(|_| {
+            GitHubError::Unavailable(format!("{what}: not done within {} s", DOWNLOAD_TIMEOUT.as_secs()))
+        })?
     }
 }
 
 fn split(repository: &str) -> Result<(&str, &str), GitHubError> {
-    repository.split_once('/').ok_or_else(|| GitHubError::Revision(format!("'{repository}' is no repository")))
+    repository
+        .split_once('/')
+        .ok_or_else(|| GitHubError::Revision(format!("'{repository}' is no repository")))
 }
 
 fn looks_like_sha(revision: &str) -> bool {

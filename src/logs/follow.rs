@@ -86,7 +86,10 @@ impl Logs {
             ended: false,
             chunks: VecDeque::new(),
         };
-        stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|rows| (rows, reader))) })
+        stream::try_unfold(
+            reader,
+            |mut reader| async move { Ok(reader.next().await?.map(|rows| (rows, reader))) },
+        )
     }
 }
 

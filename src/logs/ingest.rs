@@ -4,7 +4,10 @@
 //! host is asked for the file from its start: the bytes that are stored already are only hashed and parsed again, so
 //! that the checksum at the end is one over the whole file.
 
-use super::{Logs, parse::{Control, Item, Parser}};
+use super::{
+    Logs,
+    parse::{Control, Item, Parser},
+};
 use crate::store::{NewChunk, StoreError};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -67,7 +70,11 @@ pub struct Ingest {
 
 impl Logs {
     /// The log of an attempt, known by its nonce.
-    pub async fn receive(&self, attempt: i64, nonce: &str) -> Result<Arc<tokio::sync::Mutex<Ingest>>, IngestError> {
+    pub async fn receive(
+        &self,
+        attempt: i64,
+        nonce: &str,
+    ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, IngestError> {
         let row = self.store.attempt(attempt).await?.ok_or(IngestError::Unknown)?;
         if row.log_complete != 0 {
             return Err(IngestError::Complete);
@@ -162,7 +169,9 @@ impl Logs {
                 ingest.tail.clear();
                 (control.hook != "-").then(|| format!("--- {} {}", control.event, control.hook))
             }
-            ("end", Some(code)) if code != 0 => Some(format!("{} {} ended with exit code {code}", control.event, control.hook)),
+            ("end", Some(code)) if code != 0 => {
+                Some(format!("{} {} ended with exit code {code}", control.event, control.hook))
+            }
             _ => None,
         };
         if is_new && let Some(text) = text {
@@ -186,7 +195,12 @@ impl Logs {
 
     /// The host says that its file is `size` bytes long and has this checksum. Answers the last lines of the last
     /// event.
-    pub async fn complete(&self, ingest: &mut Ingest, size: u64, sha256: &str) -> Result<Vec<String>, IngestError> {
+    pub async fn complete(
+        &self,
+        ingest: &mut Ingest,
+        size: u64,
+        sha256: &str,
+    ) -> Result<Vec<String>, IngestError> {
         if ingest.taken != size {
             return Err(IngestError::Offset { wanted: ingest.taken });
         }
@@ -198,13 +212,24 @@ impl Logs {
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), agrees).await?;
         if !agrees {
-            let text = format!("the log of attempt {} is incomplete: its checksum differs from the host's", ingest.attempt);
-            tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &super::lines_of(&text))).await?;
+            let text = format!(
+                "the log of attempt {} is incomplete: its checksum differs from the host's",
+                ingest.attempt
+            );
+            tx.append_log(
+                ingest.deployment,
+                &super::note_chunk(Some(&ingest.instance), &super::lines_of(&text)),
+            )
+            .await?;
         }
         tx.commit().await?;
         self.announce(ingest.deployment);
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
-        if agrees { Ok(ingest.tail.iter().cloned().collect()) } else { Err(IngestError::Checksum { bytes: size }) }
+        if agrees {
+            Ok(ingest.tail.iter().cloned().collect())
+        } else {
+            Err(IngestError::Checksum { bytes: size })
+        }
     }
 }
 

@@ -61,7 +61,14 @@ impl Logs {
 
 /// The chunk of drover's own lines.
 pub fn note_chunk<'a>(instance: Option<&'a str>, payload: &'a [u8]) -> NewChunk<'a> {
-    NewChunk { instance, event: None, attempt: None, source: "drover", payload, at: Timestamp::now().as_millisecond() }
+    NewChunk {
+        instance,
+        event: None,
+        attempt: None,
+        source: "drover",
+        payload,
+        at: Timestamp::now().as_millisecond(),
+    }
 }
 
 /// A text as whole lines.

@@ -94,9 +94,18 @@ fn parse_control(text: &[u8]) -> Control {
     let text = String::from_utf8_lossy(text);
     let (what, fields) = text.split_once(' ').unwrap_or((&text, ""));
     let field = |name: &str| {
-        fields.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
+        fields
+            .split(' ')
+            .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_default()
+            .to_owned()
     };
-    Control { what: what.into(), event: field("event"), hook: field("hook"), exit: field("exit").parse().ok() }
+    Control {
+        what: what.into(),
+        event: field("event"),
+        hook: field("hook"),
+        exit: field("exit").parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -120,10 +129,18 @@ mod tests {
         let text = b"half\x1edrover n1 end event=ApplicationStart hook=hooks/start exit=3 at=1\nwhole\n\x1edrover other begin\n";
         let (items, _) = all(&mut Parser::new("n1"), &[text]);
         assert_eq!(items[0], Item::Line(b"half".to_vec()));
-        let control =
-            Control { what: "end".into(), event: "ApplicationStart".into(), hook: "hooks/start".into(), exit: Some(3) };
+        let control = Control {
+            what: "end".into(),
+            event: "ApplicationStart".into(),
+            hook: "hooks/start".into(),
+            exit: Some(3),
+        };
         assert_eq!(items[1], Item::Control(control));
-        assert_eq!(items[3], Item::Line(b"\x1edrover other begin".to_vec()), "another nonce is a line like any other");
+        assert_eq!(
+            items[3],
+            Item::Line(b"\x1edrover other begin".to_vec()),
+            "another nonce is a line like any other"
+        );
     }
 
     #[test]

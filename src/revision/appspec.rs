@@ -95,7 +95,11 @@ pub fn parse(text: &str) -> Result<AppSpec, String> {
         if !event.takes_hooks() {
             return Err(format!("appspec.yml: hooks: {event} is the system's own event and takes no hooks"));
         }
-        let hooks = hooks.unwrap_or_default().into_iter().map(|hook| check_hook(event, hook)).collect::<Result<_, _>>()?;
+        let hooks = hooks
+            .unwrap_or_default()
+            .into_iter()
+            .map(|hook| check_hook(event, hook))
+            .collect::<Result<_, _>>()?;
         spec.hooks.insert(event, hooks);
     }
     Ok(spec)
@@ -105,13 +109,18 @@ fn check_hook(event: LifecycleEvent, hook: WrittenHook) -> Result<Hook, String> 
     let at = format!("appspec.yml: hooks: {event}: {}", hook.location);
     let location = hook.location.trim_start_matches("./").to_owned();
     let odd = |c: char| c.is_control() || c == '|';
-    if location.is_empty() || location.starts_with('/') || location.split('/').any(|part| part == "..") || location.contains(odd)
+    if location.is_empty()
+        || location.starts_with('/')
+        || location.split('/').any(|part| part == "..")
+        || location.contains(odd)
     {
         return Err(format!("{at}: the location must be a plain path inside the revision"));
     }
     let timeout = hook.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     if !(1..=LONGEST_TIMEOUT_SECONDS).contains(&timeout) {
-        return Err(format!("{at}: timeout {timeout} is not between 1 and {LONGEST_TIMEOUT_SECONDS} seconds"));
+        return Err(format!(
+            "{at}: timeout {timeout} is not between 1 and {LONGEST_TIMEOUT_SECONDS} seconds"
+        ));
     }
     let runas = hook.runas.filter(|user| !user.is_empty());
     if let Some(user) = &runas
@@ -161,7 +170,10 @@ mod tests {
             "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: hooks/start\n      timeout: 30\n      runas: app\n  ValidateService:\n    - location: ./hooks/validate\n",
         )
         .unwrap();
-        assert_eq!(spec.table(), "ApplicationStart|30|app|hooks/start\nValidateService|900||hooks/validate\n");
+        assert_eq!(
+            spec.table(),
+            "ApplicationStart|30|app|hooks/start\nValidateService|900||hooks/validate\n"
+        );
         assert_eq!(spec.for_planning().run_seconds, 930);
     }
 
@@ -170,11 +182,17 @@ mod tests {
         for (text, says) in [
             ("version: 1.0\nos: linux\n", "version must be 0.0"),
             ("version: 0.0\nos: windows\n", "linux only"),
-            ("version: 0.0\nos: linux\nhooks:\n  ApplicationBegin: []\n", "unknown lifecycle event 'ApplicationBegin'"),
+            (
+                "version: 0.0\nos: linux\nhooks:\n  ApplicationBegin: []\n",
+                "unknown lifecycle event 'ApplicationBegin'",
+            ),
             ("version: 0.0\nos: linux\nhooks:\n  Install: []\n", "takes no hooks"),
             ("version: 0.0\nos: linux\nfiles:\n  - source: /\n", "'files' is not supported"),
             ("version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: ../x\n", "plain path"),
-            ("version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: x\n      timeout: 0\n", "timeout 0"),
+            (
+                "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: x\n      timeout: 0\n",
+                "timeout 0",
+            ),
             ("version: 0.0\nos: linux\nhook:\n", "hook"),
             ("a: [", "appspec.yml"),
         ] {

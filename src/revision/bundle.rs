@@ -63,7 +63,10 @@ pub fn examine(path: &Path) -> Result<Examined, String> {
             match modes.get(&hook.location) {
                 None => return Err(format!("{at}: there is no such file in the revision")),
                 Some(mode) if mode & 0o111 == 0 => {
-                    return Err(format!("{at}: is not executable; run: git update-index --chmod=+x {}", hook.location));
+                    return Err(format!(
+                        "{at}: is not executable; run: git update-index --chmod=+x {}",
+                        hook.location
+                    ));
                 }
                 Some(_) => {}
             }
@@ -101,9 +104,11 @@ mod tests {
         let spec = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: hooks/start\n";
         let missing = examine(bundle(&[("appspec.yml", 0o644, spec)]).path()).unwrap_err();
         assert!(missing.contains("hooks/start: there is no such file"), "{missing}");
-        let plain = examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o644, "")]).path()).unwrap_err();
+        let plain =
+            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o644, "")]).path()).unwrap_err();
         assert!(plain.contains("is not executable"), "{plain}");
-        let sound = examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o755, "")]).path()).unwrap();
+        let sound =
+            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o755, "")]).path()).unwrap();
         assert_eq!(sound.sha256.len(), 64);
     }
 

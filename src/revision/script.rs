@@ -107,11 +107,16 @@ fn spec_text(spec: &Spec) -> String {
         Kind::StopNow => ("stop", "now"),
     };
     let events: Vec<_> = spec.events.iter().map(|event| event.name()).collect();
-    let environment: String = spec.environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let environment: String =
+        spec.environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     let mut rows = String::new();
     for row in &spec.rows {
         let good = row.good.as_deref().unwrap_or("-");
-        let _ = writeln!(rows, "{} {} {} {} {} {good}", row.instance, row.attempt, row.first, row.nonce, row.token);
+        let _ = writeln!(
+            rows,
+            "{} {} {} {} {} {good}",
+            row.instance, row.attempt, row.first, row.nonce, row.token
+        );
     }
     let mut text = String::from("D_SPEC=1\n");
     for (name, value) in [

@@ -52,17 +52,21 @@ static TRANSIENT: LazyLock<RegexSet> = LazyLock::new(|| {
 /// The class of a fault.
 pub fn classify(fault: &Fault, retry: &Retry) -> Class {
     match &fault.cause {
-        Cause::Download
-        | Cause::Undelivered(_)
-        | Cause::AgentLost(_)
-        | Cause::Interrupted
-        | Cause::Busy => Class::Transient,
+        Cause::Download | Cause::Undelivered(_) | Cause::AgentLost(_) | Cause::Interrupted | Cause::Busy => {
+            Class::Transient
+        }
         Cause::Refused => Class::Permanent,
         Cause::Exit(code) if retry.transient_exit_codes.contains(code) => Class::Transient,
         Cause::Exit(code) if retry.permanent_exit_codes.contains(code) => Class::Permanent,
         Cause::Exit(126 | 127) => Class::Permanent,
-        Cause::Exit(_) | Cause::HookTimeout | Cause::HostCannot if looks_transient(&fault.tail, retry) => Class::Transient,
-        Cause::Exit(_) | Cause::HookTimeout | Cause::HostCannot | Cause::Unhealthy(_) | Cause::Deadline(_) => Class::Unknown,
+        Cause::Exit(_) | Cause::HookTimeout | Cause::HostCannot if looks_transient(&fault.tail, retry) => {
+            Class::Transient
+        }
+        Cause::Exit(_)
+        | Cause::HookTimeout
+        | Cause::HostCannot
+        | Cause::Unhealthy(_)
+        | Cause::Deadline(_) => Class::Unknown,
     }
 }
 
@@ -103,7 +107,12 @@ mod tests {
     use crate::rollout::event::LifecycleEvent;
 
     fn exit(code: i32, line: &str) -> Fault {
-        Fault { event: LifecycleEvent::AfterInstall, hook: None, cause: Cause::Exit(code), tail: vec![line.into()] }
+        Fault {
+            event: LifecycleEvent::AfterInstall,
+            hook: None,
+            cause: Cause::Exit(code),
+            tail: vec![line.into()],
+        }
     }
 
     #[test]
@@ -112,7 +121,10 @@ mod tests {
         assert_eq!(classify(&exit(75, ""), &retry), Class::Transient);
         assert_eq!(classify(&exit(127, ""), &retry), Class::Permanent);
         assert_eq!(classify(&exit(1, "boom"), &retry), Class::Unknown);
-        assert_eq!(classify(&exit(100, "E: Could not get lock /var/lib/dpkg/lock-frontend"), &retry), Class::Transient);
+        assert_eq!(
+            classify(&exit(100, "E: Could not get lock /var/lib/dpkg/lock-frontend"), &retry),
+            Class::Transient
+        );
         retry.transient_patterns = vec!["boo.".into()];
         retry.permanent_exit_codes = vec![9];
         assert_eq!(classify(&exit(1, "boom"), &retry), Class::Transient);
@@ -126,7 +138,10 @@ mod tests {
             for (number, floor) in [(1, 5), (2, 10), (3, 20), (9, 120)] {
                 let pause = backoff(&retry, number, seed);
                 assert_eq!(pause, backoff(&retry, number, seed));
-                assert!(pause.as_secs() >= floor && pause.as_secs() <= 2 * floor.max(120), "{number}: {pause:?}");
+                assert!(
+                    pause.as_secs() >= floor && pause.as_secs() <= 2 * floor.max(120),
+                    "{number}: {pause:?}"
+                );
             }
         }
     }

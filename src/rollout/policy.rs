@@ -18,7 +18,9 @@ impl Size {
     pub fn of(self, total: u32) -> u32 {
         match self {
             Size::Count(count) => count,
-            Size::Percent(percent) => u32::try_from(u64::from(total) * u64::from(percent) / 100).unwrap_or(total),
+            Size::Percent(percent) => {
+                u32::try_from(u64::from(total) * u64::from(percent) / 100).unwrap_or(total)
+            }
         }
     }
 }
@@ -36,12 +38,18 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no number of instances: write a count such as \"3\" or a share such as \"25%\"");
+        let wrong = || {
+            format!(
+                "'{text}' is no number of instances: write a count such as \"3\" or a share such as \"25%\""
+            )
+        };
         match text.trim().strip_suffix('%') {
             Some(percent) => {
                 let percent: u32 = percent.trim().parse().map_err(|_| wrong())?;
                 if percent > 100 {
-                    return Err(format!("'{text}' is more than the whole fleet: a share is between 0% and 100%"));
+                    return Err(format!(
+                        "'{text}' is more than the whole fleet: a share is between 0% and 100%"
+                    ));
                 }
                 Ok(Size::Percent(percent))
             }
@@ -68,10 +76,14 @@ impl<'de> Deserialize<'de> for Size {
                 text.parse().map_err(E::custom)
             }
             fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Size, E> {
-                u32::try_from(count).map(Size::Count).map_err(|_| E::custom("that is more instances than there can be"))
+                u32::try_from(count)
+                    .map(Size::Count)
+                    .map_err(|_| E::custom("that is more instances than there can be"))
             }
             fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<Size, E> {
-                u32::try_from(count).map(Size::Count).map_err(|_| E::custom("a number of instances can't be negative"))
+                u32::try_from(count)
+                    .map(Size::Count)
+                    .map_err(|_| E::custom("a number of instances can't be negative"))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -87,10 +99,15 @@ impl Batches {
     /// Steps; refused when empty or when one of them is zero.
     pub fn new(steps: Vec<Size>) -> Result<Self, String> {
         if steps.is_empty() {
-            return Err("batch has no step: write a size such as \"20%\", or steps such as [\"1\", \"10%\", \"50%\"]".into());
+            return Err(
+                "batch has no step: write a size such as \"20%\", or steps such as [\"1\", \"10%\", \"50%\"]"
+                    .into(),
+            );
         }
         if let Some(zero) = steps.iter().find(|size| matches!(size, Size::Count(0) | Size::Percent(0))) {
-            return Err(format!("a batch of '{zero}' would never deploy anything: write at least \"1\" or \"1%\""));
+            return Err(format!(
+                "a batch of '{zero}' would never deploy anything: write at least \"1\" or \"1%\""
+            ));
         }
         Ok(Batches(steps))
     }
@@ -280,10 +297,15 @@ impl Policy {
     /// What no fleet could satisfy. The message says what would be right.
     pub fn check(&self) -> Result<(), String> {
         if matches!(self.min_in_service, Some(Size::Percent(100))) {
-            return Err("min_in_service = \"100%\" can never be met while an instance is out: write a smaller share".into());
+            return Err(
+                "min_in_service = \"100%\" can never be met while an instance is out: write a smaller share"
+                    .into(),
+            );
         }
         if matches!(self.min_in_service, Some(Size::Count(0) | Size::Percent(0))) && !self.allow_downtime {
-            return Err("min_in_service = \"0\" allows an outage: add allow_downtime = true if that is meant".into());
+            return Err(
+                "min_in_service = \"0\" allows an outage: add allow_downtime = true if that is meant".into(),
+            );
         }
         if self.retry.attempts == 0 || self.retry.attempts_unknown == 0 {
             return Err("retry.attempts counts the first attempt too: write at least 1".into());
@@ -292,8 +314,9 @@ impl Policy {
             return Err("retry.cap is the longest pause: it can't be shorter than retry.base".into());
         }
         for pattern in &self.retry.transient_patterns {
-            regex::Regex::new(pattern)
-                .map_err(|e| format!("retry.transient_patterns: '{pattern}' is no regular expression: {e}"))?;
+            regex::Regex::new(pattern).map_err(|e| {
+                format!("retry.transient_patterns: '{pattern}' is no regular expression: {e}")
+            })?;
         }
         Ok(())
     }
@@ -340,8 +363,12 @@ mod tests {
 
     #[test]
     fn a_percentage_rounds_down_but_a_batch_is_never_empty() {
-        let batches = Batches::new(vec!["1".parse().unwrap(), "10%".parse().unwrap(), "50%".parse().unwrap()]).unwrap();
-        assert_eq!((batches.size(1, 9), batches.size(2, 9), batches.size(3, 9), batches.size(7, 9)), (1, 1, 4, 4));
+        let batches =
+            Batches::new(vec!["1".parse().unwrap(), "10%".parse().unwrap(), "50%".parse().unwrap()]).unwrap();
+        assert_eq!(
+            (batches.size(1, 9), batches.size(2, 9), batches.size(3, 9), batches.size(7, 9)),
+            (1, 1, 4, 4)
+        );
         assert_eq!(batches.count(9), 4);
         assert_eq!(Size::Percent(10).of(6), 0);
         assert_eq!(Size::Percent(95).of(10), 9);

@@ -35,14 +35,19 @@ pub struct DeploymentRow {
 impl Store {
     /// One deployment.
     pub async fn deployment(&self, id: i64) -> Result<Option<DeploymentRow>> {
-        Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1").bind(id).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 
     /// The newest `limit`, newest first; of one group if named.
     pub async fn deployments(&self, group: Option<&str>, limit: i64) -> Result<Vec<DeploymentRow>> {
         let query = match group {
             Some(group) => {
-                sqlx::query_as("SELECT * FROM deployments WHERE group_name = $2 ORDER BY id DESC LIMIT $1").bind(limit).bind(group)
+                sqlx::query_as("SELECT * FROM deployments WHERE group_name = $2 ORDER BY id DESC LIMIT $1")
+                    .bind(limit)
+                    .bind(group)
             }
             None => sqlx::query_as("SELECT * FROM deployments ORDER BY id DESC LIMIT $1").bind(limit),
         };
@@ -51,7 +56,9 @@ impl Store {
 
     /// Those that have not ended, oldest first.
     pub async fn unfinished(&self) -> Result<Vec<DeploymentRow>> {
-        Ok(sqlx::query_as("SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY id").fetch_all(&self.pool).await?)
+        Ok(sqlx::query_as("SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY id")
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     /// The last revision that reached a whole group.
@@ -74,7 +81,9 @@ impl Store {
 
     /// How many instances of each state each deployment has: `(deployment, state, count)`.
     pub async fn instance_counts(&self, deployments: &[i64]) -> Result<Vec<(i64, String, i64)>> {
-        let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else { return Ok(Vec::new()) };
+        let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else {
+            return Ok(Vec::new());
+        };
         let rows = sqlx::query(
             "SELECT deployment, state, COUNT(*) FROM instances WHERE deployment BETWEEN $1 AND $2 GROUP BY deployment, state",
         )
@@ -89,8 +98,10 @@ impl Store {
 impl Tx<'_> {
     /// Adds a deployment; its id is the next one, whatever the row says.
     pub async fn insert_deployment(&mut self, row: &DeploymentRow) -> Result<i64> {
-        let id: i64 =
-            sqlx::query("SELECT COALESCE(MAX(id), 0) + 1 FROM deployments").fetch_one(&mut *self.inner).await?.get(0);
+        let id: i64 = sqlx::query("SELECT COALESCE(MAX(id), 0) + 1 FROM deployments")
+            .fetch_one(&mut *self.inner)
+            .await?
+            .get(0);
         sqlx::query(
             "INSERT INTO deployments (id, group_name, repository, sha, requested, message, requested_by, state, policy, created_at, since) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -112,7 +123,14 @@ impl Tx<'_> {
     }
 
     /// Sets the state and its reason; `finished` where it is a final one.
-    pub async fn set_state(&mut self, id: i64, state: &str, reason: Option<&str>, at: i64, finished: bool) -> Result<()> {
+    pub async fn set_state(
+        &mut self,
+        id: i64,
+        state: &str,
+        reason: Option<&str>,
+        at: i64,
+        finished: bool,
+    ) -> Result<()> {
         sqlx::query(
             "UPDATE deployments SET state = $2, reason = $3, since = $4, settled = 0, \
              started_at = CASE WHEN $2 = 'Preparing' THEN $4 ELSE started_at END, \
@@ -129,7 +147,14 @@ impl Tx<'_> {
     }
 
     /// What Preparing found out: the revision (JSON), the bundle's checksum, the fleet's size and health.
-    pub async fn set_prepared(&mut self, id: i64, revision: &str, sha256: &str, total: i64, healthy: i64) -> Result<()> {
+    pub async fn set_prepared(
+        &mut self,
+        id: i64,
+        revision: &str,
+        sha256: &str,
+        total: i64,
+        healthy: i64,
+    ) -> Result<()> {
         sqlx::query(
             "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5 WHERE id = $1",
         )
@@ -155,13 +180,20 @@ impl Tx<'_> {
 
     /// The batch in work is through since `at`.
     pub async fn set_batch_done(&mut self, id: i64, at: i64) -> Result<()> {
-        sqlx::query("UPDATE deployments SET batch_done_at = $2 WHERE id = $1").bind(id).bind(at).execute(&mut *self.inner).await?;
+        sqlx::query("UPDATE deployments SET batch_done_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(at)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 
     /// Halted and in order.
     pub async fn set_settled(&mut self, id: i64) -> Result<()> {
-        sqlx::query("UPDATE deployments SET settled = 1 WHERE id = $1").bind(id).execute(&mut *self.inner).await?;
+        sqlx::query("UPDATE deployments SET settled = 1 WHERE id = $1")
+            .bind(id)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 
@@ -186,7 +218,13 @@ impl Tx<'_> {
     }
 
     /// Adds or replaces an instance's record.
-    pub async fn put_instance(&mut self, deployment: i64, instance: &str, state: &str, record: &str) -> Result<()> {
+    pub async fn put_instance(
+        &mut self,
+        deployment: i64,
+        instance: &str,
+        state: &str,
+        record: &str,
+    ) -> Result<()> {
         sqlx::query(
             "INSERT INTO instances (deployment, instance, state, record) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (deployment, instance) DO UPDATE SET state = excluded.state, record = excluded.record",

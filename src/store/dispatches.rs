@@ -34,11 +34,13 @@ pub struct AttemptRow {
 impl Store {
     /// Dispatches of a deployment in this state.
     pub async fn dispatches(&self, deployment: i64, state: &str) -> Result<Vec<DispatchRow>> {
-        Ok(sqlx::query_as("SELECT * FROM dispatches WHERE deployment = $1 AND state = $2 ORDER BY created_at")
-            .bind(deployment)
-            .bind(state)
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(sqlx::query_as(
+            "SELECT * FROM dispatches WHERE deployment = $1 AND state = $2 ORDER BY created_at",
+        )
+        .bind(deployment)
+        .bind(state)
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// Command ids of sent dispatches that have attempts without an outcome.
@@ -63,7 +65,10 @@ impl Store {
 
     /// One attempt.
     pub async fn attempt(&self, number: i64) -> Result<Option<AttemptRow>> {
-        Ok(sqlx::query_as("SELECT * FROM attempts WHERE number = $1").bind(number).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as("SELECT * FROM attempts WHERE number = $1")
+            .bind(number)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 }
 

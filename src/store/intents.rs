@@ -33,7 +33,14 @@ impl Store {
     }
 
     /// Writes an intent down, on the disk, and answers its id.
-    pub async fn intend(&self, deployment: i64, action: &str, key: &str, request: &str, at: i64) -> Result<i64> {
+    pub async fn intend(
+        &self,
+        deployment: i64,
+        action: &str,
+        key: &str,
+        request: &str,
+        at: i64,
+    ) -> Result<i64> {
         let mut tx = self.write().await?;
         let id = tx.insert_intent(deployment, self.epoch, action, key, request, at).await?;
         tx.commit().await?;
@@ -59,7 +66,10 @@ impl Tx<'_> {
         request: &str,
         at: i64,
     ) -> Result<i64> {
-        let id: i64 = sqlx::query("SELECT COALESCE(MAX(id), 0) + 1 FROM intents").fetch_one(&mut *self.inner).await?.get(0);
+        let id: i64 = sqlx::query("SELECT COALESCE(MAX(id), 0) + 1 FROM intents")
+            .fetch_one(&mut *self.inner)
+            .await?
+            .get(0);
         sqlx::query(
             "INSERT INTO intents (id, deployment, epoch, action, effect_key, request, state, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, 'open', $7)",

@@ -6,16 +6,20 @@ use sqlx::Row;
 impl Store {
     /// The hold (JSON) on an Auto Scaling group, if there is one.
     pub async fn hold(&self, group: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT hold FROM holds WHERE auto_scaling_group = $1").bind(group).fetch_optional(&self.pool).await?;
+        let row = sqlx::query("SELECT hold FROM holds WHERE auto_scaling_group = $1")
+            .bind(group)
+            .fetch_optional(&self.pool)
+            .await?;
         Ok(row.map(|row| row.get(0)))
     }
 
     /// Instances of an Auto Scaling group that drover keeps out: `(instance, deployment, reason)`.
     pub async fn quarantined(&self, group: &str) -> Result<Vec<(String, i64, String)>> {
-        let rows = sqlx::query("SELECT instance, deployment, reason FROM quarantines WHERE auto_scaling_group = $1")
-            .bind(group)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT instance, deployment, reason FROM quarantines WHERE auto_scaling_group = $1")
+                .bind(group)
+                .fetch_all(&self.pool)
+                .await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
@@ -30,7 +34,10 @@ impl Store {
 
     /// The name of the token with this hash, if it is one.
     pub async fn token_name(&self, hash: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT name FROM tokens WHERE hash = $1").bind(hash).fetch_optional(&self.pool).await?;
+        let row = sqlx::query("SELECT name FROM tokens WHERE hash = $1")
+            .bind(hash)
+            .fetch_optional(&self.pool)
+            .await?;
         Ok(row.map(|row| row.get(0)))
     }
 
@@ -57,7 +64,14 @@ impl Tx<'_> {
     }
 
     /// Keeps an instance out.
-    pub async fn put_quarantine(&mut self, group: &str, instance: &str, deployment: i64, reason: &str, at: i64) -> Result<()> {
+    pub async fn put_quarantine(
+        &mut self,
+        group: &str,
+        instance: &str,
+        deployment: i64,
+        reason: &str,
+        at: i64,
+    ) -> Result<()> {
         sqlx::query(
             "INSERT INTO quarantines (auto_scaling_group, instance, deployment, reason, since) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (auto_scaling_group, instance) DO UPDATE SET deployment = excluded.deployment, \
@@ -75,7 +89,10 @@ impl Tx<'_> {
 
     /// Ends a quarantine, if there is one.
     pub async fn end_quarantine(&mut self, instance: &str) -> Result<()> {
-        sqlx::query("DELETE FROM quarantines WHERE instance = $1").bind(instance).execute(&mut *self.inner).await?;
+        sqlx::query("DELETE FROM quarantines WHERE instance = $1")
+            .bind(instance)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 

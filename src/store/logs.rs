@@ -56,7 +56,8 @@ impl Store {
 impl Tx<'_> {
     /// Stores lines under the deployment's next numbers and answers the last one.
     pub async fn append_log(&mut self, deployment: i64, chunk: &NewChunk<'_>) -> Result<i64> {
-        let lines = i64::try_from(chunk.payload.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(i64::MAX);
+        let lines =
+            i64::try_from(chunk.payload.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(i64::MAX);
         let last: i64 = sqlx::query("SELECT last_seq FROM deployments WHERE id = $1")
             .bind(deployment)
             .fetch_one(&mut *self.inner)

@@ -31,10 +31,14 @@ const CONNECTIONS: u32 = 8;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another daemon has it.
-    #[error("the database {0} is in use by another drover daemon; stop that one first, or give this one a data directory of its own")]
+    #[error(
+        "the database {0} is in use by another drover daemon; stop that one first, or give this one a data directory of its own"
+    )]
     InUse(PathBuf),
     /// It can't be opened or written.
-    #[error("the database {path} can't be {what}: {why}; check the directory's owner, permissions and free space")]
+    #[error(
+        "the database {path} can't be {what}: {why}; check the directory's owner, permissions and free space"
+    )]
     Unusable {
         /// Where.
         path: PathBuf,
@@ -109,9 +113,8 @@ impl Store {
             .await
             .map_err(|e| unusable("opened", e.to_string()))?;
         MIGRATOR.run(&pool).await.map_err(|e| match e {
-            sqlx::migrate::MigrateError::VersionMissing(_) | sqlx::migrate::MigrateError::VersionTooNew(..) => {
-                StoreError::Newer(path.into())
-            }
+            sqlx::migrate::MigrateError::VersionMissing(_)
+            | sqlx::migrate::MigrateError::VersionTooNew(..) => StoreError::Newer(path.into()),
             other => unusable("brought to this version's shape", other.to_string()),
         })?;
         let mut store = Store { pool, epoch: 0, writer: Mutex::new(()), _lock: lock };
@@ -122,7 +125,8 @@ impl Store {
     async fn begin_epoch(&self) -> Result<i64, sqlx::Error> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let row = sqlx::query("SELECT value FROM meta WHERE name = 'epoch'").fetch_optional(&mut *tx).await?;
-        let last: i64 = row.map(|row| row.get::<String, _>(0)).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let last: i64 =
+            row.map(|row| row.get::<String, _>(0)).and_then(|text| text.parse().ok()).unwrap_or(0);
         sqlx::query(
             "INSERT INTO meta (name, value) VALUES ('epoch', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         )
@@ -158,7 +162,11 @@ impl Store {
             .bind(make())
             .execute(&mut *tx.inner)
             .await?;
-        let value = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(name).fetch_one(&mut *tx.inner).await?.get(0);
+        let value = sqlx::query("SELECT value FROM meta WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut *tx.inner)
+            .await?
+            .get(0);
         tx.commit().await?;
         Ok(value)
     }

@@ -8,7 +8,12 @@ async fn store() -> (tempfile::TempDir, Store) {
 
 async fn deployment(store: &Store) -> i64 {
     let mut tx = store.write().await.unwrap();
-    let row = DeploymentRow { group_name: "a/b".into(), state: "Queued".into(), policy: "{}".into(), ..Default::default() };
+    let row = DeploymentRow {
+        group_name: "a/b".into(),
+        state: "Queued".into(),
+        policy: "{}".into(),
+        ..Default::default()
+    };
     let id = tx.insert_deployment(&row).await.unwrap();
     tx.commit().await.unwrap();
     id
@@ -26,7 +31,9 @@ async fn lines_are_numbered_without_holes_and_found_by_number() {
     }
     let firsts = |seq| {
         let store = &store;
-        async move { store.chunks_after(id, seq, 10).await.unwrap().iter().map(|c| c.first_seq).collect::<Vec<_>>() }
+        async move {
+            store.chunks_after(id, seq, 10).await.unwrap().iter().map(|c| c.first_seq).collect::<Vec<_>>()
+        }
     };
     assert_eq!(firsts(0).await, [1, 3, 4]);
     assert_eq!(firsts(1).await, [1, 3, 4]);
@@ -68,7 +75,10 @@ async fn attempt_numbers_only_rise() {
     let mut tx = store.write().await.unwrap();
     let first = tx.next_attempt(1000).await.unwrap();
     tx.insert_attempt(first, id, "i-1", "d", "ApplicationStop", 0).await.unwrap();
-    assert_eq!((first, tx.next_attempt(10).await.unwrap(), tx.next_attempt(2000).await.unwrap()), (1000, 1001, 2000));
+    assert_eq!(
+        (first, tx.next_attempt(10).await.unwrap(), tx.next_attempt(2000).await.unwrap()),
+        (1000, 1001, 2000)
+    );
     assert!(tx.set_outcome(first, "1").await.unwrap());
     assert!(!tx.set_outcome(first, "2").await.unwrap(), "the first word stands");
 }

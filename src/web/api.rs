@@ -46,9 +46,11 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         let web = web.clone();
         warp::any().map(move || web.clone())
     };
-    let groups = warp::path!("groups").and(warp::get()).and(user.clone()).and(with.clone()).then(
-        |_: String, web: Web| async move { answer(groups(&web).await) },
-    );
+    let groups = warp::path!("groups")
+        .and(warp::get())
+        .and(user.clone())
+        .and(with.clone())
+        .then(|_: String, web: Web| async move { answer(groups(&web).await) });
     let submit = warp::path!("deployments")
         .and(warp::post())
         .and(user.clone())
@@ -76,19 +78,26 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .then(|id: i64, by: String, web: Web, body: CancelBody| async move {
             answer(cancel(&web, id, body.now, &by).await)
         });
-    let logs = warp::path!("deployments" / i64 / "logs")
-        .and(warp::get())
-        .and(user)
-        .and(with)
-        .and(warp::query())
-        .and(warp::header::optional("accept"))
-        .and(warp::header::optional("last-event-id"))
-        .then(
-            |id: i64, _: String, web: Web, query: LogQuery, accept: Option<String>, last: Option<String>| async move {
-                answer(logs(web, id, query, accept, last).await)
-            },
-        );
-    base.and(groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify().or(logs).unify()).boxed()
+    let logs =
+        warp::path!("deployments" / i64 / "logs")
+            .and(warp::get())
+            .and(user)
+            .and(with)
+            .and(warp::query())
+            .and(warp::header::optional("accept"))
+            .and(warp::header::optional("last-event-id"))
+            .then(
+                |id: i64,
+                 _: String,
+                 web: Web,
+                 query: LogQuery,
+                 accept: Option<String>,
+                 last: Option<String>| async move {
+                    answer(logs(web, id, query, accept, last).await)
+                },
+            );
+    base.and(groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify().or(logs).unify())
+        .boxed()
 }
 
 /// The name behind the request's token; refused without one.
@@ -97,7 +106,8 @@ fn user(web: Web) -> BoxedFilter<(String,)> {
         .and_then(move |header: Option<String>| {
             let store = web.store.clone();
             async move {
-                let token = header.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+                let token =
+                    header.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
                 match store.token_name(&token_hash(token.trim())).await {
                     Ok(Some(name)) => Ok(name),
                     Ok(None) => Err(warp::reject::custom(Refusal::unauthorized())),

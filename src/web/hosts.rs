@@ -37,20 +37,17 @@ struct End {
 /// `/bundles/v1/SHA` and `/ingest/v1/attempts/N`.
 pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     let with = warp::any().map(move || web.clone());
-    let token = warp::header::optional::<String>("authorization")
-        .map(|header: Option<String>| header.and_then(|value| Some(value.strip_prefix("Bearer ")?.to_owned())).unwrap_or_default());
-    let bundle = warp::path!("bundles" / "v1" / String)
-        .and(warp::get())
-        .and(with.clone())
-        .and(token)
-        .then(|sha: String, web: Web, token: String| async move { answer(bundle(&web, &sha, &token).await) });
+    let token = warp::header::optional::<String>("authorization").map(|header: Option<String>| {
+        header.and_then(|value| Some(value.strip_prefix("Bearer ")?.to_owned())).unwrap_or_default()
+    });
+    let bundle =
+        warp::path!("bundles" / "v1" / String).and(warp::get()).and(with.clone()).and(token).then(
+            |sha: String, web: Web, token: String| async move { answer(bundle(&web, &sha, &token).await) },
+        );
     let attempt = warp::path!("ingest" / "v1" / "attempts" / i64 / ..);
-    let wanted = attempt
-        .and(warp::path::end())
-        .and(warp::get())
-        .and(with.clone())
-        .and(token)
-        .then(|number: i64, web: Web, token: String| async move { answer(wanted(&web, number, &token).await) });
+    let wanted = attempt.and(warp::path::end()).and(warp::get()).and(with.clone()).and(token).then(
+        |number: i64, web: Web, token: String| async move { answer(wanted(&web, number, &token).await) },
+    );
     let push = attempt
         .and(warp::path::end())
         .and(warp::put().or(warp::post()).unify())
@@ -107,7 +104,11 @@ impl From<IngestError> for Refusal {
 }
 
 /// The log of the attempt that this token is good for.
-async fn receive(web: &Web, number: i64, token: &str) -> Result<std::sync::Arc<tokio::sync::Mutex<Ingest>>, Refusal> {
+async fn receive(
+    web: &Web,
+    number: i64,
+    token: &str,
+) -> Result<std::sync::Arc<tokio::sync::Mutex<Ingest>>, Refusal> {
     if !same(token, &web.secrets.attempt_token(number)) {
         return Err(Refusal::unauthorized());
     }
@@ -165,7 +166,12 @@ async fn push<B: Buf>(
     }
 }
 
-async fn take(web: &Web, ingest: &mut MutexGuard<'_, Ingest>, offset: u64, bytes: Bytes) -> Result<u64, Refusal> {
+async fn take(
+    web: &Web,
+    ingest: &mut MutexGuard<'_, Ingest>,
+    offset: u64,
+    bytes: Bytes,
+) -> Result<u64, Refusal> {
     web.logs.take(ingest, offset, &bytes).await?;
     Ok(offset + bytes.len() as u64)
 }
@@ -181,7 +187,9 @@ async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> R
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(result) = RunnerResult::find(&String::from_utf8_lossy(body)).filter(|result| result.attempt() == number) {
+    if let Some(result) =
+        RunnerResult::find(&String::from_utf8_lossy(body)).filter(|result| result.attempt() == number)
+    {
         web.engine.attempt_ended(result, tail).await?;
     }
     Ok(String::from("complete\n").into_response())

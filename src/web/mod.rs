@@ -50,7 +50,8 @@ impl Web {
             .recover(reply::rejected)
             .with(warp::trace::request());
         let signal = stop.clone();
-        let server = warp::serve(routes).incoming(listener).graceful(async move { signal.cancelled().await }).run();
+        let server =
+            warp::serve(routes).incoming(listener).graceful(async move { signal.cancelled().await }).run();
         tokio::select! {
             () = server => {}
             () = async { stop.cancelled().await; tokio::time::sleep(LAST_MOMENT).await } => {}
@@ -80,7 +81,8 @@ pub async fn first_token(store: &Store, path: &Path) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let token = Secrets::fresh();
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     writeln!(file, "{token}")?;
     file.sync_all()?;
     let mut tx = store.write().await?;

@@ -55,7 +55,9 @@ impl From<SubmitError> for Refusal {
         let (status, code) = match &error {
             SubmitError::UnknownGroup { .. } => (StatusCode::NOT_FOUND, "unknown-group"),
             SubmitError::UnknownDeployment(_) => (StatusCode::NOT_FOUND, "unknown-deployment"),
-            SubmitError::Revision(GitHubError::Revision(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-revision"),
+            SubmitError::Revision(GitHubError::Revision(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-revision")
+            }
             SubmitError::Revision(GitHubError::Unavailable(_)) => (StatusCode::BAD_GATEWAY, "github"),
             SubmitError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid-policy"),
             SubmitError::Ended { .. } => (StatusCode::CONFLICT, "ended"),
@@ -76,13 +78,25 @@ pub async fn rejected(rejection: warp::Rejection) -> Result<Response, std::conve
     } else if let Some(error) = rejection.find::<BodyDeserializeError>() {
         use std::error::Error as _;
         let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", format!("the request body is not what is wanted: {words}"))
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            format!("the request body is not what is wanted: {words}"),
+        )
     } else if rejection.find::<reject::PayloadTooLarge>().is_some() {
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
     } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
-        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path does not take this method")
+        Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "this path does not take this method",
+        )
     } else {
-        Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", format!("the request can't be understood: {rejection:?}"))
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            format!("the request can't be understood: {rejection:?}"),
+        )
     };
     Ok(refusal.into_response())
 }

@@ -30,7 +30,11 @@ impl Form {
     pub fn of(accept: Option<&str>) -> Form {
         match accept {
             Some(accept) if accept.contains("text/event-stream") => Form::Events,
-            Some(accept) if accept.contains("application/x-ndjson") || accept.contains("application/json") => Form::Ndjson,
+            Some(accept)
+                if accept.contains("application/x-ndjson") || accept.contains("application/json") =>
+            {
+                Form::Ndjson
+            }
             _ => Form::Text,
         }
     }
@@ -104,7 +108,10 @@ pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form) -> Respons
         let end = row.filter(|row| !follow || exit_code(row).is_some());
         end.map(|row| form.end(&row.state, exit_code(&row))).unwrap_or_default()
     });
-    let bytes = text.chain(end).filter(|text| std::future::ready(!text.is_empty())).map(|text| Ok::<_, Infallible>(Bytes::from(text)));
+    let bytes = text
+        .chain(end)
+        .filter(|text| std::future::ready(!text.is_empty()))
+        .map(|text| Ok::<_, Infallible>(Bytes::from(text)));
     // Ends with the daemon: the reader sees no `end` and comes back.
     let bytes = bytes.take_until(async move { stop.cancelled().await });
     let mut response = warp::reply::stream(from_task(bytes)).into_response();
@@ -118,7 +125,9 @@ pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form) -> Respons
 
 /// The same stream, read by a task of its own: a response body must be `Sync`, which queries are not. Ends with the
 /// reader.
-fn from_task<T: Send + 'static>(items: impl Stream<Item = T> + Send + 'static) -> impl Stream<Item = T> + Send + Sync {
+fn from_task<T: Send + 'static>(
+    items: impl Stream<Item = T> + Send + 'static,
+) -> impl Stream<Item = T> + Send + Sync {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
     tokio::spawn(async move {
         let mut items = Box::pin(items);

@@ -68,7 +68,9 @@ impl Counts {
             Gone => &mut self.gone,
             Restored => &mut self.restored,
             Pending | Staging | Staged => &mut self.pending,
-            PreBlocking | Blocking | Deploying | Allowing | PostAllowing | Waiting | Restoring => &mut self.in_work,
+            PreBlocking | Blocking | Deploying | Allowing | PostAllowing | Waiting | Restoring => {
+                &mut self.in_work
+            }
         } += count;
     }
 }
@@ -154,7 +156,11 @@ impl Web {
     }
 
     /// The newest deployments, without their instances.
-    pub async fn deployment_list(&self, group: Option<&str>, limit: i64) -> Result<Vec<DeploymentView>, Refusal> {
+    pub async fn deployment_list(
+        &self,
+        group: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<DeploymentView>, Refusal> {
         let rows = self.store.deployments(group, limit).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let mut counts: BTreeMap<i64, Counts> = BTreeMap::new();

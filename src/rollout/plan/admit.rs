@@ -31,13 +31,17 @@ impl Planner<'_> {
         let healthy = self
             .drafts
             .iter()
-            .filter(|draft| draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy)
+            .filter(|draft| {
+                draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy
+            })
             .filter(|draft| draft.record.state != S::Blocking && !draft.record.quarantined())
             .count();
-        let deployment = &self.snapshot.deployment;
+        // One that left on its own makes the group smaller, not the batches.
+        let left = self.count(|record| record.state == S::Gone);
+        let at_start = self.snapshot.deployment.healthy_at_start.saturating_sub(left);
         Capacity {
             healthy: u32::try_from(healthy).unwrap_or(u32::MAX) + self.snapshot.healthy_elsewhere,
-            keep: self.snapshot.policy.keep_in_service(self.total(), deployment.healthy_at_start),
+            keep: self.snapshot.policy.keep_in_service(self.total(), at_start),
         }
     }
 

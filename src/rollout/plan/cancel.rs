@@ -2,10 +2,10 @@
 
 use super::{Effect, Planner};
 use crate::rollout::{
-    snapshot::Cancel,
-    state::{Failure, Fault, Goal, InstanceState as S},
-    state::Cause,
     event::LifecycleEvent,
+    snapshot::Cancel,
+    state::Cause,
+    state::{Failure, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
 };
 
@@ -23,7 +23,9 @@ impl Planner<'_> {
         let draft = &mut self.drafts[index];
         let untouched = !draft.record.touched;
         match (draft.record.state, draft.attempt) {
-            (S::Pending | S::Staging | S::Staged, _) => draft.step(Step::Skip, now, "cancelled before its turn"),
+            (S::Pending | S::Staging | S::Staged, _) => {
+                draft.step(Step::Skip, now, "cancelled before its turn")
+            }
             (S::Waiting, _) if untouched && !draft.record.in_work() => {
                 draft.step(Step::Skip, now, "cancelled before its turn")
             }
@@ -33,7 +35,11 @@ impl Planner<'_> {
             }
             (S::Blocking, _) | (S::Deploying, None) if untouched => {
                 draft.record.goal = Goal::Old;
-                draft.step(Step::Allow, now, "cancelled before its release was touched; back into the balancer")
+                draft.step(
+                    Step::Allow,
+                    now,
+                    "cancelled before its release was touched; back into the balancer",
+                )
             }
             (S::Waiting, _) if draft.record.wait.is_some_and(|w| w.back == S::PostAllowing) => Ok(()),
             (S::Blocking | S::Waiting, _) | (S::Deploying, None) => {
@@ -44,7 +50,9 @@ impl Planner<'_> {
                 let fault = Fault {
                     event: LifecycleEvent::ApplicationStop,
                     hook: None,
-                    cause: Cause::Deadline("cancelled, and no last good release is known on this instance".into()),
+                    cause: Cause::Deadline(
+                        "cancelled, and no last good release is known on this instance".into(),
+                    ),
                     tail: Vec::new(),
                 };
                 draft.record.failure = Some(Failure { fault, quarantined: true });

@@ -1,8 +1,7 @@
 //! From states to effects: what each state needs of the world and doesn't have yet.
 
 use super::{
-    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner,
-    progress::by_standby,
+    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, progress::by_standby,
     verdict::state_of,
 };
 use crate::rollout::{
@@ -20,9 +19,13 @@ const SUSPEND: &str = "AZRebalance";
 
 impl Planner<'_> {
     pub(super) fn order_effects(&mut self) {
-        for kind in
-            [DispatchKind::Stage, DispatchKind::PreBlock, DispatchKind::Run, DispatchKind::PostAllow, DispatchKind::Restore]
-        {
+        for kind in [
+            DispatchKind::Stage,
+            DispatchKind::PreBlock,
+            DispatchKind::Run,
+            DispatchKind::PostAllow,
+            DispatchKind::Restore,
+        ] {
             self.dispatch(kind);
         }
         self.block();
@@ -48,7 +51,8 @@ impl Planner<'_> {
             first: draft.record.resume.unwrap_or(kind.first_event()),
             good: draft.record.good.clone(),
         };
-        let (solo, together): (Vec<&Draft>, Vec<&Draft>) = ready.into_iter().partition(|draft| draft.record.solo);
+        let (solo, together): (Vec<&Draft>, Vec<&Draft>) =
+            ready.into_iter().partition(|draft| draft.record.solo);
         // A restore sends each instance its own last good release; one dispatch has one release.
         let mut bundles: BTreeMap<Option<String>, Vec<Order>> = BTreeMap::new();
         for draft in &together {
@@ -94,16 +98,21 @@ impl Planner<'_> {
                     effects.push(Effect::Suspend { group: group_name, processes: vec![SUSPEND.to_owned()] });
                 }
                 Some(_) if group.desired.saturating_sub(count) < group.min => {
-                    effects.push(Effect::SetMin { group: group_name, min: group.desired.saturating_sub(count) });
+                    effects
+                        .push(Effect::SetMin { group: group_name, min: group.desired.saturating_sub(count) });
                 }
-                Some(_) => effects.extend(drafts.chunks(MOST_PER_STANDBY).take(1).map(|some| Effect::EnterStandby {
-                    group: group_name.clone(),
-                    instances: some.iter().map(|draft| draft.record.id.clone()).collect(),
-                })),
+                Some(_) => {
+                    effects.extend(drafts.chunks(MOST_PER_STANDBY).take(1).map(|some| Effect::EnterStandby {
+                        group: group_name.clone(),
+                        instances: some.iter().map(|draft| draft.record.id.clone()).collect(),
+                    }))
+                }
             }
         }
         effects.extend(
-            deregister.into_iter().map(|(target_group, targets)| Effect::Deregister { target_group, targets }),
+            deregister
+                .into_iter()
+                .map(|(target_group, targets)| Effect::Deregister { target_group, targets }),
         );
         self.plan.effects.extend(effects);
     }
@@ -114,8 +123,9 @@ impl Planner<'_> {
         let mut exit: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut register: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
-            let left_in_service =
-                draft.record.state == S::Failed && !draft.record.quarantined() && draft.record.batch.is_some();
+            let left_in_service = draft.record.state == S::Failed
+                && !draft.record.quarantined()
+                && draft.record.batch.is_some();
             if !(draft.record.state == S::Allowing || left_in_service) {
                 continue;
             }
@@ -136,9 +146,9 @@ impl Planner<'_> {
                 chunks.map(|some| Effect::ExitStandby { group: group.clone(), instances: some.to_vec() }),
             );
         }
-        self.plan
-            .effects
-            .extend(register.into_iter().map(|(target_group, targets)| Effect::Register { target_group, targets }));
+        self.plan.effects.extend(
+            register.into_iter().map(|(target_group, targets)| Effect::Register { target_group, targets }),
+        );
     }
 
     /// Effects that AWS refused a moment ago wait for their pause to pass.

@@ -11,10 +11,14 @@ impl Planner<'_> {
     pub(super) fn explain(&mut self) {
         let mut lines = Vec::new();
         if self.snapshot.deployment.cancel.is_some() {
-            lines.push("cancelling: nothing new is started; touched instances get their former release back".into());
+            lines.push(
+                "cancelling: nothing new is started; touched instances get their former release back".into(),
+            );
         }
         match self.state {
-            D::Halted if self.busy() => lines.push("halted: instances in work finish, nothing new is started".into()),
+            D::Halted if self.busy() => {
+                lines.push("halted: instances in work finish, nothing new is started".into())
+            }
             D::Halted => lines.push("halted: waits for a person (drover cancel ends it)".into()),
             D::Rolling => {
                 let (staging, all) = (self.count(|r| r.in_staging()), self.count(|_| true));
@@ -29,7 +33,11 @@ impl Planner<'_> {
                 }
                 let held = self.count(|r| r.state == S::Staged && r.batch.is_some());
                 if held > 0 {
-                    lines.push(format!("{held} of batch {} wait for capacity: {}", self.batch, self.capacity().words()));
+                    lines.push(format!(
+                        "{held} of batch {} wait for capacity: {}",
+                        self.batch,
+                        self.capacity().words()
+                    ));
                 }
             }
             _ => {}
@@ -50,7 +58,9 @@ impl Planner<'_> {
         let draft = &self.drafts[index];
         let since = draft.record.since;
         let words = match draft.record.state {
-            S::Staged if draft.record.batch.is_some() => format!("waits for capacity: {}", self.capacity().words()),
+            S::Staged if draft.record.batch.is_some() => {
+                format!("waits for capacity: {}", self.capacity().words())
+            }
             S::Staged => format!("staged; waits for batch {} to be through", self.batch),
             S::Staging if draft.attempt.is_some() => "downloading and unpacking the revision".into(),
             S::Blocking => {
@@ -58,7 +68,10 @@ impl Planner<'_> {
                 let left = self.left(since + delay);
                 match draft.sight.lifecycle {
                     Lifecycle::InService => "going into standby".into(),
-                    _ => format!("draining: about {left} s left of the deregistration delay of {} s", delay.as_secs()),
+                    _ => format!(
+                        "draining: about {left} s left of the deregistration delay of {} s",
+                        delay.as_secs()
+                    ),
                 }
             }
             S::Allowing => {

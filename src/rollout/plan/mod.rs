@@ -304,7 +304,13 @@ impl<'a> Planner<'a> {
     }
 
     /// A fault on draft `index`: waits for a retry in state `back`, or ends Failed, by class and what is left.
-    fn fault(&mut self, index: usize, fault: Fault, back: InstanceState, quarantine: bool) -> Result<(), Illegal> {
+    fn fault(
+        &mut self,
+        index: usize,
+        fault: Fault,
+        back: InstanceState,
+        quarantine: bool,
+    ) -> Result<(), Illegal> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let draft = &mut self.drafts[index];
@@ -350,7 +356,9 @@ impl<'a> Planner<'a> {
         let mut changes = Vec::new();
         for draft in self.drafts {
             if draft.record != *draft.before {
-                if draft.record.state == InstanceState::Succeeded && draft.before.state != InstanceState::Succeeded {
+                if draft.record.state == InstanceState::Succeeded
+                    && draft.before.state != InstanceState::Succeeded
+                {
                     changes.push(Change::Good(draft.record.id.clone()));
                 }
                 let note = (!draft.notes.is_empty()).then(|| draft.notes.join("; "));

@@ -56,7 +56,9 @@ impl Planner<'_> {
         match state {
             S::Staging => self.snapshot.policy.deadlines.staging,
             // What executionTimeout allows, and the delivery before it.
-            _ => SignedDuration::from_secs(self.snapshot.revision.run_seconds) + SignedDuration::from_mins(10),
+            _ => {
+                SignedDuration::from_secs(self.snapshot.revision.run_seconds) + SignedDuration::from_mins(10)
+            }
         }
     }
 
@@ -75,10 +77,14 @@ impl Planner<'_> {
         draft.record.resume = None;
         match draft.record.state {
             S::Staging => draft.step(Step::StagingDone, self.now, "staged"),
-            S::PreBlocking if cancelled => draft.step(Step::Skip, self.now, "cancelled before it was taken out"),
+            S::PreBlocking if cancelled => {
+                draft.step(Step::Skip, self.now, "cancelled before it was taken out")
+            }
             S::PreBlocking => draft.step(Step::Block, self.now, "taking it out of the balancer"),
             S::Deploying => draft.step(Step::Allow, self.now, "deployed; back into the balancer"),
-            S::Restoring => draft.step(Step::Allow, self.now, "the former release runs; back into the balancer"),
+            S::Restoring => {
+                draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
+            }
             S::PostAllowing => draft.step(Step::Succeed, self.now, "succeeded"),
             _ => Ok(()),
         }
@@ -90,7 +96,11 @@ impl Planner<'_> {
         match draft.record.state {
             S::Deploying => {
                 draft.record.goal = Goal::Old;
-                draft.step(Step::Restore, self.now, format!("stopped {after}; putting the former release back"))
+                draft.step(
+                    Step::Restore,
+                    self.now,
+                    format!("stopped {after}; putting the former release back"),
+                )
             }
             S::PreBlocking | S::Staging => draft.step(Step::Skip, self.now, format!("stopped {after}")),
             _ => Ok(()),
@@ -107,12 +117,17 @@ impl Planner<'_> {
                 let words = fault.words();
                 draft.record.fault = Some(fault);
                 draft.record.goal = Goal::Old;
-                draft.step(Step::Restore, self.now, format!("{words}; cancelled: putting the former release back"))
+                draft.step(
+                    Step::Restore,
+                    self.now,
+                    format!("{words}; cancelled: putting the former release back"),
+                )
             }
             S::Deploying => self.fault(index, fault, S::Deploying, true),
             S::Restoring => {
                 let draft = &mut self.drafts[index];
-                let note = format!("the former release could not be put back: {}; quarantined", fault.words());
+                let note =
+                    format!("the former release could not be put back: {}; quarantined", fault.words());
                 draft.record.fault = Some(fault.clone());
                 draft.record.failure = Some(Failure { fault, quarantined: true });
                 draft.step(Step::Fail, self.now, note)
@@ -135,7 +150,8 @@ impl Planner<'_> {
 
     fn read_blocking(&mut self, index: usize) -> Result<(), Illegal> {
         let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
-        let refused = self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
+        let refused =
+            self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
         let draft = &mut self.drafts[index];
         let deadline = draft.record.since + limit;
         if is_out(&draft.record, draft.sight) {
@@ -145,8 +161,12 @@ impl Planner<'_> {
             return Ok(self.wake(deadline));
         }
         let what = format!("{} after {} s; {refused}", describe(draft.sight), limit.as_secs());
-        let fault =
-            Fault { event: LifecycleEvent::BlockTraffic, hook: None, cause: Cause::Deadline(what), tail: Vec::new() };
+        let fault = Fault {
+            event: LifecycleEvent::BlockTraffic,
+            hook: None,
+            cause: Cause::Deadline(what),
+            tail: Vec::new(),
+        };
         self.fault(index, fault, S::Blocking, false)
     }
 
@@ -157,7 +177,9 @@ impl Planner<'_> {
         let draft = &mut self.drafts[index];
         if draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy {
             return match (draft.record.goal, post_allow) {
-                (Goal::Old, _) => draft.step(Step::Restored, self.now, "back in service on its former release"),
+                (Goal::Old, _) => {
+                    draft.step(Step::Restored, self.now, "back in service on its former release")
+                }
                 (Goal::New, true) => draft.step(Step::PostAllow, self.now, "healthy"),
                 (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy; succeeded"),
             };

@@ -37,6 +37,8 @@ impl Planner<'_> {
             self.halt(format!("not done within the deployment's deadline of {hours:#}"));
         } else if let Some(reason) = self.stuck() {
             self.halt(reason);
+        } else {
+            self.wake(limit);
         }
         Ok(())
     }
@@ -68,16 +70,21 @@ impl Planner<'_> {
     fn anyone_passed(&self, event: LifecycleEvent) -> bool {
         self.drafts.iter().any(|draft| match draft.record.state {
             S::Succeeded | S::Allowing | S::PostAllowing => {
-                draft.record.touched && event < LifecycleEvent::AllowTraffic || draft.record.state == S::Succeeded
+                draft.record.touched && event < LifecycleEvent::AllowTraffic
+                    || draft.record.state == S::Succeeded
             }
-            S::Staged | S::PreBlocking | S::Blocking | S::Deploying => event == LifecycleEvent::DownloadBundle,
+            S::Staged | S::PreBlocking | S::Blocking | S::Deploying => {
+                event == LifecycleEvent::DownloadBundle
+            }
             _ => false,
         })
     }
 
     fn give_up_waiting_on(&mut self, event: LifecycleEvent) -> Result<(), Illegal> {
         for draft in &mut self.drafts {
-            let Some(fault) = draft.record.fault.clone().filter(|fault| fault.event == event) else { continue };
+            let Some(fault) = draft.record.fault.clone().filter(|fault| fault.event == event) else {
+                continue;
+            };
             if draft.record.state == S::Waiting {
                 let quarantined = draft.record.touched;
                 draft.record.failure = Some(crate::rollout::state::Failure { fault, quarantined });
@@ -132,7 +139,8 @@ impl Planner<'_> {
         if self.held_back || !self.plan.effects.is_empty() || !self.release_groups() {
             return;
         }
-        if over && (!halted || self.snapshot.deployment.settled || self.snapshot.deployment.cancel.is_some()) {
+        if over && (!halted || self.snapshot.deployment.settled || self.snapshot.deployment.cancel.is_some())
+        {
             let (state, reason) = self.final_state();
             self.plan.changes.push(Change::Deployment { state, reason });
         } else if !self.snapshot.deployment.settled {
@@ -145,16 +153,25 @@ impl Planner<'_> {
         let succeeded = self.count(|record| record.state == S::Succeeded);
         if self.snapshot.deployment.cancel.is_some() {
             let restored = self.count(|record| record.state == S::Restored);
-            let words = format!("cancelled: {succeeded} on the new revision, {restored} restored, {failed} quarantined or failed");
+            let words = format!(
+                "cancelled: {succeeded} on the new revision, {restored} restored, {failed} quarantined or failed"
+            );
             return (D::Cancelled, Some(words));
         }
         if self.state == D::Halted {
             return (D::Failed, self.reason.clone());
         }
         if failed == 0 {
-            return (D::Succeeded, (succeeded == 0).then(|| "nothing to do: every instance has the revision already".into()));
+            return (
+                D::Succeeded,
+                (succeeded == 0).then(|| "nothing to do: every instance has the revision already".into()),
+            );
         }
-        let words = format!("{failed} of {} instances failed, within max_failed \"{}\"", self.total(), self.snapshot.policy.max_failed);
+        let words = format!(
+            "{failed} of {} instances failed, within max_failed \"{}\"",
+            self.total(),
+            self.snapshot.policy.max_failed
+        );
         (if succeeded > 0 { D::Partial } else { D::Failed }, Some(words))
     }
 
@@ -173,7 +190,8 @@ impl Planner<'_> {
 /// The next thing to put back of what `hold` says we changed.
 fn put_back(group: &str, min: u32, suspended: &[String], hold: &Hold) -> Effect {
     let group = group.to_owned();
-    let ours: Vec<String> = hold.suspended.iter().filter(|process| suspended.contains(process)).cloned().collect();
+    let ours: Vec<String> =
+        hold.suspended.iter().filter(|process| suspended.contains(process)).cloned().collect();
     if !ours.is_empty() {
         Effect::Resume { group, processes: ours }
     } else if hold.our_min == Some(min) && min != hold.former_min {
