@@ -351,7 +351,7 @@ guarded() {
 	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
 	trap - TERM
 	(
-		trap 'kill "$!" 2>/dev/null; exit 0' TERM
+		trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
 		sleep "$limit" &
 		wait "$!"
 		trap '' TERM
