@@ -16,7 +16,8 @@
 #    74  the bundle could not be had             75  busy: another attempt, or still this one, is at work
 #   194  a hook asks for a reboot: reboot, then run the same spec again (there is no result line yet)
 #
-# Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget.
+# Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. Best is curl. With wget the log
+# is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it, and the checksum shows it.
 #
 # shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2317
 set -f
@@ -76,11 +77,11 @@ alive() { [ -n "${2:-}" ] && [ "${3:-}" = "$BOOT" ] && [ "$(started "$1")" = "$2
 
 # end_group PGID: TERM, 10 s later KILL; returns when the group is gone
 end_group() {
-	kill -s TERM -- "-$1" 2>/dev/null || return 0
+	kill -TERM "-$1" 2>/dev/null || return 0
 	eg_until=$(($(now) + 10))
-	while kill -s 0 -- "-$1" 2>/dev/null; do
+	while kill -0 "-$1" 2>/dev/null; do
 		if [ "$(now)" -ge "$eg_until" ]; then
-			kill -s KILL -- "-$1" 2>/dev/null
+			kill -KILL "-$1" 2>/dev/null
 			return 0
 		fi
 		nap
@@ -350,7 +351,7 @@ guarded() {
 	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
 	trap - TERM
 	(
-		trap 'kill "$!" 2>/dev/null; exit 0' TERM
+		trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
 		sleep "$limit" &
 		wait "$!"
 		trap '' TERM
@@ -717,8 +718,8 @@ send() {
 	while [ "$OFFSET" -lt "$1" ]; do
 		piece=$(($1 - OFFSET))
 		if [ "$piece" -gt 4194304 ]; then piece=4194304; fi
-		# without a byte of room on the disk the piece can't be made: tried again later
-		tail -c +$((OFFSET + 1)) "$A/log" | head -c "$piece" >"$A/.piece" 2>/dev/null
+		# without room on the disk the piece can't be made: tried again later
+		tail -c +$((OFFSET + 1)) "$A/log" | head -c "$piece" | if have curl || gnu_wget; then cat; else tr '\000' '?'; fi >"$A/.piece" 2>/dev/null
 		http "$PUT" "?offset=$OFFSET" "$A/.piece" 120
 		if [ "$STATUS" != 200 ] || ! is_number "$LINE" || [ "$LINE" -eq "$OFFSET" ]; then return 1; fi
 		OFFSET=$LINE
@@ -944,7 +945,7 @@ stop_attempt() {
 		if [ -f "$A/result" ]; then replay; fi
 		first_line "$A/pgid"
 				set -- $LINE
-		if [ $# -ge 3 ] && [ "$termed" != "$1" ] && alive "$@" && kill -s TERM -- "-$1" 2>/dev/null; then
+		if [ $# -ge 3 ] && [ "$termed" != "$1" ] && alive "$@" && kill -TERM "-$1" 2>/dev/null; then
 			termed=$1
 			(end_group "$1") </dev/null >/dev/null 2>&1 &
 		fi

@@ -80,6 +80,7 @@ class Daemon:
         self.swallow = False  # reads bodies of streams, but forgets them: a dead connection
         self.refuse_streams = False  # a proxy that can't stream
         self.ingest_delay = 0
+        self.lose_at_end = None  # number of an attempt whose last bytes are forgotten once, when its end comes
         self.port = 0
         self.server = None
         self.connections = set()
@@ -157,6 +158,9 @@ class Daemon:
                 if match[2]:
                     line = b"".join(self.pieces()).decode()
                     size = int(query["size"])
+                    if daemon.lose_at_end == match[1]:
+                        daemon.lose_at_end = None
+                        del attempt.data[-40:]
                     if len(attempt.data) < size:
                         return self.reply(409, len(attempt.data))
                     attempt.end, attempt.query, attempt.ended_at = line, query, time.time()
@@ -326,13 +330,21 @@ class Host:
         found = re.findall("^\x1edrover %s (.*) at=\\d+$" % NONCE, self.log(attempt), re.M)
         return found
 
+    def read(self, name):
+        """A file that a hook left in $DROVER_ROOT; empty where there is none yet."""
+        try:
+            with open(os.path.join(self.root, name)) as source:
+                return source.read()
+        except FileNotFoundError:
+            return ""
+
+    def go(self):
+        """What waiting hooks wait for."""
+        open(os.path.join(self.root, "go"), "w").close()
+
     def trace(self):
         """What the test's own hooks noted in the file $DROVER_ROOT/trace."""
-        try:
-            with open(os.path.join(self.root, "trace")) as source:
-                return source.read().split("\n")[:-1]
-        except FileNotFoundError:
-            return []
+        return self.read("trace").split("\n")[:-1]
 
     def delivered(self, attempt=None, seconds=30):
         """Waits until the stand-in has the attempt's end; returns what it has."""
