@@ -9,3 +9,4 @@ pub mod revision;
 pub mod rollout;
 pub mod store;
 pub mod web;
+pub mod sim;

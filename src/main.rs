@@ -1,7 +1,9 @@
 //! drover's entry point: arguments and the daemon's own log.
 
+use anyhow::Context as _;
 use clap::Parser;
 use drover::cli;
+use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 /// Rolling deploys to EC2 instances in an Auto Scaling group behind an Application Load Balancer.
@@ -22,6 +24,8 @@ enum Command {
     Cancel(cli::cancel::Args),
     /// List the deployment groups.
     Groups(cli::groups::Args),
+    /// Start the simulated cloud.
+    Sim(cli::sim::SimArgs),
 }
 
 /// Log lines of the daemon go to standard error; RUST_LOG chooses which.
@@ -43,14 +47,20 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Status(args) => cli::status::run(args).await,
         Command::Cancel(args) => cli::cancel::run(args).await,
         Command::Groups(args) => cli::groups::run(args).await,
+        Command::Sim(args) => cli::sim::run(args).await.map(|()| 0),
     }
 }
 
-#[tokio::main]
-async fn main() {
-    let code = run(Command::parse()).await.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        1
+fn main() -> ExitCode {
+    // Before any thread exists: a simulated instance enters its namespaces here.
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let ended = drover::sim::instance::hidden_subcommand(&arguments).unwrap_or_else(|| {
+        let command = Command::parse();
+        let code = tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(run(command))?;
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     });
-    std::process::exit(code);
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

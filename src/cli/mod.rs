@@ -9,4 +9,5 @@ pub mod groups;
 pub mod logs;
 pub mod render;
 pub mod serve;
+pub mod sim;
 pub mod status;

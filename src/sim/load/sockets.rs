@@ -1,0 +1,104 @@
+//! The WebSockets of the load: held open, with an echo each second, reopened when they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+
+/// How often something is said, and for how long nothing may be heard.
+const SAY: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(10);
+/// Pause before a reopening.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How a socket ended without a fault.
+enum End {
+    /// The load stops.
+    Stopped,
+    /// The connection ended in an orderly way, without a word of the service.
+    Deregistered,
+}
+
+/// Holds one socket open until the load stops.
+pub(super) async fn hold(authority: String, number: usize, shared: Arc<Shared>, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        let talked = match stopping.run_until_cancelled(open(&authority)).await {
+            None => return,
+            Some(Err(error)) => Err(error),
+            Some(Ok(socket)) => {
+                {
+                    let mut report = shared.report();
+                    report.total += 1;
+                    report.by_kind.websocket.opened += 1;
+                }
+                talk(socket, number, &stopping).await
+            }
+        };
+        match talked {
+            Ok(End::Stopped) => return,
+            Ok(End::Deregistered) => shared.report().by_kind.websocket.closed_by_deregistration += 1,
+            Err(error) => {
+                let mut report = shared.report();
+                report.by_kind.websocket.failed += 1;
+                shared.failure(&mut report, "WebSocket /ws", &error);
+            }
+        }
+        stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+    }
+}
+
+async fn open(authority: &str) -> anyhow::Result<WebSocketStream<TcpStream>> {
+    let opening = async {
+        let stream = TcpStream::connect(authority).await.context("connect")?;
+        let opened = tokio_tungstenite::client_async(format!("ws://{authority}/ws"), stream).await;
+        Ok(opened.context("open")?.0)
+    };
+    tokio::time::timeout(SILENCE, opening).await.context("not opened in time")?
+}
+
+async fn talk(
+    mut socket: WebSocketStream<TcpStream>,
+    number: usize,
+    stopping: &CancellationToken,
+) -> anyhow::Result<End> {
+    let mut ticks = tokio::time::interval(SAY);
+    let mut said = 0_u64;
+    loop {
+        let message = tokio::select! {
+            () = stopping.cancelled() => {
+                // The report does not wait for the other side's goodbye.
+                drop(tokio::time::timeout(PAUSE, socket.close(None)).await);
+                return Ok(End::Stopped);
+            }
+            _ = ticks.tick() => {
+                said += 1;
+                match socket.send(Message::text(format!("socket {number} says {said}"))).await {
+                    // How it ended is what the next reading tells.
+                    Ok(()) | Err(_) => continue,
+                }
+            }
+            message = tokio::time::timeout(SILENCE, socket.next()) => message.context("nothing heard")?,
+        };
+        match message {
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.map_or_else(|| "no code".to_owned(), |frame| frame.code.to_string());
+                bail!("closed by the service ({code})");
+            }
+            Some(Ok(_)) => {}
+            // The end of the connection without a closing frame.
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                return Ok(End::Deregistered);
+            }
+            Some(Err(error)) => return Err(error).context("broken off"),
+            None => return Ok(End::Deregistered),
+        }
+    }
+}

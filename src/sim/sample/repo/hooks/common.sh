@@ -1,0 +1,38 @@
+# Sourced by every hook: where things are, and how to speak.
+set -eu
+release="$DROVER_RELEASE"
+# Empty on a real instance; a folder where the instance is simulated without privileges.
+root="${release%%/opt/drover/*}"
+if [ -f "$root/etc/drover-sim.env" ]; then
+    . "$root/etc/drover-sim.env"
+    export ADDRESS PORT AWS_SSM_INSTANCE_ID
+fi
+PATH="$root/usr/local/bin:$PATH"
+export PATH
+port="${PORT:-80}"
+url="http://${ADDRESS:-127.0.0.1}:$port"
+pid_file="$root/run/sample.pid"
+log="$root/var/log/sample.log"
+version="$(cat "$release/VERSION")"
+
+say() {
+    printf '%s: %s\n' "${LIFECYCLE_EVENT:-hook}" "$*"
+}
+
+# What the service says of itself; fails while it does not answer.
+health() {
+    if command -v curl >/dev/null 2>&1; then
+        curl -fsS --max-time 2 "$url/health"
+    else
+        wget -q -T 2 -O - "$url/health"
+    fi
+}
+
+running() {
+    [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null
+}
+
+# In the simulated cloud a failure can be ordered.
+if command -v sim-fault >/dev/null 2>&1; then
+    sim-fault "$LIFECYCLE_EVENT" || exit $?
+fi
