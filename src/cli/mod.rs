@@ -1,3 +1,13 @@
-//! The command line, one file a subcommand.
+//! The command line: one file a subcommand.
 
+pub mod cancel;
+pub mod check;
+pub mod client;
+pub mod deploy;
+pub mod follow;
+pub mod groups;
+pub mod logs;
+pub mod render;
+pub mod serve;
 pub mod sim;
+pub mod status;
