@@ -7,6 +7,6 @@ pub mod github;
 pub mod logs;
 pub mod revision;
 pub mod rollout;
+pub mod sim;
 pub mod store;
 pub mod web;
-pub mod sim;
