@@ -222,7 +222,7 @@ pub(crate) struct Deployments {
 }
 
 /// What a deploy asks for; what is left out is the group's policy's.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Submission {
     /// The deployment group.
     pub group: String,

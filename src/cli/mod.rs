@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod check;
 pub mod client;
+pub mod demo;
 pub mod deploy;
 pub mod follow;
 pub mod groups;

@@ -154,7 +154,8 @@ impl<'de> Deserialize<'de> for Batches {
                 f.write_str("a size such as \"20%\" or \"3\", or steps such as [\"1\", \"10%\", \"50%\"]")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Size>, E> {
-                Ok(vec![text.parse().map_err(E::custom)?])
+                // The command line writes steps as one word: 1,10%,50%
+                text.split(',').map(|step| step.parse().map_err(E::custom)).collect()
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Size>, A::Error> {
                 let mut steps = Vec::new();

@@ -1,4 +1,8 @@
 //! The integration tests, one crate: linking a binary of this size takes seconds.
 
 mod client;
+mod crashes;
+mod deploys;
+mod ground;
 mod house;
+mod sim;

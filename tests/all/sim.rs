@@ -114,7 +114,8 @@ impl Cloud {
 
     /// The instance's lifecycle state as Auto Scaling shows it.
     async fn lifecycle(&self, id: &str) -> String {
-        let answer = self.autoscaling.describe_auto_scaling_instances().instance_ids(id).send().await.unwrap();
+        let answer =
+            self.autoscaling.describe_auto_scaling_instances().instance_ids(id).send().await.unwrap();
         answer.auto_scaling_instances().first().and_then(|i| i.lifecycle_state()).unwrap_or("gone").to_owned()
     }
 
@@ -190,7 +191,8 @@ async fn an_instance_leaves_and_comes_back_and_runs_a_command() {
     assert_eq!(error.code(), Some("ValidationError"));
 
     // A command: nothing is seen of it right after sending; output only after the end.
-    let command = cloud.send(&[id.clone()], "echo out; echo err >&2; echo $AWS_SSM_INSTANCE_ID; exit 3").await.unwrap();
+    let command =
+        cloud.send(&[id.clone()], "echo out; echo err >&2; echo $AWS_SSM_INSTANCE_ID; exit 3").await.unwrap();
     let early = cloud.ssm.get_command_invocation().command_id(&command).instance_id(&id).send().await;
     assert_eq!(early.unwrap_err().code(), Some("InvocationDoesNotExist"));
     cloud.until("the command has failed", async || cloud.status(&command, &id).await == "Failed").await;
@@ -198,7 +200,8 @@ async fn an_instance_leaves_and_comes_back_and_runs_a_command() {
     assert_eq!(got.response_code(), 3);
     assert_eq!(got.standard_output_content(), Some(format!("out\n{id}\n").as_str()));
     assert!(got.standard_error_content().unwrap().starts_with("err"));
-    let filter = CommandFilter::builder().key(CommandFilterKey::InvokedAfter).value("2020-01-01T00:00:00Z").build();
+    let filter =
+        CommandFilter::builder().key(CommandFilterKey::InvokedAfter).value("2020-01-01T00:00:00Z").build();
     let listed = cloud.ssm.list_commands().filters(filter.unwrap()).send().await.unwrap();
     assert_eq!(listed.commands()[0].comment(), Some("a test"));
 
@@ -220,7 +223,10 @@ async fn a_terminated_instance_is_replaced_and_no_longer_commanded() {
     let cloud = Cloud::start(&[]).await;
     let (_, ids) = cloud.fleet(2).await;
     cloud.control("POST", &format!("instances/{}/terminate", ids[0]), json!({})).await;
-    assert_eq!(cloud.send(&[ids[0].clone(), ids[1].clone()], "true").await, Err("InvalidInstanceId".to_owned()));
+    assert_eq!(
+        cloud.send(&[ids[0].clone(), ids[1].clone()], "true").await,
+        Err("InvalidInstanceId".to_owned())
+    );
     cloud
         .until("another one has taken its place", async || {
             let world = cloud.control("GET", "world", Value::Null).await;
@@ -237,7 +243,10 @@ async fn faults_strike_once_and_are_named_in_the_audit_log() {
     let (_, ids) = cloud.fleet(1).await;
     for (fault, code) in [
         (json!({"kind": "throttle", "match": {"action": "SendCommand"}}), "ThrottlingException"),
-        (json!({"kind": "error", "match": {"action": "SendCommand"}, "status": 503, "code": "ServiceUnavailable"}), "ServiceUnavailable"),
+        (
+            json!({"kind": "error", "match": {"action": "SendCommand"}, "status": 503, "code": "ServiceUnavailable"}),
+            "ServiceUnavailable",
+        ),
         (json!({"kind": "invalid-instance", "match": {"instance": ids[0]}}), "InvalidInstanceId"),
         (json!({"kind": "lose-response", "match": {"action": "SendCommand"}}), "no code"),
     ] {
@@ -251,7 +260,8 @@ async fn faults_strike_once_and_are_named_in_the_audit_log() {
         })
         .await;
     let audit = cloud.control("GET", "audit", Value::Null).await;
-    let struck: Vec<&Value> = audit["calls"].as_array().unwrap().iter().map(|c| &c["fault"]).filter(|f| !f.is_null()).collect();
+    let struck: Vec<&Value> =
+        audit["calls"].as_array().unwrap().iter().map(|c| &c["fault"]).filter(|f| !f.is_null()).collect();
     assert_eq!(struck, [&json!("throttle"), &json!("error"), &json!("lose-response")]);
     assert!(cloud.send(&ids, "true").await.is_ok());
 }
@@ -267,14 +277,26 @@ async fn limits_and_wrong_keys_are_refused_in_each_protocols_form() {
     }
     assert!(codes.iter().all(|c| c == "Throttling"), "{codes:?}");
     let url = cloud.ready["url"].as_str().unwrap();
-    let unsigned = cloud.http.post(url).body("Action=DescribeAutoScalingGroups&Version=2011-01-01").send().await.unwrap();
+    let unsigned = cloud
+        .http
+        .post(url)
+        .body("Action=DescribeAutoScalingGroups&Version=2011-01-01")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(unsigned.status(), 403);
     assert!(unsigned.text().await.unwrap().contains("<Code>MissingAuthenticationToken</Code>"));
     let foreign = cloud.http.get(url).header("host", "example.com").send().await.unwrap();
     assert_eq!(foreign.status(), 421);
     let open = cloud.http.get(format!("{url}/_sim/audit")).send().await.unwrap();
     assert_eq!(open.status(), 401);
-    let error = cloud.autoscaling.describe_instance_refreshes().auto_scaling_group_name("none").send().await.unwrap_err();
+    let error = cloud
+        .autoscaling
+        .describe_instance_refreshes()
+        .auto_scaling_group_name("none")
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some("ValidationError"));
 }
 
@@ -315,7 +337,9 @@ async fn github_answers_as_octocrab_expects() {
         .personal_token(cloud.ready["github_token"].as_str().unwrap().to_owned())
         .build()
         .unwrap();
-    for (reference, sha) in [("main", &two), ("v2", &two), (one.as_str(), &one), (&one[..7], &one), (&foreign, &foreign)] {
+    for (reference, sha) in
+        [("main", &two), ("v2", &two), (one.as_str(), &one), (&one[..7], &one), (&foreign, &foreign)]
+    {
         let commit: octocrab::models::repos::RepoCommit =
             crab.get(format!("/repos/o/r/commits/{reference}"), None::<&()>).await.unwrap();
         assert_eq!(&commit.sha, sha, "{reference}");
