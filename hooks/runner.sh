@@ -412,6 +412,9 @@ hook_process() {
 		esac
 	done
 	unset IFS
+	# a shell's background child ignores INT and QUIT, and so would what the hook starts; busybox's env can't undo it
+	trap - HUP
+	if env --default-signal=INT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
 	exec setsid "$@"
 }
 
@@ -538,18 +541,18 @@ curl_bundle() {
 
 wget_bundle() {
 	if gnu_wget; then
-		wgetrc "$D_BUNDLE_AUTH" || exit 73
+		wgetrc .wgetrc-bundle "$D_BUNDLE_AUTH" || exit 73
 		exec setsid wget -q -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
 	fi
 	exec setsid wget -q ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
 }
 
-# wgetrc AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
+# wgetrc FILE AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
 wgetrc() {
-	WGETRC=$A/.wgetrc
+	WGETRC=$A/$1
 	export WGETRC
 	umask 077
-	put "$WGETRC" "${1:+header = Authorization: $1}"
+	put "$WGETRC" "${2:+header = Authorization: $2}"
 }
 
 gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
@@ -590,7 +593,7 @@ fetch() {
 		fi
 	fi
 	if [ "$CODE" -ne 0 ] && ! head -c 65536 /dev/zero 2>/dev/null >"$B/releases/.staging-probe"; then CODE=73; fi
-	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe"
+	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe" "$A/.wgetrc-bundle"
 	if [ "$CODE" -eq 73 ]; then remark "no space left in $B/releases"; fi
 }
 
@@ -688,7 +691,7 @@ http() {
 		)
 	elif gnu_wget; then
 		STATUS=$(
-			wgetrc "Bearer $TOKEN"
+			wgetrc .wgetrc "Bearer $TOKEN"
 			wget -nv -S -t 1 -T "$4" -O "$A/.answer" ${3:+--post-file="$3"} "$URL$2" 2>&1
 		)
 		STATUS=$(printf '%s\n' "$STATUS" | sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' | tail -n 1)

@@ -105,6 +105,13 @@ class Events:
         self.assertEqual((read("pwd"), read("stdin")), ("/\n", ""))
         self.assertLessEqual(set(re.findall(r" (\d+) -> ", read("fds"))), {"0", "1", "2", "3"}, "3 is that of ls")
 
+    def test_signals_of_hooks(self):
+        self.assertEqual(self.host.run(**self.publish_one_hook('#!/bin/sh\ngrep SigIgn /proc/self/status\n')).code, 0)
+        ignored = int(re.search("SigIgn:\\s*([0-9a-f]+)", self.host.log())[1], 16)
+        self.assertEqual(ignored & ~self.still_ignored, 0, hex(ignored))
+
+    still_ignored = 0
+
     def test_secrets_are_out_of_reach(self):
         script = '#!/bin/sh\nfor p in /proc/[0-9]*/cmdline; do tr "\\0" " " <$p; echo; done >"$DROVER_ROOT/ps" 2>/dev/null\n'
         self.assertEqual(self.host.run(**self.publish_one_hook(script)).code, 0)
@@ -758,6 +765,7 @@ class Bash(*RULES, Tools, Case):
 
 class Busybox(*RULES, Case):
     flavour = staticmethod(h.busybox)
+    still_ignored = 1 << signal.SIGINT - 1 | 1 << signal.SIGQUIT - 1
 
 
 class File(unittest.TestCase):
