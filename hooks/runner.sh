@@ -341,11 +341,16 @@ halt_if_asked() {
 	esac
 }
 
-# guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE
+# guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE.
+# A pipe lies between, since a hook's `>/dev/stderr` would truncate a file; its reader lives as long as anything writes.
 guarded() {
 	limit=$1
 	shift
-	("$@") </dev/null >>"$A/log" 2>&1 &
+	rm -f "$A/out"
+	mkfifo -m 622 "$A/out" || no_space
+	setsid cat <"$A/out" >>"$A/log" 2>/dev/null &
+	reader=$!
+	("$@") </dev/null >"$A/out" 2>&1 &
 	h=$!
 	put "$A/pgid" "$h $(started "$h") $BOOT"
 	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
@@ -360,7 +365,7 @@ guarded() {
 	) </dev/null >/dev/null 2>&1 &
 	timer=$!
 	trap 'SIGNAL=TERM' TERM
-	wait "$h"
+	wait "$h" 2>/dev/null
 	CODE=$?
 	if [ -n "$SIGNAL" ]; then
 		end_group "$h" &
@@ -369,9 +374,14 @@ guarded() {
 		wait "$ending"
 	fi
 	kill -s TERM "$timer" 2>/dev/null
-	wait "$timer"
+	wait "$timer" 2>/dev/null
 	if [ $? -eq 3 ]; then CODE=124; fi
-	rm -f "$A/pgid"
+	# all that the hook wrote has woken the reader: once that sleeps again, or is gone, the log has it
+	while { IFS= read -r st <"/proc/$reader/stat"; } 2>/dev/null; do
+		case ${st##*) } in S* | Z*) break ;; esac
+		sleep 0.01 2>/dev/null || sleep 1
+	done
+	rm -f "$A/pgid" "$A/out"
 }
 
 user_home() {
@@ -827,6 +837,7 @@ upload() {
 	set -- "$A" $LINE
 	if [ $# -ge 4 ] && alive "$2" "$3" "$4"; then exit 0; fi
 	put "$A/uploader" "$$ $(started $$) $BOOT"
+	[ -p "$A/wake" ] || mkfifo "$A/wake" || exit 0
 	exec 7<>"$A/wake"
 	(while sleep 5 7>&- && kill -0 $$ 2>/dev/null; do printf 'tick\n' >&7; done) &
 	PUT=PUT

@@ -197,6 +197,21 @@ class Events:
         self.host.delivered()
         os.kill(pid, signal.SIGKILL)
 
+    def test_hooks_that_open_their_stderr(self):
+        """A script's `>/dev/stderr` opens what stderr is: a file would be truncated."""
+        script = "#!/bin/sh\necho a; echo b >/dev/stderr; echo c | tee /dev/stderr; echo d >/dev/stdout\n"
+        for user in ("", "nobody") if os.getuid() == 0 else ("",):
+            self.assertResult(self.host.run(**self.publish_one_hook(script, user=user)), status="succeeded")
+            self.assertIn(" at=", self.host.log().split("\na\nb\nc\nc\nd\n\x1edrover %s end" % NONCE)[1])
+
+    def test_much_output_before_the_end(self):
+        """All that a hook wrote lies before its end line, also while a child of it holds the pipe."""
+        given = self.publish_one_hook('#!/bin/sh\nsleep 30 & echo $! >"$DROVER_ROOT/child"\nseq 1 20000\nprintf last\n')
+        for _ in range(5):
+            self.assertResult(self.host.run(**given), status="succeeded")
+            self.assertIn("\n19999\n20000\nlast\n\x1edrover %s end" % NONCE, self.host.log())
+            os.kill(int(self.host.read("child")), signal.SIGKILL)
+
     def test_runas(self):
         if os.getuid() != 0:
             self.fail("run the tests as root: runas needs it")
@@ -625,8 +640,11 @@ class Stopping:
         stop = self.host.run("stop", attempt=number)
         self.assertEqual(stop.code, 72, stop)
         self.assertResult(stop, status="stopped", event="-")
+        self.host.daemon.answer = 503
         late = self.host.run(attempt=number, **given)
         self.assertEqual((late.code, late.line), (72, stop.line))
+        self.host.daemon.answer = None
+        self.assertEqual(self.host.delivered().end.strip(), stop.line)
         self.assertEqual(self.host.trace(), [])
         self.assertResult(self.host.run(**given), status="succeeded")
 
