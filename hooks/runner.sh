@@ -797,6 +797,10 @@ stream() {
 			;;
 		late) if [ -n "$over" ]; then kill "$sender" 2>/dev/null; fi ;;
 		tick)
+			if [ ! -d "$A" ]; then
+				kill "$tail_pid" "$sender" 2>/dev/null
+				exit 0
+			fi
 			if [ -f "$A/result" ]; then
 				printf 'end\n' >&7
 				continue
@@ -850,7 +854,7 @@ upload() {
 						set -- $LINE
 			if [ "${1:-}" = "${A##*/}" ] && alive "$2" "$3" "$4"; then until=$(($(now) + 86400)); fi
 		fi
-		if [ "$(now)" -gt "$until" ]; then exit 0; fi
+		if [ ! -d "$A" ] || [ "$(now)" -gt "$until" ]; then exit 0; fi
 		if is_number "$OFFSET" || ask; then
 			if [ -f "$A/result" ]; then
 				deliver_end
