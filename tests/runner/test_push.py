@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import time
 
 import host as h
@@ -145,7 +144,7 @@ class Push:
         done = self.host.run(**self.publish_one_hook("#!/bin/sh\n"))
         folder = os.path.join(self.host.app, "attempts", done["attempt"])
         wait_for(lambda: self.uploaders(folder), "the uploader")
-        shutil.rmtree(self.host.app)
+        os.rename(self.host.app, self.host.app + ".moved")
         wait_for(lambda: not self.uploaders(folder), "the uploader's processes to go")
 
     def uploaders(self, folder):
