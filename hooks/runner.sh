@@ -19,7 +19,7 @@
 # Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. Best is curl. With wget the log
 # is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it, and the checksum shows it.
 #
-# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2317
+# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2094,SC2317
 set -f
 NL='
 '
@@ -86,6 +86,14 @@ end_group() {
 		fi
 		nap
 	done
+}
+
+# pipe NAME: a pipe, 3 its end to write and 4 its end to read. Made by way of a fifo, open before anybody is forked who could wait for it.
+pipe() {
+	rm -f "$1"
+	mkfifo -m 622 "$1" || return 1
+	exec 5<>"$1" 4<"$1" 3>"$1" 5>&-
+	rm -f "$1"
 }
 
 # ---- the attempt's log
@@ -346,12 +354,12 @@ halt_if_asked() {
 guarded() {
 	limit=$1
 	shift
-	rm -f "$A/out"
-	mkfifo -m 622 "$A/out" || no_space
-	setsid cat <"$A/out" >>"$A/log" 2>/dev/null &
+	pipe "$A/out" || no_space
+	setsid cat <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
 	reader=$!
-	("$@") </dev/null >"$A/out" 2>&1 &
+	("$@") </dev/null >&3 2>&1 3>&- 4<&- &
 	h=$!
+	exec 3>&- 4<&-
 	put "$A/pgid" "$h $(started "$h") $BOOT"
 	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
 	trap - TERM
@@ -381,7 +389,7 @@ guarded() {
 		case ${st##*) } in S* | Z*) break ;; esac
 		sleep 0.01 2>/dev/null || sleep 1
 	done
-	rm -f "$A/pgid" "$A/out"
+	rm -f "$A/pgid"
 }
 
 user_home() {
@@ -749,7 +757,7 @@ deliver_end() {
 	http POST "/end?size=$size&sha256=$sum" "$A/.end" 60
 	if [ "$STATUS" != 200 ]; then return 1; fi
 	put "$A/pushed" complete
-	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.pipe" "$A/.code" "$A/.wgetrc" "$A/uploader"
+	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.code" "$A/.wgetrc" "$A/uploader"
 	exit 0
 }
 
@@ -766,24 +774,27 @@ await() {
 
 # stream: one request that follows the log from OFFSET on; ends with the connection, or with the attempt
 stream() {
-	rm -f "$A/.pipe" "$A/.code"
-	mkfifo "$A/.pipe" || return 1
+	rm -f "$A/.code"
+	pipe "$A/.pipe" || return 1
 	from=$OFFSET
 	: >"$A/.answer"
-	tail -c +$((from + 1)) -f "$A/log" 2>/dev/null >"$A/.pipe" 7>&- &
+	tail -c +$((from + 1)) -f "$A/log" 2>/dev/null >&3 3>&- 4<&- 7>&- &
 	tail_pid=$!
 	(
+		exec 3>&-
 		client=
 		trap 'kill "$client" 2>/dev/null' TERM
 		curl -K /proc/self/fd/8 -sS -T - -o "$A/.answer" -w '%{http_code}' -H 'Expect:' -H 'Content-Type: application/octet-stream' \
-			--connect-timeout 5 "$URL?offset=$from" 2>/dev/null >"$A/.code" <"$A/.pipe" 7>&- 8<<-EOF &
+			--connect-timeout 5 "$URL?offset=$from" 2>/dev/null >"$A/.code" <&4 4<&- 7>&- 8<<-EOF &
 			header = "Authorization: Bearer $TOKEN"
 		EOF
 		client=$!
+		exec 4<&-
 		wait "$client"
 		printf 'closed\n' >&7
 	) &
 	sender=$!
+	exec 3>&- 4<&-
 	over= before=$from
 	if [ -f "$A/result" ]; then printf 'end\n' >&7; fi
 	while IFS= read -r message <&7; do
@@ -886,8 +897,9 @@ bad_spec() {
 
 read_spec() {
 	SPEC=$1
+	[ -f "$SPEC" ] || bad_spec "the first argument is to name the spec's file, '$SPEC' is none"
 	case $SPEC in /*) ;; *) SPEC=./$SPEC ;; esac
-	[ -r "$SPEC" ] || bad_spec "can't read ${SPEC:-the file named by the first argument}"
+	[ -r "$SPEC" ] || bad_spec "can't read $SPEC as $ME"
 	if ! (. "$SPEC") >/dev/null 2>&1; then
 		rm -f "$SPEC"
 		bad_spec "it is not a list of shell assignments"

@@ -693,6 +693,11 @@ class Specs:
             self.assertFalse(os.path.exists(process.spec))
         self.assertFalse(os.path.exists(host.app))
 
+    def test_no_spec(self):
+        for argument in ([], ["nowhere"], ["/"]):
+            done = subprocess.run(["sh", self.host.runner] + argument, env=self.host.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertEqual((done.returncode, done.stderr), (64, b""), done)
+
     def test_rows(self):
         host = self.host
         given = self.publish_one_hook(tracing("ran"))
