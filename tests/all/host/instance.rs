@@ -13,7 +13,7 @@ async fn an_instance_boots_runs_user_data_once_and_keeps_its_files_over_a_reboot
     assert_eq!(out(&host, "id -u").await, "0");
     assert!(out(&host, "tr '\\0' ' ' </proc/1/cmdline").await.contains("sim-instance init"));
     assert_eq!(out(&host, "hostname || uname -n").await, out(&host, "cat /etc/hostname").await);
-    assert_eq!(out(&host, "command -v drover sim-fault").await, "/usr/local/bin/drover\n/usr/local/bin/sim-fault");
+    assert_eq!(out(&host, "command -v drover; command -v sim-fault").await, "/usr/local/bin/drover\n/usr/local/bin/sim-fault");
     // All the usual places can be written to.
     out(&host, "for d in /usr/local/bin /etc /opt /var/lib /var/log /srv /tmp /run /root /etc/cron.d; do
         [ -d $d ] || continue; echo x >$d/written || exit 1; done; rm /opt/written; useradd --help >/dev/null")
