@@ -1,3 +1,54 @@
-//! drover: the library behind the binary.
+//! # drover: the house
+//!
+//! One crate, one binary. `drover serve` is the daemon; everything else on the command line talks to it over HTTP, or
+//! is a world of its own (`sim`, `demo`). Upper floors import lower ones, never the reverse; `tests/all/house.rs`
+//! holds these arrows.
+//!
+//! | floor | what it is |
+//! |---|---|
+//! | [`cli`] | arguments, one file a subcommand; `serve` and `check` run here, the rest are clients |
+//! | [`web`] | the HTTP API, the log streams, what hosts fetch and push |
+//! | [`engine`] | load → observe → plan → record → act → record; one task a deployment; one function through which every effect passes |
+//! | [`fleet`], [`github`] | the AWS SDK and octocrab: what drover asks of them, in drover's words |
+//! | [`logs`] | ingest, sequence, chunks, follow, on top of the store |
+//! | [`store`] | sqlx; knows no other |
+//! | [`revision`] | `appspec.yml`, the bundle, the script that goes to the host |
+//! | [`rollout`] | pure: states, the transition function, the planner, policy, explanations |
+//! | [`config`] | `drover.toml` |
+//! | [`sim`] | the simulated cloud, a house of its own: only `cli::{sim, demo}` and tests enter it |
+//!
+//! # A deployment
+//! `Queued → Preparing → Rolling → Succeeded | Partial | Failed | Cancelled`, with `Halted` on the side of Rolling.
+//! Preparing does what can be done before a host is touched: resolve and prove the commit, fetch and examine the bundle,
+//! look at the groups, count. Rolling is a loop: [`engine`] reads the store and the fleet, [`rollout::plan`] says what
+//! changes and what to do, the engine writes that down and does it. A start of the daemon is an ordinary turn of that
+//! loop; there is no separate recovery code.
+//!
+//! An instance: `Pending → Staging → Staged → (PreBlocking) → Blocking → Deploying → Allowing → (PostAllowing) →
+//! Succeeded`, with `Waiting` for retries; `Restoring → Restored` after a cancel; `Failed`, `Gone`, `Skipped`.
+//!
+//! # What is safe against a crash
+//! - Every effect is an intent in the store before it is had. Effects on groups are idempotent by observation: the next
+//!   plan sees what is so.
+//! - A dispatch is found again by its comment; not found proves nothing, so the same is sent again, and the host's
+//!   journal lets no attempt run twice (`hooks/runner.sh`).
+//! - A log is a byte stream with offsets: lines and offset are stored in one transaction.
+//!
+//! # Departures from the design page
+//! - The outcome that a host pushes at the end of its log, under a token of that attempt, counts at once; Systems
+//!   Manager's own word is asked for in parallel and counts where the push doesn't come.
+//! - `Restored` is a state of its own: 'put back' is neither success nor failure.
+//! - Backoff has jitter on top of the exponential pause, not full jitter: a retry never comes sooner than the base.
+//! - A failure while staging leaves the instance in service on its old release; only touched instances are quarantined.
 
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod fleet;
+pub mod github;
+pub mod logs;
+pub mod revision;
+pub mod rollout;
 pub mod sim;
+pub mod store;
+pub mod web;

@@ -1,15 +1,69 @@
-//! The drover binary.
+//! drover's entry point: arguments and the daemon's own log.
 
+use anyhow::Context as _;
+use clap::Parser;
+use drover::cli;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Rolling deploys to EC2 instances in an Auto Scaling group behind an Application Load Balancer.
+#[derive(Parser)]
+#[command(name = "drover", version)]
+enum Command {
+    /// Run the daemon.
+    Serve(cli::serve::Args),
+    /// Check a configuration file and do nothing else.
+    Check(cli::check::Args),
+    /// Deploy a revision to a deployment group.
+    Deploy(cli::deploy::Args),
+    /// Print or follow a deployment's log.
+    Logs(cli::logs::Args),
+    /// Show the deployments, or one of them.
+    Status(cli::status::Args),
+    /// Cancel a deployment.
+    Cancel(cli::cancel::Args),
+    /// List the deployment groups.
+    Groups(cli::groups::Args),
+    /// See it work: a simulated cloud, a daemon, load, and a deployment.
+    Demo(cli::demo::Args),
+    /// Start the simulated cloud.
+    Sim(cli::sim::SimArgs),
+}
+
+/// Log lines of the daemon go to standard error; RUST_LOG chooses which.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,aws_config=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn run(command: Command) -> anyhow::Result<i32> {
+    match command {
+        Command::Serve(args) => {
+            log_to_stderr();
+            cli::serve::run(args).await
+        }
+        Command::Check(args) => cli::check::run(&args),
+        Command::Deploy(args) => cli::deploy::run(args).await,
+        Command::Logs(args) => cli::logs::run(args).await,
+        Command::Status(args) => cli::status::run(args).await,
+        Command::Cancel(args) => cli::cancel::run(args).await,
+        Command::Groups(args) => cli::groups::run(args).await,
+        Command::Demo(args) => cli::demo::run(args).await,
+        Command::Sim(args) => cli::sim::run(args).await.map(|()| 0),
+    }
+}
 
 fn main() -> ExitCode {
-    let argv: Vec<_> = std::env::args_os().collect();
-    match drover::sim::instance::hidden_subcommand(&argv) {
-        Some(Ok(code)) => code,
-        Some(Err(error)) => {
-            eprintln!("drover: {error:#}");
-            ExitCode::FAILURE
-        }
-        None => ExitCode::from(2),
-    }
+    // Before any thread exists: a simulated instance enters its namespaces here.
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let ended = drover::sim::instance::hidden_subcommand(&arguments).unwrap_or_else(|| {
+        let command = Command::parse();
+        let code = tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(run(command))?;
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    });
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

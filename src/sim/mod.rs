@@ -1,6 +1,221 @@
-//! The simulated cloud: a house of its own, which knows nothing of the engine or the store.
+//! The simulated cloud: AWS's and GitHub's APIs on one loopback port, with instances, agents and balancers that are
+//! real behind them. A process of its own (`drover sim`), so that a daemon under test can be killed beside it.
+//!
+//! It is a house of its own: it knows nothing of the daemon's modules, and only the command line and tests enter it.
+//! Handlers change [`state::State`], which does no I/O; [`cloud::Cloud`] carries out what it orders; [`server`] tells
+//! the protocols apart.
+//!
+//! # Access
+//! Only loopback is listened on, and only requests whose `Host` header names it are answered. AWS calls must be signed
+//! (Signature Version 4) with the run's keys; the control API wants `Authorization: Bearer` with its token, GitHub's
+//! API with its own, agents theirs. The first line on standard output, when all is ready, is
+//! `{"ready": {"url", "token", "access_key_id", "secret_access_key", "region", "github_token"}}`.
+//!
+//! # AWS
+//! The service is read from the signature's credential scope; every call goes to `POST /`.
+//! - **autoscaling** (query/XML): DescribeAutoScalingGroups, DescribeAutoScalingInstances, DescribeScalingActivities,
+//!   DescribeTags, DescribeInstanceRefreshes, DescribeLifecycleHooks, DescribeWarmPool (the last three always empty),
+//!   DescribeScalingProcessTypes, EnterStandby, ExitStandby, SuspendProcesses, ResumeProcesses, UpdateAutoScalingGroup,
+//!   SetDesiredCapacity, SetInstanceHealth, SetInstanceProtection, TerminateInstanceInAutoScalingGroup,
+//!   CreateOrUpdateTags, DeleteTags, CreateLaunchConfiguration, CreateAutoScalingGroup, DeleteAutoScalingGroup,
+//!   AttachLoadBalancerTargetGroups. Groups keep their desired capacity, replace unhealthy members and even out their
+//!   zones, each as far as the process isn't suspended.
+//! - **elasticloadbalancing** (v2, query/XML): DescribeTargetGroups, DescribeTargetGroupAttributes,
+//!   ModifyTargetGroupAttributes, DescribeTargetHealth, RegisterTargets, DeregisterTargets, DescribeLoadBalancers,
+//!   DescribeListeners, CreateTargetGroup, CreateLoadBalancer, CreateListener (on loopback; for a port below 1024 a
+//!   free one is taken, and the answer names it).
+//! - **ssm** (JSON 1.1): DescribeInstanceInformation, SendCommand (document AWS-RunShellScript), ListCommands,
+//!   ListCommandInvocations, GetCommandInvocation, CancelCommand, GetParameter, GetParameters, PutParameter.
+//!
+//! # GitHub
+//! `GET /repos/O/R`, `…/commits`, `…/commits/REF`, `…/branches`, `…/branches/B`, `…/tags`, `…/git/ref/heads|tags/…`,
+//! `…/compare/BASE...HEAD`, `…/contents/PATH?ref=`, `…/tarball/REF` (302 to an address on the same port that is good
+//! for five minutes and needs no token). A commit of a fork given with `--fork` is served through its parent.
+//!
+//! # Control API
+//! | request | answer |
+//! |---|---|
+//! | `POST /_sim/world`, `GET /_sim/world` | creates groups and target groups; shows all with their states |
+//! | `POST /_sim/reach {"address"}` | a loopback address that all instances, present and future, can reach |
+//! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
+//! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
+//! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |
+//! | `POST /_sim/faults`, `GET /_sim/faults`, `DELETE /_sim/faults[/ID]` | orders, lists, clears faults |
+//! | `GET /_sim/audit?after=N` | `{"calls": [{"seq", "at", "service", "action", "mutating", "params", "status", "error_code", "request_id", "fault"}]}` |
+//! | `GET /_sim/events?after=N` | `{"events": [{"seq", "at", "instance", "kind", "detail"}]}` |
+//!
+//! Times (`at`) are milliseconds since the Unix epoch. In the audit log, status 0 is a response lost on purpose.
+//! Event kinds: `instance-launched`, `instance-launch-failed`, `instance-booted` (user-data has run),
+//! `instance-in-service`, `instance-entering-standby`, `instance-standby`, `instance-exiting-standby`,
+//! `instance-unhealthy`, `instance-terminating`, `instance-terminated`, `instance-killed`, `instance-reboot`,
+//! `network-cut`, `network-restored`, `agent-online`, `target-state` (`target_group`, `from`, `to`, `reason`; the end of
+//! a drain is `to: "unused"`), `command-delivered`, `command-started`, `command-ended` (`command_id`, `status`,
+//! `exit_code`, `started_at`, `ended_at`), `balancer-failure` (a 5xx made by the balancer, or a
+//! response broken off by its target: `target_group`, `status`, `method`, `path`, `upgraded`, `why`), `request-cut` (still
+//! going on when the deregistration delay ended), `fault`.
+//!
+//! # Faults
+//! `{"kind", "match": {"action", "instance"}, "times": 1, "probability": 1.0, …}` answers `{"id", "instance"}`. An absent
+//! `match` field matches all; `instance` may be `"random"`: one in service, chosen with the run's seed. `seconds` are the
+//! cloud's, divided by the time scale. GitHub's actions are named `GetRepository`, `ListCommits`, `GetCommit`,
+//! `GetBranch`, `GetRef`, `Compare`, `GetContents`, `GetTarball`, `DownloadTarball`.
+//! Met by the next calls that match, `times` times:
+//! - `throttle`: the service's throttling error; `error` (`status`, `code`, `message`): any other;
+//! - `lose-response`: the call takes effect, then the connection closes without an answer;
+//! - `delay-visibility` (`seconds`): the command sent by the next SendCommand is missing from ListCommands that long;
+//! - `invalid-instance`: SendCommand answers InvalidInstanceId;
+//! - `delivery-delay` (`seconds`): the command reaches the agent that much later;
+//! - `download-fail`: an archive's download answers 502.
+//!
+//! Carried out at once, on `match.instance`:
+//! - `agent-offline`, `network-cut`, `health-fail` (the check answers 503), `health-slow` (it times out), each for
+//!   `seconds` (30 by default);
+//! - `hook-exit` (`event`, `exit`: 1 by default, `message`, `times`): arms the `sim-fault` command inside the instance, which
+//!   a hook calls with its lifecycle event; it then says `message` and ends with `exit`;
+//! - `terminate-instance`.
+//!
+//! # Time
+//! AWS's ranges are checked on the values as given; the cloud's own waits are then divided by `--time-scale`. A health
+//! check always has 750 ms, and the empty list right after SendCommand lasts 50 ms at least.
+//!
+//! # Where it departs from AWS
+//! - A command that was never acknowledged is DeliveryTimedOut after TimeoutSeconds, one that was after TimeoutSeconds and
+//!   executionTimeout together.
+//! - An instance is in service 1 s after its process tree runs, whether or not its user-data has ended, as an EC2 instance
+//!   would be; health checks then decide. Standby is reached when the drain is over.
+//! - Target states `unhealthy.draining` and `unavailable`, StatusDetails `Delayed` and `Undeliverable`, lifecycle hooks,
+//!   warm pools and instance refreshes don't occur. ExitStandby past MaxSize is refused.
+//! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
+//! - There is no instance scale-in by alarms, no scheduled action, no IAM.
 
+pub mod audit;
+pub mod autoscaling;
+mod aws;
 pub mod balancer;
+mod balancing;
+pub mod clock;
+pub mod cloud;
+mod control;
+pub mod elb;
+pub mod faults;
+pub mod github;
+mod github_api;
 pub mod instance;
 pub mod load;
 pub mod sample;
+pub mod server;
+pub mod ssm;
+pub mod state;
+pub mod throttle;
+pub mod wire;
+pub mod world;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use cloud::{Cloud, Secrets};
+use github::{GitHub, RepositorySpec};
+use state::{REGION, State};
+use wire::sigv4::Keys;
+use world::World;
+
+/// What a simulated cloud is started with.
+#[derive(Clone, Debug)]
+pub struct SimSpec {
+    /// Where the API is served; loopback only.
+    pub listen: SocketAddr,
+    /// Where the instances' files are kept.
+    pub data: PathBuf,
+    /// Git repositories served as GitHub's.
+    pub repositories: Vec<RepositorySpec>,
+    /// Git repositories that are forks of those: `name` is the parent's.
+    pub forks: Vec<RepositorySpec>,
+    /// What there is at the start.
+    pub world: World,
+    /// What the cloud's own waits are divided by.
+    pub time_scale: f64,
+    /// Seed of all chance.
+    pub seed: u64,
+    /// Loopback addresses that instances can reach.
+    pub reach: Vec<SocketAddr>,
+}
+
+/// A running simulated cloud.
+pub struct Sim {
+    /// The cloud itself.
+    pub cloud: Arc<Cloud>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sim {
+    /// Starts a cloud; an error says which argument was wrong or which address is taken.
+    pub async fn start(spec: SimSpec) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            spec.listen.ip().is_loopback(),
+            "the simulated cloud runs scripts that it is sent, so it listens on loopback only, not on {}: use 127.0.0.1",
+            spec.listen.ip()
+        );
+        if let Some(far) = spec.reach.iter().find(|a| !a.ip().is_loopback()) {
+            anyhow::bail!("instances may reach loopback addresses only, not {far}");
+        }
+        anyhow::ensure!(
+            spec.time_scale.is_finite() && (0.01..=1000.0).contains(&spec.time_scale),
+            "a time scale of {} makes no sense: use one between 0.01 and 1000",
+            spec.time_scale
+        );
+        std::fs::create_dir_all(spec.data.join("instances"))
+            .with_context(|| format!("can't create the data directory {}", spec.data.display()))?;
+        let data = spec.data.canonicalize().with_context(|| format!("can't open {}", spec.data.display()))?;
+        let github = GitHub::open(&spec.repositories, &spec.forks).await?;
+        let listener = tokio::net::TcpListener::bind(spec.listen)
+            .await
+            .with_context(|| format!("can't listen on {}: is the port in use?", spec.listen))?;
+        let address = listener.local_addr().context("can't tell the address that is listened on")?;
+        let secrets = Secrets {
+            keys: Keys { id: format!("AKIASIM{}", secret(7).to_uppercase()), secret: secret(20) },
+            token: secret(16),
+            github: format!("ghs_{}", secret(18)),
+            agent: secret(16),
+        };
+        let mut state = State::new(spec.time_scale, spec.seed);
+        state.reach = spec.reach;
+        let cloud = Cloud::new(state, github, secrets, address, data);
+        let made = cloud.with(|s| s.create_world(spec.world));
+        made.map_err(|e| anyhow::anyhow!("the world description can't be carried out: {}", e.message))?;
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&cloud).run()),
+            tokio::spawn(server::serve(Arc::clone(&cloud), listener)),
+        ];
+        Ok(Self { cloud, tasks })
+    }
+
+    /// The document that tells callers how to get in.
+    pub fn ready(&self) -> Value {
+        let secrets = &self.cloud.secrets;
+        json!({"ready": {
+            "url": self.cloud.url(),
+            "token": secrets.token,
+            "access_key_id": secrets.keys.id,
+            "secret_access_key": secrets.keys.secret,
+            "region": REGION,
+            "github_token": secrets.github,
+        }})
+    }
+
+    /// Ends everything, all instances included.
+    pub async fn shut_down(self) {
+        self.cloud.shut_down().await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+fn secret(bytes: usize) -> String {
+    hex::encode((0..bytes).map(|_| rand::random::<u8>()).collect::<Vec<u8>>())
+}

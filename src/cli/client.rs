@@ -1,0 +1,441 @@
+//! The daemon's JSON API as a client sees it: where it is, what it answers, how it refuses.
+//!
+//! May import nothing of drover's own: the client talks to a daemon over HTTP only.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer that isn't a stream may take: resolving a revision asks GitHub, which may be slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the daemon is and what it asks for; flattened into each subcommand's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Daemon {
+    /// The daemon's address.
+    #[arg(
+        long,
+        env = "DROVER_URL",
+        default_value = "http://127.0.0.1:7700",
+        value_name = "URL",
+        value_parser = address
+    )]
+    pub url: String,
+    /// The daemon's API token.
+    #[arg(long, env = "DROVER_TOKEN", hide_env_values = true, default_value = "", value_name = "TOKEN")]
+    pub token: String,
+}
+
+/// Why a call to the daemon gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The daemon answered with an error; its message is shown as it is.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The API's error code, such as `unknown-group`; empty where the answer carried none.
+        code: String,
+        /// What the daemon said.
+        message: String,
+    },
+    /// Nothing answered, or the connection broke.
+    #[error(
+        "can't reach the daemon at {url}: {cause}; is `drover serve` running there? (DROVER_URL or --url)"
+    )]
+    Unreachable {
+        /// The daemon's address.
+        url: String,
+        /// The innermost cause.
+        cause: String,
+        /// Whether a connection was made, so that what was asked may have arrived.
+        connected: bool,
+    },
+    /// An answer came that isn't what the API promises.
+    #[error("the daemon at {url} gave an answer that can't be read: {cause}")]
+    Garbled {
+        /// The daemon's address.
+        url: String,
+        /// What was wrong with it.
+        cause: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the same question may be answered later: the daemon is away, restarting or a standby.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ApiError::Refused { status, .. } => *status >= 500 || *status == 429,
+            ApiError::Unreachable { .. } => true,
+            ApiError::Garbled { .. } => false,
+        }
+    }
+
+    /// Whether the daemon found fault with what was asked (400, 404, 422), as opposed to failing at it.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, ApiError::Refused { status: 400 | 404 | 422, .. })
+    }
+}
+
+/// The body of an API error.
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetail {
+    #[serde(default)]
+    code: String,
+    message: String,
+}
+
+/// A deployment as the API shows it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Deployment {
+    /// Its number.
+    pub id: u64,
+    /// The deployment group, `application/environment`.
+    pub group: String,
+    /// What is deployed.
+    pub revision: Revision,
+    /// `Queued`, `Rolling`, `Succeeded` …
+    pub state: String,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// Who asked for it.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub by: String,
+    /// When it was submitted (RFC 3339).
+    pub created_at: Option<String>,
+    /// When it left the queue.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// The exit code for a command line; null while it runs.
+    pub exit_code: Option<i32>,
+    /// Why each waiting thing waits.
+    pub explain: Vec<String>,
+    /// How many instances are where.
+    pub counts: Counts,
+    /// Attempts over all instances.
+    pub attempts: u64,
+    /// The instances; empty in a listing of deployments.
+    pub instances: Vec<Instance>,
+    /// The last log line's sequence number.
+    pub last_seq: u64,
+}
+
+/// A deployment's revision.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Revision {
+    /// The full SHA; empty until it is resolved.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub sha: String,
+    /// What was asked for: a SHA, a branch or a tag.
+    pub requested: String,
+    /// `owner/name`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub repository: String,
+    /// The commit's message.
+    pub message: Option<String>,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
+}
+
+/// Numbers of instances.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// On the new revision and healthy.
+    pub succeeded: u64,
+    /// Ended failed.
+    pub failed: u64,
+    /// Being worked on.
+    pub in_work: u64,
+    /// Still to come.
+    pub pending: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// An instance within a deployment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Instance {
+    /// Its EC2 instance id.
+    pub id: String,
+    /// Its availability zone.
+    pub zone: Option<String>,
+    /// `Pending`, `Blocking`, `Succeeded` …
+    pub state: String,
+    /// The batch it belongs to, counted from 1.
+    pub batch: Option<u64>,
+    /// How many attempts were made on it.
+    pub attempts: u64,
+    /// The lifecycle event at which it is or at which it ended.
+    pub event: Option<String>,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// What it waits for.
+    pub explain: Option<String>,
+    /// Since when it is in this state (RFC 3339).
+    pub since: Option<String>,
+}
+
+/// A deployment group as the API shows it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    /// `application/environment`.
+    pub name: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// The branch whose commits may be deployed.
+    pub branch: Option<String>,
+    /// The last good revision.
+    pub revision: Option<String>,
+    /// How many instances it has, where that is known.
+    pub instances: Option<u64>,
+    /// The deployment that runs, if one does.
+    pub running: Option<u64>,
+    /// The rollout policy, as the daemon words it.
+    pub policy: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Groups {
+    pub groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Deployments {
+    pub deployments: Vec<Deployment>,
+}
+
+/// What a deploy asks for; what is left out is the group's policy's.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Submission {
+    /// The deployment group.
+    pub group: String,
+    /// A SHA, a branch or a tag.
+    pub revision: String,
+    /// Instances at a time: a count, a percentage, or steps separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// `batch` or `window`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Healthy instances that must stay in service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_in_service: Option<u32>,
+    /// Instances that may end failed: a count or a percentage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failed: Option<String>,
+}
+
+/// Which of a deployment's log lines are asked for.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LogQuery {
+    /// Only lines after this sequence number.
+    pub after: u64,
+    /// Whether the answer goes on until the deployment has ended or halted.
+    pub follow: bool,
+    /// Only this instance's lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Only this lifecycle event's lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+}
+
+/// A client of one daemon.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Client {
+    /// A client for the daemon that the arguments name; an error if the address is none.
+    pub fn new(daemon: &Daemon) -> anyhow::Result<Client> {
+        let base = daemon.url.trim_end_matches('/').to_owned();
+        let url = parse(&base).map_err(anyhow::Error::msg)?;
+        let token = daemon.token.trim().to_owned();
+        if reqwest::header::HeaderValue::from_str(&token).is_err() {
+            anyhow::bail!("the API token (DROVER_TOKEN or --token) holds characters that no token has");
+        }
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        if url.scheme() == "http" {
+            // Spares reading the system's certificates, and failing where there are none.
+            builder = builder.tls_certs_only([]);
+        }
+        if is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        Ok(Client { http: builder.build()?, base, token })
+    }
+
+    /// The daemon's address, without a slash at the end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A deployment with its instances.
+    pub async fn deployment(&self, id: u64) -> Result<Deployment, ApiError> {
+        self.read(&self.deployment_text(id).await?)
+    }
+
+    /// A deployment, as the JSON text the daemon sent.
+    pub async fn deployment_text(&self, id: u64) -> Result<String, ApiError> {
+        self.text(self.request(Method::GET, &format!("deployments/{id}"))).await
+    }
+
+    /// All deployments, newest first, as the JSON text the daemon sent.
+    pub async fn deployments_text(&self) -> Result<String, ApiError> {
+        self.text(self.request(Method::GET, "deployments")).await
+    }
+
+    /// All deployment groups, as the JSON text the daemon sent.
+    pub async fn groups_text(&self) -> Result<String, ApiError> {
+        self.text(self.request(Method::GET, "groups")).await
+    }
+
+    /// Submits a deployment; the daemon's JSON text of it. Not repeated on a broken connection, since it may
+    /// have arrived.
+    pub async fn submit_text(&self, submission: &Submission) -> Result<String, ApiError> {
+        self.text(self.request(Method::POST, "deployments").json(submission)).await
+    }
+
+    /// Cancels a deployment; `now` stops the hook that runs. The daemon's JSON text of the deployment.
+    pub async fn cancel_text(&self, id: u64, now: bool) -> Result<String, ApiError> {
+        let body = serde_json::json!({ "now": now });
+        self.text(self.request(Method::POST, &format!("deployments/{id}/cancel")).json(&body)).await
+    }
+
+    /// A deployment's log as a stream of NDJSON rows.
+    pub async fn logs(&self, id: u64, query: &LogQuery) -> Result<Response, ApiError> {
+        let request = self
+            .request(Method::GET, &format!("deployments/{id}/logs"))
+            .query(query)
+            .header(reqwest::header::ACCEPT, "application/x-ndjson");
+        self.send(request).await
+    }
+
+    /// Reads a JSON answer.
+    pub fn read<T: DeserializeOwned>(&self, text: &str) -> Result<T, ApiError> {
+        serde_json::from_str(text)
+            .map_err(|e| ApiError::Garbled { url: self.base.clone(), cause: e.to_string() })
+    }
+
+    /// The error for a connection that broke while an answer was read.
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> ApiError {
+        let connected = !error.is_connect();
+        ApiError::Unreachable { url: self.base.clone(), cause: innermost(error), connected }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}/api/v1/{path}", self.base));
+        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
+    }
+
+    async fn text(&self, request: RequestBuilder) -> Result<String, ApiError> {
+        let response = self.send(request.timeout(ANSWER_TIMEOUT)).await?;
+        response.text().await.map_err(|e| self.broken(&e))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = request.send().await.map_err(|e| self.broken(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.text().await.unwrap_or_default();
+        Err(self.refusal(status, &body))
+    }
+
+    fn refusal(&self, status: StatusCode, body: &str) -> ApiError {
+        let (code, mut message) = match serde_json::from_str::<ErrorBody>(body) {
+            Ok(ErrorBody { error }) => (error.code, error.message),
+            Err(_) => (String::new(), format!("the daemon at {} answered {status}", self.base)),
+        };
+        if status == StatusCode::UNAUTHORIZED && self.token.is_empty() {
+            message.push_str(" (no token was sent: set DROVER_TOKEN or give --token)");
+        }
+        ApiError::Refused { status: status.as_u16(), code, message }
+    }
+}
+
+/// Checks an address while arguments are read, so that a bad one is a usage error.
+fn address(text: &str) -> Result<String, String> {
+    parse(text).map(|_| text.to_owned())
+}
+
+fn parse(text: &str) -> Result<Url, String> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or_else(
+        || format!("`{text}` isn't an address of a daemon: it should look like http://127.0.0.1:7700"),
+    )
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The innermost cause of a request's error; the outer layers only repeat the address.
+fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> anyhow::Result<Client> {
+        Client::new(&Daemon { url: url.to_owned(), token: String::new() })
+    }
+
+    #[test]
+    fn an_address_without_scheme_or_host_is_refused() {
+        for bad in ["127.0.0.1:7700", "ftp://127.0.0.1", "", "http://"] {
+            let error = client(bad).expect_err(bad).to_string();
+            assert!(error.contains("isn't an address of a daemon"), "{error}");
+        }
+        assert_eq!(client("http://127.0.0.1:7700/").unwrap().base(), "http://127.0.0.1:7700");
+    }
+
+    #[test]
+    fn a_refusal_shows_the_daemons_message_as_it_is() {
+        let client = client("http://127.0.0.1:1").unwrap();
+        let body = r#"{"error":{"code":"unknown-group","message":"no group `a/b`"}}"#;
+        let error = client.refusal(StatusCode::NOT_FOUND, body);
+        assert_eq!(error.to_string(), "no group `a/b`");
+        assert!(error.is_usage() && !error.is_passing());
+        let error = client.refusal(StatusCode::SERVICE_UNAVAILABLE, "<html>");
+        assert_eq!(error.to_string(), "the daemon at http://127.0.0.1:1 answered 503 Service Unavailable");
+        assert!(error.is_passing());
+    }
+
+    #[test]
+    fn a_deployment_may_lack_what_it_does_not_know_yet() {
+        let deployment: Deployment = serde_json::from_str(r#"{"id":7,"state":"Queued","new":1}"#).unwrap();
+        assert_eq!((deployment.id, deployment.state.as_str()), (7, "Queued"));
+        assert!(deployment.instances.is_empty());
+    }
+}

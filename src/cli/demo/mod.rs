@@ -1,0 +1,202 @@
+//! `drover demo`: a simulated cloud, a daemon, steady load, and a deployment with one transient failure in it.
+
+pub mod playground;
+mod report;
+
+use crate::{
+    cli::{
+        client::{Client, Daemon, LogQuery, Submission},
+        follow::{self, Format},
+    },
+    revision::bundle,
+    sim::{
+        load::{Load, LoadSpec},
+        sample,
+    },
+};
+use anyhow::{Context as _, ensure};
+use playground::{GROUP, Playground, Setup};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Instances in the group.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=30))]
+    pub instances: u32,
+    /// A local git repository with an appspec.yml, branch main, instead of the sample; the fleet starts with the commit
+    /// before the last one.
+    #[arg(long)]
+    pub repo: Option<PathBuf>,
+    /// Seed of all chance: which instance meets the failure. Random if absent, and printed.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The simulated cloud's waits (draining, health checks) are divided by this.
+    #[arg(long, default_value_t = 1.0)]
+    pub time_scale: f64,
+    /// Where the daemon listens; loopback only.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Where everything is kept; else in a temporary directory that is removed at the end.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// End after the deployment, with its exit code.
+    #[arg(long)]
+    pub exit: bool,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// In the demo, seconds count: a deregistration delay long enough for the load's 3-second streams, and AWS's shortest
+/// health-check interval.
+const DEREGISTRATION_DELAY: u32 = 5;
+const HEALTH_INTERVAL: u32 = 5;
+/// Requests a second.
+const RATE: u32 = 40;
+
+/// Ends with the deployment's exit code, or with 0 when it was interrupted after it.
+pub async fn run(args: Args) -> anyhow::Result<i32> {
+    let seed = args.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
+    ensure!(args.listen.ip().is_loopback(), "--listen: {} is not a loopback address", args.listen);
+    let temporary = tempfile::Builder::new().prefix("drover-demo-").tempdir()?;
+    let data = match &args.data {
+        Some(data) => {
+            std::fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+            data.canonicalize()?
+        }
+        None => temporary.path().to_path_buf(),
+    };
+    let say = |text: &str| {
+        if !args.json {
+            println!("{text}");
+        }
+    };
+    let (repository, first, target) = revisions(args.repo.as_deref(), &data)?;
+    say(&format!(
+        "starting a simulated cloud with {} instances on revision {}, and a daemon (seed {seed}) …",
+        args.instances,
+        &first[..12]
+    ));
+    let setup = Setup {
+        drover: std::env::current_exe()?,
+        first_hooks: hooks_of(&repository, &first, &data)?,
+        repository,
+        first,
+        forks: Vec::new(),
+        instances: args.instances,
+        time_scale: args.time_scale,
+        seed,
+        deregistration_delay: DEREGISTRATION_DELAY,
+        health_interval: HEALTH_INTERVAL,
+        policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
+        poll: "500ms".into(),
+        listen: args.listen.to_string(),
+        data,
+    };
+    let playground = Playground::start(setup).await?;
+    let result = play(&args, &playground, seed, &target, say).await;
+    playground.stop().await;
+    result
+}
+
+async fn play(
+    args: &Args,
+    playground: &Playground,
+    seed: u64,
+    target: &str,
+    say: impl Fn(&str),
+) -> anyhow::Result<i32> {
+    if args.json {
+        let ready = json!({
+            "url": playground.url, "token": playground.token,
+            "cloud": playground.cloud.url, "cloud_token": playground.cloud.token,
+            "service": playground.service, "seed": seed,
+        });
+        println!("{}", json!({ "ready": ready }));
+    }
+    say(&format!("daemon   {}\nservice  {}\n", playground.url, playground.service));
+    let fault = json!({
+        "kind": "hook-exit", "match": { "instance": "random" }, "event": "AfterInstall", "exit": 75,
+        "message": "fetching the model: connection reset by peer",
+    });
+    let armed = playground.control("faults", &fault).await?;
+    let unlucky = armed["instance"].as_str().unwrap_or("one instance").to_owned();
+    say(&format!(
+        "{unlucky} will meet a transient failure in AfterInstall, once; it is retried where it happened.\n"
+    ));
+    let load = Load::start(LoadSpec { url: playground.service.clone(), rate_per_second: RATE, seed })?;
+    let daemon = Daemon { url: playground.url.clone(), token: playground.token.clone() };
+    let client = Client::new(&daemon)?;
+    let wish = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };
+    let answer: serde_json::Value = serde_json::from_str(&client.submit_text(&wish).await?)?;
+    let id = answer["id"].as_u64().context("the daemon gave the deployment no number")?;
+    let format = if args.json { Format::Rows } else { Format::Text };
+    let query = LogQuery { after: 0, follow: true, instance: None, event: None };
+    let outcome = follow::follow(&client, id, query, format).await?;
+    let requests = load.stop().await;
+    let deployment: serde_json::Value = serde_json::from_str(&client.deployment_text(id).await?)?;
+    report::print(args.json, &deployment, &requests, seed, &unlucky)?;
+    if args.exit || outcome.detached {
+        return Ok(outcome.exit_code);
+    }
+    say(&format!(
+        "\neverything stays up until Ctrl-C. In another terminal:\n  export DROVER_URL={} DROVER_TOKEN={}\n  drover status {id}\n  \
+         drover logs {id}\n  drover deploy {} --group {GROUP} --follow\n  curl {}/",
+        playground.url,
+        playground.token,
+        &playground.setup.first[..12],
+        playground.service,
+    ));
+    tokio::signal::ctrl_c().await?;
+    Ok(0)
+}
+
+/// The repository, the revision that the fleet starts with, and the one to deploy.
+fn revisions(given: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, String, String)> {
+    match given {
+        None => {
+            let path = data.join("repository");
+            let made = sample::create_repository(&path)?;
+            Ok((path, made.v1, made.v2))
+        }
+        Some(path) => {
+            let path = path.canonicalize().with_context(|| format!("--repo {}", path.display()))?;
+            let last = git(&path, &["rev-parse", "--verify", "main^{commit}"])
+                .with_context(|| format!("{} has no branch main", path.display()))?;
+            let before = git(&path, &["rev-parse", "--verify", "main~1^{commit}"]).with_context(|| {
+                format!(
+                    "{}: branch main needs two commits: the one to start with and the one to deploy",
+                    path.display()
+                )
+            })?;
+            Ok((path, before, last))
+        }
+    }
+}
+
+/// The hooks of a revision, as the runner reads them.
+fn hooks_of(repository: &Path, sha: &str, data: &Path) -> anyhow::Result<String> {
+    let archive = data.join("first.tar.gz");
+    let output = archive.to_string_lossy().into_owned();
+    git(repository, &["archive", "--format=tar.gz", "--prefix=first/", "-o", &output, sha])?;
+    let examined = bundle::examine(&archive).map_err(|e| anyhow::anyhow!("revision {sha}: {e}"))?;
+    Ok(examined.appspec.table())
+}
+
+fn git(repository: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output =
+        Command::new("git").arg("-C").arg(repository).args(arguments).output().context("running git")?;
+    ensure!(
+        output.status.success(),
+        "git {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

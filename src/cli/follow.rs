@@ -1,0 +1,241 @@
+//! Follows a deployment in the terminal or in a pipe: the log as it comes, what is in work below it, and a
+//! summary at the end. Survives restarts of the daemon; Ctrl-C detaches and leaves the deployment alone.
+//!
+//! May import the API client and `render` only.
+
+mod progress;
+pub mod stream;
+mod tail;
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::cli::client::{ApiError, Client, Deployment, LogQuery};
+use crate::cli::render::{self, Lines, Look};
+use progress::Progress;
+use stream::{End, Event, Row};
+use tail::Tails;
+
+/// How often the deployment is asked for while its progress is on show.
+const POLL: Duration = Duration::from_millis(500);
+/// How often the progress lines are drawn.
+const FRAME: Duration = Duration::from_millis(120);
+/// Events handled at one go: what piled up is written in one piece.
+const BURST: usize = 32;
+
+/// How a followed deployment is written to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prefixed lines, and a summary once the deployment has ended or halted.
+    Text,
+    /// Log rows as NDJSON, closed by the API's `end` row.
+    Rows,
+    /// Log rows as NDJSON, closed by `{"result": {"exit_code": …, "deployment": {…}}}`.
+    Result,
+}
+
+/// How a follow came to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The command line's exit code: the deployment's; 0 for a reader who left, which is no failure, and where
+    /// the log was only printed.
+    pub exit_code: i32,
+    /// The reader left before the end; the deployment goes on.
+    pub detached: bool,
+    /// The deployment at its end, for `Format::Text` and `Format::Result`.
+    pub deployment: Option<Deployment>,
+}
+
+/// Writes the log that `query` asks for as it comes, until its end. Fails where the daemon refuses, or stays
+/// away for longer than the retries last.
+pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -> anyhow::Result<Outcome> {
+    let follows = query.follow;
+    // Owns the tasks beside this one, and ends them with it.
+    let mut tasks = JoinSet::new();
+    let (to, mut events) = mpsc::channel(BURST);
+    tasks.spawn(stream::read(client.clone(), id, query.clone(), to));
+    let on_screen = io::stdout().is_terminal() && io::stderr().is_terminal() && !render::is_dumb();
+    let wants_progress = follows && format == Format::Text && on_screen;
+    let (poll_to, polled) = watch::channel(None);
+    if wants_progress {
+        tasks.spawn(poll(client.clone(), id, poll_to));
+    }
+    let mut screen = Screen::new(format, wants_progress.then(Progress::new));
+    let mut interrupt = std::pin::pin!(async {
+        if !follows || tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    });
+    let mut frames = tokio::time::interval(FRAME);
+    frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut burst = Vec::with_capacity(BURST);
+    let end = loop {
+        tokio::select! {
+            () = &mut interrupt => return Ok(detach(screen, id)),
+            _ = frames.tick(), if wants_progress => screen.draw(polled.borrow().as_ref()),
+            _ = events.recv_many(&mut burst, BURST) => match screen.take(burst.drain(..)) {
+                Ok(Step::On) => {}
+                Ok(Step::End(end)) => break end,
+                Ok(Step::Lost(error)) => return Err(error.into()),
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(detach(screen, id)),
+                Err(e) => return Err(e).context("writing the log to standard output failed"),
+            },
+        }
+    };
+    // A follow that began late, or left lines out, may hold less than the ends of the outputs.
+    let saw_all = query.after == 0 && query.instance.is_none() && query.event.is_none();
+    let seen = screen.into_tails();
+    let mut tails = if saw_all { seen } else { Tails::default() };
+    if !follows {
+        return Ok(Outcome::default());
+    }
+    if format == Format::Rows {
+        let exit_code = end.as_ref().and_then(|end| end.exit_code).unwrap_or(1);
+        let state = end.map(|end| end.state).unwrap_or_default();
+        let row = serde_json::json!({"end": {"state": state, "exit_code": exit_code}});
+        render::print_or_leave(&format!("{row}\n"))?;
+        return Ok(Outcome { exit_code, ..Outcome::default() });
+    }
+    let text = final_text(client, id).await?;
+    let deployment: Deployment = client.read(&text)?;
+    let exit_code = end.and_then(|end| end.exit_code).or(deployment.exit_code).unwrap_or(1);
+    let said = if format == Format::Result {
+        let whole: serde_json::Value = client.read(&text)?;
+        format!("{}\n", serde_json::json!({"result": {"exit_code": exit_code, "deployment": whole}}))
+    } else {
+        tails.fetch_missing(client, &deployment).await;
+        let look = Look::of_stdout();
+        let mut said = tails.of_failures(&deployment, look);
+        said.push_str(&render::summary(&deployment, look, Timestamp::now()));
+        said
+    };
+    render::print_or_leave(&said)?;
+    Ok(Outcome { exit_code, detached: false, deployment: Some(deployment) })
+}
+
+fn detach(screen: Screen, id: u64) -> Outcome {
+    drop(screen);
+    eprintln!("detached: the deployment goes on; re-attach with: drover logs {id} -f");
+    Outcome { detached: true, ..Outcome::default() }
+}
+
+/// The deployment at its end; asked for again while the daemon is away.
+async fn final_text(client: &Client, id: u64) -> Result<String, ApiError> {
+    let mut pauses = stream::schedule();
+    loop {
+        match client.deployment_text(id).await {
+            Err(error) if error.is_passing() => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+            other => return other,
+        }
+    }
+}
+
+/// Asks for the deployment again and again; a daemon that is away is the log stream's to report.
+async fn poll(client: Client, id: u64, to: watch::Sender<Option<Deployment>>) {
+    let mut ticks = tokio::time::interval(POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !to.is_closed() {
+        ticks.tick().await;
+        if let Ok(deployment) = client.deployment(id).await {
+            to.send_replace(Some(deployment));
+        }
+    }
+}
+
+/// What a burst of events leads to.
+enum Step {
+    On,
+    End(Option<End>),
+    Lost(ApiError),
+}
+
+/// What is written, and where it is written to.
+struct Screen {
+    format: Format,
+    look: Look,
+    lines: Lines,
+    tails: Tails,
+    progress: Option<Progress>,
+}
+
+impl Screen {
+    fn new(format: Format, progress: Option<Progress>) -> Screen {
+        let look = Look::of_stdout();
+        Screen { format, look, lines: Lines::new(look), tails: Tails::default(), progress }
+    }
+
+    fn into_tails(self) -> Tails {
+        self.tails
+    }
+
+    fn draw(&mut self, deployment: Option<&Deployment>) {
+        if let (Some(progress), Some(deployment)) = (&mut self.progress, deployment) {
+            progress.draw(deployment, self.look, Timestamp::now());
+        }
+    }
+
+    fn take(&mut self, events: impl Iterator<Item = Event>) -> io::Result<Step> {
+        let mut text = String::new();
+        let mut notes = String::new();
+        let mut step = Step::On;
+        let mut any = false;
+        for event in events {
+            any = true;
+            match event {
+                Event::Rows(rows) => self.put(&rows, &mut text)?,
+                Event::Retrying { attempt, of, cause } => {
+                    notes.push_str(&format!("the daemon is away ({cause}): retrying ({attempt}/{of})\n"));
+                    self.trouble(Some(format!("daemon away, retrying ({attempt}/{of})")));
+                }
+                Event::Attached => {
+                    notes.push_str("the daemon is back: the log goes on\n");
+                    self.trouble(None);
+                }
+                Event::End(end) => step = Step::End(end),
+                Event::Lost(error) => step = Step::Lost(error),
+            }
+        }
+        if !any {
+            // The reader of the stream is gone without a word: it can only have panicked.
+            return Err(io::Error::other("the log stream's reader stopped"));
+        }
+        let write = || {
+            if !notes.is_empty() {
+                eprint!("{notes}");
+            }
+            if text.is_empty() { Ok(()) } else { render::print(&text) }
+        };
+        match &self.progress {
+            Some(progress) if !(text.is_empty() && notes.is_empty()) => progress.suspend(write)?,
+            _ => write()?,
+        }
+        Ok(step)
+    }
+
+    fn put(&mut self, rows: &[Row], text: &mut String) -> io::Result<()> {
+        for row in rows {
+            if self.format == Format::Text {
+                self.lines.push(row, text);
+                self.tails.push(row);
+            } else {
+                text.push_str(&serde_json::to_string(row)?);
+                text.push('\n');
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, trouble: Option<String>) {
+        if let Some(progress) = &mut self.progress {
+            progress.set_trouble(trouble);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A deployment's log as one unbroken stream: attached again, after the last line seen, whenever it breaks.
+//!
+//! May import the API client only.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::cli::client::{ApiError, Client, LogQuery};
+
+/// How often a broken stream is attached again before giving up; counted afresh after each row that arrives.
+const RETRIES: usize = 10;
+/// The first pause before a retry. Ten of them, doubling up to `LONGEST_PAUSE`, span about half a minute: a
+/// restarted daemon is back within that.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause before a retry.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a stream may be silent before it is attached anew: three of the daemon's 15 s pings.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// One line of a deployment's log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Row {
+    /// Its number within the deployment, from 1 without holes.
+    pub seq: u64,
+    /// When it was written (RFC 3339).
+    #[serde(default)]
+    pub at: String,
+    /// The instance it comes from or speaks of.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// The lifecycle event.
+    #[serde(default)]
+    pub event: Option<String>,
+    /// The attempt on that instance.
+    #[serde(default)]
+    pub attempt: Option<u64>,
+    /// `hook` or `drover`.
+    #[serde(default)]
+    pub source: String,
+    /// The line itself, without its line feed.
+    pub text: String,
+}
+
+impl Row {
+    /// Whether drover itself wrote the line, rather than a hook.
+    pub fn is_drovers(&self) -> bool {
+        self.source == "drover" || self.instance.is_none()
+    }
+}
+
+/// How a deployment stood when its stream closed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct End {
+    /// The deployment's state.
+    pub state: String,
+    /// Its exit code for a command line.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+}
+
+/// What a stream reports.
+#[derive(Debug)]
+pub enum Event {
+    /// Lines, in order, none twice.
+    Rows(Vec<Row>),
+    /// The stream broke and is attached again after a pause.
+    Retrying {
+        /// Which try comes next, from 1.
+        attempt: usize,
+        /// How many there will be.
+        of: usize,
+        /// What broke.
+        cause: String,
+    },
+    /// The stream is attached again.
+    Attached,
+    /// The log is complete: the deployment has ended or halted, or, without `follow`, no more is stored.
+    End(Option<End>),
+    /// The stream can't go on.
+    Lost(ApiError),
+}
+
+/// A line of the stream: a log line, a ping or the end.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Row(Row),
+    End { end: End },
+    Other(serde::de::IgnoredAny),
+}
+
+/// How one attachment came to its end.
+enum Close {
+    End(Option<End>),
+    Silent,
+    Broken(ApiError),
+    Unwanted,
+}
+
+/// Reads the log that `query` asks for, and sends what happens until `Event::End` or `Event::Lost`, or until
+/// the receiver is gone.
+pub async fn read(client: Client, id: u64, query: LogQuery, to: mpsc::Sender<Event>) {
+    let mut reader = Reader { client, id, query, to, retries: schedule(), attempt: 0 };
+    loop {
+        let error = match reader.attach().await {
+            Close::End(end) => {
+                reader.report(Event::End(end)).await;
+                return;
+            }
+            Close::Unwanted => return,
+            Close::Silent => continue,
+            Close::Broken(error) => error,
+        };
+        let pause = reader.retries.next().filter(|_| error.is_passing());
+        let Some(pause) = pause else {
+            reader.report(Event::Lost(error)).await;
+            return;
+        };
+        reader.attempt += 1;
+        let event = Event::Retrying { attempt: reader.attempt, of: RETRIES, cause: brief(error) };
+        if !reader.report(event).await {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What broke, in few words: the advice that goes with it is for when the retries are used up.
+fn brief(error: ApiError) -> String {
+    match error {
+        ApiError::Unreachable { cause, .. } => cause,
+        other => other.to_string(),
+    }
+}
+
+/// The pauses between retries.
+pub(super) fn schedule() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_max_times(RETRIES)
+        .with_jitter()
+        .build()
+}
+
+struct Reader {
+    client: Client,
+    id: u64,
+    query: LogQuery,
+    to: mpsc::Sender<Event>,
+    retries: backon::ExponentialBackoff,
+    attempt: usize,
+}
+
+impl Reader {
+    async fn report(&self, event: Event) -> bool {
+        self.to.send(event).await.is_ok()
+    }
+
+    async fn attach(&mut self) -> Close {
+        let asked = tokio::time::timeout(SILENCE, self.client.logs(self.id, &self.query)).await;
+        let mut response = match asked {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Close::Broken(error),
+            Err(_) => return Close::Broken(self.broken("the log stream did not open in time")),
+        };
+        if self.attempt > 0 && !self.report(Event::Attached).await {
+            return Close::Unwanted;
+        }
+        let mut pending = Vec::new();
+        loop {
+            let chunk = match tokio::time::timeout(SILENCE, response.chunk()).await {
+                Err(_) => return Close::Silent,
+                Ok(Err(error)) => return Close::Broken(self.client.broken(&error)),
+                Ok(Ok(None)) if !self.query.follow => return Close::End(None),
+                Ok(Ok(None)) => return self.closed_without_an_end().await,
+                Ok(Ok(Some(chunk))) => chunk,
+            };
+            pending.extend_from_slice(&chunk);
+            let Some(last) = pending.iter().rposition(|&b| b == b'\n') else { continue };
+            let parsed = parse(&pending[..last]);
+            pending.drain(..=last);
+            let (mut rows, end) = match parsed {
+                Ok(parsed) => parsed,
+                Err(cause) => {
+                    let url = self.client.base().to_owned();
+                    return Close::Broken(ApiError::Garbled { url, cause });
+                }
+            };
+            self.attempt = 0;
+            self.retries = schedule();
+            rows.retain(|row| {
+                let new = row.seq > self.query.after;
+                self.query.after = self.query.after.max(row.seq);
+                new
+            });
+            if !rows.is_empty() && !self.report(Event::Rows(rows)).await {
+                return Close::Unwanted;
+            }
+            if let Some(end) = end {
+                return Close::End(Some(end));
+            }
+        }
+    }
+
+    /// A stream that closes without saying so is a daemon that went away; unless the deployment has ended.
+    async fn closed_without_an_end(&self) -> Close {
+        match self.client.deployment(self.id).await {
+            Ok(deployment) if deployment.exit_code.is_some() && deployment.last_seq <= self.query.after => {
+                Close::End(Some(End { state: deployment.state, exit_code: deployment.exit_code }))
+            }
+            Ok(_) => Close::Broken(self.broken("the log stream closed before its end")),
+            Err(error) => Close::Broken(error),
+        }
+    }
+
+    fn broken(&self, cause: &str) -> ApiError {
+        let url = self.client.base().to_owned();
+        ApiError::Unreachable { url, cause: cause.to_owned(), connected: true }
+    }
+}
+
+/// The rows in `text`, whole lines of NDJSON, up to the end row if it is among them.
+fn parse(text: &[u8]) -> Result<(Vec<Row>, Option<End>), String> {
+    let mut rows = Vec::new();
+    for line in text.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(Line::Row(row)) => rows.push(row),
+            Ok(Line::End { end }) => return Ok((rows, Some(end))),
+            Ok(Line::Other(_)) => {}
+            Err(e) => return Err(format!("a row of the log isn't JSON: {e}")),
+        }
+    }
+    Ok((rows, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_pings_and_the_end_are_told_apart() {
+        let text = br#"{"seq":1,"at":"t","instance":"i-1","event":"ApplicationStart","attempt":1,"source":"hook","text":"a"}
+{"ping":true}
+{"seq":2,"at":"t","instance":null,"event":null,"attempt":null,"source":"drover","text":"b"}
+{"end":{"state":"Halted","exit_code":3}}"#;
+        let (rows, end) = parse(text).unwrap();
+        assert_eq!(rows.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2]);
+        assert!(!rows[0].is_drovers() && rows[1].is_drovers());
+        assert_eq!(end, Some(End { state: "Halted".to_owned(), exit_code: Some(3) }));
+        assert!(parse(b"<html>").is_err());
+    }
+
+    #[test]
+    fn the_retries_span_a_daemons_restart() {
+        let pauses: Vec<_> = schedule().collect();
+        assert_eq!(pauses.len(), RETRIES);
+        assert!(pauses.iter().sum::<Duration>() > Duration::from_secs(20), "{pauses:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! `drover serve`: the daemon.
+
+use crate::{
+    config,
+    engine::{Engine, Parts, Secrets},
+    fleet::Fleet,
+    github::Repositories,
+    logs::Logs,
+    store::Store,
+    web::{self, Web},
+};
+use anyhow::Context as _;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// After the signal to stop, the daemon is gone at the latest after this.
+const HARD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, default_value = "drover.toml")]
+    pub config: PathBuf,
+    /// Another address to listen on than the configuration's; loopback only.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Another data directory than the configuration's.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or SIGINT. The first line on standard output, once it serves, is
+/// `{"ready": {"url": …, "token_file": …}}`.
+pub async fn run(args: Args) -> anyhow::Result<i32> {
+    let mut config = config::load(&args.config)?;
+    if let Some(listen) = args.listen {
+        anyhow::ensure!(
+            listen.ip().is_loopback(),
+            "--listen: {listen} is not a loopback address; the API speaks plain HTTP"
+        );
+        config.server.listen = listen;
+    }
+    if let Some(data) = args.data {
+        config.server.data = data;
+    }
+    let data = config.server.data.clone();
+    std::fs::create_dir_all(&data)
+        .with_context(|| format!("making the data directory {}", data.display()))?;
+    let store = Arc::new(Store::open(&data.join("drover.db")).await?);
+    let token_file = data.join("admin-token");
+    if web::first_token(&store, &token_file)
+        .await
+        .with_context(|| format!("writing {}", token_file.display()))?
+    {
+        info!("made the first token: {}", token_file.display());
+    }
+    let secrets = Secrets::new(&store.remembered("secret", Secrets::fresh).await?);
+    let listener = web::bind(config.server.listen).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let stop = CancellationToken::new();
+    let logs = Arc::new(Logs::new(Arc::clone(&store)));
+    let engine = Engine::new(Parts {
+        fleet: Fleet::connect(&config.aws).await,
+        github: Repositories::connect(&config.github)?,
+        public_url: config
+            .server
+            .public_url
+            .clone()
+            .unwrap_or_else(|| url.clone())
+            .trim_end_matches('/')
+            .to_owned(),
+        store: Arc::clone(&store),
+        logs: Arc::clone(&logs),
+        secrets: secrets.clone(),
+        stop: stop.clone(),
+        config,
+    });
+    let web =
+        Web { store: Arc::clone(&store), logs, engine: Arc::clone(&engine), secrets, stop: stop.clone() };
+    let engine = tokio::spawn(engine.run());
+    let web = tokio::spawn(web.serve(listener));
+    println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));
+    info!(url, epoch = store.epoch(), "serving");
+    wait_for_signal(&stop).await?;
+    info!("stopping: what is under way goes on when the daemon is back");
+    stop.cancel();
+    let graceful = async {
+        let _ = engine.await;
+        let _ = web.await;
+        store.close().await;
+    };
+    if tokio::time::timeout(HARD_TIMEOUT, graceful).await.is_err() {
+        tracing::warn!("not everything ended within {} s: stopping all the same", HARD_TIMEOUT.as_secs());
+    }
+    Ok(0)
+}
+
+/// SIGTERM, SIGINT, or the engine's own wish to stop.
+async fn wait_for_signal(stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+        () = stop.cancelled() => {}
+    }
+    Ok(())
+}

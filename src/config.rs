@@ -1,0 +1,352 @@
+//! `drover.toml`: one struct a concern, unknown keys refused, errors that name file, line and key.
+
+use crate::rollout::policy::Policy;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the daemon listens and keeps its state.
+    #[serde(default)]
+    pub server: Server,
+    /// AWS.
+    #[serde(default)]
+    pub aws: Aws,
+    /// GitHub.
+    #[serde(default)]
+    pub github: GitHub,
+    /// Applications by name.
+    pub applications: BTreeMap<String, Application>,
+}
+
+/// Where the daemon listens and keeps its state.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address to listen on; loopback only. Default `127.0.0.1:7700`.
+    pub listen: SocketAddr,
+    /// Under which URL the instances reach the daemon: for the bundle and the pushed logs. Default `http://<listen>`.
+    pub public_url: Option<String>,
+    /// Directory of the database, the bundles and the first token. Default `/var/lib/drover`.
+    pub data: PathBuf,
+    /// How often AWS is asked while something is in work. Default 1 s.
+    pub poll: SignedDuration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            public_url: None,
+            data: "/var/lib/drover".into(),
+            poll: SignedDuration::from_secs(1),
+        }
+    }
+}
+
+/// AWS: credentials come from the environment, as every AWS tool takes them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aws {
+    /// Region; else the environment's.
+    pub region: Option<String>,
+    /// Another endpoint for all services (the simulated cloud).
+    pub endpoint: Option<String>,
+}
+
+/// GitHub.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitHub {
+    /// API URL. Default `https://api.github.com`.
+    pub api: String,
+    /// Environment variable that holds the token (contents: read). Default `GITHUB_TOKEN`.
+    pub token_env: String,
+}
+
+impl Default for GitHub {
+    fn default() -> Self {
+        GitHub { api: "https://api.github.com".into(), token_env: "GITHUB_TOKEN".into() }
+    }
+}
+
+/// An application: a repository, and the groups of instances that run it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// `owner/name` on GitHub.
+    pub repository: String,
+    /// A commit must be on this branch (or on an allowed tag) to be deployed. Default `main`.
+    #[serde(default = "default_branch")]
+    pub branch: String,
+    /// Releases kept on an instance. Default 5, as CodeDeploy.
+    #[serde(default = "default_keep")]
+    pub keep_releases: u32,
+    /// Extra environment of the hooks.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Deployment groups by name: `production` of application `eval` is `eval/production`.
+    pub groups: BTreeMap<String, Group>,
+}
+
+fn default_branch() -> String {
+    "main".into()
+}
+
+fn default_keep() -> u32 {
+    5
+}
+
+/// A deployment group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Names of the Auto Scaling groups whose instances it deploys to.
+    pub auto_scaling_groups: Vec<String>,
+    /// ARNs of further target groups, which none of the Auto Scaling groups registers.
+    #[serde(default)]
+    pub target_groups: Vec<String>,
+    /// How it is rolled.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// What is wrong with a file, where.
+#[derive(Debug, Error)]
+pub struct ConfigError {
+    file: PathBuf,
+    place: Option<(usize, usize)>,
+    message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Reads and checks the file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
+        file: path.into(),
+        place: None,
+        message: format!("the config file can't be read: {e}"),
+    })?;
+    parse(path, &text)
+}
+
+/// Checks the text of a file.
+pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let at = |offset: Option<usize>, message: String| ConfigError {
+        file: path.into(),
+        place: offset.map(|offset| line_and_column(text, offset)),
+        message,
+    };
+    let config: Config = toml::from_str(text).map_err(|e| {
+        let key = e
+            .span()
+            .and_then(|span| key_at(text, span.start))
+            .map(|key| format!("{key}: "))
+            .unwrap_or_default();
+        at(e.span().map(|span| span.start), format!("{key}{}", e.message()))
+    })?;
+    config.check().map_err(|Wrong { table, key, message }| {
+        let path = if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
+        at(find_key(text, &table, key), format!("{path}: {message}"))
+    })?;
+    Ok(config)
+}
+
+struct Wrong {
+    table: String,
+    key: &'static str,
+    message: String,
+}
+
+fn wrong<T>(table: impl Into<String>, key: &'static str, message: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { table: table.into(), key, message: message.into() })
+}
+
+impl Config {
+    fn check(&self) -> Result<(), Wrong> {
+        if !self.server.listen.ip().is_loopback() {
+            let message = format!(
+                "{} is not a loopback address: the API speaks plain HTTP; listen on 127.0.0.1 and put a TLS proxy or a tunnel before it",
+                self.server.listen
+            );
+            return wrong("server", "listen", message);
+        }
+        if self.server.poll < SignedDuration::from_millis(50)
+            || self.server.poll > SignedDuration::from_mins(1)
+        {
+            return wrong("server", "poll", "write a time between \"50ms\" and \"1m\"");
+        }
+        for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)]
+            .into_iter()
+            .flatten()
+        {
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                return wrong(
+                    "",
+                    "url",
+                    format!("'{url}' is no URL: it must start with http:// or https://"),
+                );
+            }
+        }
+        if self.applications.is_empty() {
+            return wrong("", "applications", "no application is configured: write [applications.NAME]");
+        }
+        self.applications.iter().try_for_each(|(name, application)| application.check(name))
+    }
+
+    /// The group called `app/env`, with its application.
+    pub fn group(&self, name: &str) -> Option<(&Application, &Group)> {
+        let (application, group) = name.split_once('/')?;
+        let application = self.applications.get(application)?;
+        Some((application, application.groups.get(group)?))
+    }
+
+    /// The names of all groups.
+    pub fn group_names(&self) -> impl Iterator<Item = String> {
+        self.applications.iter().flat_map(|(app, application)| {
+            application.groups.keys().map(move |group| format!("{app}/{group}"))
+        })
+    }
+}
+
+impl Application {
+    fn check(&self, name: &str) -> Result<(), Wrong> {
+        let table = format!("applications.{name}");
+        let plain = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if !plain(name) || name.starts_with('.') {
+            return wrong(table, "name", "an application's name has letters, digits, '-', '_' and '.' only");
+        }
+        if !self.repository.split_once('/').is_some_and(|(owner, repo)| plain(owner) && plain(repo)) {
+            return wrong(
+                table,
+                "repository",
+                format!("'{}' is no repository: write owner/name", self.repository),
+            );
+        }
+        if self.keep_releases < 2 {
+            return wrong(table, "keep_releases", "keep at least 2: the one that runs and the last good one");
+        }
+        for (key, value) in &self.environment {
+            let sound = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !key.starts_with(|c: char| c.is_ascii_digit());
+            if key.is_empty() || !sound || value.contains('\n') {
+                return wrong(
+                    table,
+                    "environment",
+                    format!("'{key}' is no environment variable of one line"),
+                );
+            }
+        }
+        if self.groups.is_empty() {
+            return wrong(
+                table,
+                "groups",
+                "no deployment group is configured: write [applications.NAME.groups.ENV]",
+            );
+        }
+        for (env, group) in &self.groups {
+            let table = format!("{table}.groups.{env}");
+            if !plain(env) {
+                return wrong(table, "name", "a group's name has letters, digits, '-', '_' and '.' only");
+            }
+            if group.auto_scaling_groups.is_empty() {
+                return wrong(table, "auto_scaling_groups", "name at least one Auto Scaling group");
+            }
+            if let Err(message) = group.policy.check() {
+                return wrong(table, "policy", message);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    (line, before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
+}
+
+/// The key on the line of `offset`, for messages of the parser that don't name it.
+fn key_at(text: &str, offset: usize) -> Option<&str> {
+    let start = text[..offset.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[start..].lines().next()?;
+    line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty() && !key.starts_with('#'))
+}
+
+/// Where `table.key` is written, or else the table.
+fn find_key(text: &str, table: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut place = None;
+    let mut current = document.get_ref();
+    for part in table.split('.').filter(|part| !part.is_empty()).chain([key]) {
+        let (name, value) = current.get_key_value(part)?;
+        place = Some(name.span().start);
+        match value.get_ref().as_table() {
+            Some(inner) => current = inner,
+            None => break,
+        }
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("drover.toml"), text).unwrap_err().to_string()
+    }
+
+    const GOOD: &str = "[applications.eval]\nrepository = \"acme/eval\"\n[applications.eval.groups.production]\nauto_scaling_groups = [\"eval\"]\n";
+
+    #[test]
+    fn the_smallest_file() {
+        let config = parse(Path::new("drover.toml"), GOOD).unwrap();
+        assert_eq!(config.group_names().collect::<Vec<_>>(), ["eval/production"]);
+        assert!(config.group("eval/production").is_some() && config.group("eval").is_none());
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let policy = |line: &str| format!("{GOOD}[applications.eval.groups.production.policy]\n{line}\n");
+        for (text, says) in [
+            (policy("bach = \"2\""), "drover.toml:6:1: bach: unknown field `bach`"),
+            (policy("batch = \"0\""), "drover.toml:6:9: batch: a batch of '0'"),
+            (policy("min_in_service = \"100%\""), "policy: min_in_service = \"100%\" can never be met"),
+            (policy("batch = \"120%\""), "batch: '120%' is more than the whole fleet"),
+            (GOOD.replace("repository = \"acme/eval\"\n", ""), "missing field `repository`"),
+            (
+                GOOD.replace("acme/eval", "acme"),
+                "drover.toml:2:1: applications.eval.repository: 'acme' is no repository",
+            ),
+            (
+                format!("[server]\nlisten = \"0.0.0.0:80\"\n{GOOD}"),
+                "drover.toml:2:1: server.listen: 0.0.0.0:80 is not a loopback",
+            ),
+            ("[applications".into(), "drover.toml:1:"),
+        ] {
+            let error = error(&text);
+            assert!(error.contains(says), "{says}\n got: {error}");
+        }
+    }
+}

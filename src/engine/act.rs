@@ -1,0 +1,229 @@
+//! The one door through which every effect on the world passes: written down first, then done, then written down how
+//! it went.
+
+use super::{Engine, record::json};
+use crate::{
+    fleet::{FleetError, Kind},
+    rollout::{
+        class,
+        plan::Effect,
+        policy::Retry,
+        snapshot::{Hold, Refused, Snapshot},
+    },
+    store::DeploymentRow,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::PoisonError,
+};
+use tracing::{info, warn};
+
+/// The tag on an Auto Scaling group that says how to put it back.
+pub const RESTORE_TAG: &str = "drover:restore";
+
+/// Refused effects by deployment and key.
+pub(super) type RefusedEffects = HashMap<(i64, String), Refused>;
+
+/// The action's name as AWS writes it, and its request, for the intent.
+pub(super) struct Intent {
+    pub(super) action: &'static str,
+    pub(super) request: serde_json::Value,
+}
+
+impl Engine {
+    /// Has an effect; true if it was had, false if it was refused and waits for its next try.
+    pub(super) async fn act(
+        &self,
+        row: &DeploymentRow,
+        snapshot: &Snapshot,
+        effect: &Effect,
+    ) -> anyhow::Result<bool> {
+        let done = match effect {
+            Effect::Dispatch { kind, orders } => return self.dispatch(row, snapshot, *kind, orders).await,
+            Effect::Stop { instance, attempt, now } => {
+                self.stop_attempt(row, instance, *attempt, *now).await?
+            }
+            other => self.change_group(row, snapshot, other).await?,
+        };
+        Ok(self.remember(row.id, effect, done))
+    }
+
+    /// Keeps count of refusals, for the pause before the next try; true if there was none.
+    fn remember(&self, deployment: i64, effect: &Effect, done: Result<(), FleetError>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (deployment, effect.key());
+        match done {
+            Ok(()) => {
+                refused.remove(&key);
+                true
+            }
+            Err(error) => {
+                let times = refused.get(&key).map_or(0, |before| before.times) + 1;
+                let pace = Retry {
+                    base: SignedDuration::from_millis(500),
+                    cap: SignedDuration::from_secs(20),
+                    ..Retry::default()
+                };
+                let until = Timestamp::now() + class::backoff(&pace, times, deployment.unsigned_abs());
+                refused.insert(key, Refused { times, until, message: error.to_string() });
+                false
+            }
+        }
+    }
+
+    pub(super) fn refused_effects(&self, deployment: i64) -> BTreeMap<String, Refused> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = refused.iter().filter(|((id, _), _)| *id == deployment);
+        ours.map(|((_, key), refused)| (key.clone(), refused.clone())).collect()
+    }
+
+    /// Everything but commands.
+    async fn change_group(
+        &self,
+        row: &DeploymentRow,
+        snapshot: &Snapshot,
+        effect: &Effect,
+    ) -> anyhow::Result<Result<(), FleetError>> {
+        let hold = |group: &String| snapshot.groups.get(group).and_then(|seen| seen.hold.clone());
+        // What the journal must say before the world changes.
+        match effect {
+            Effect::Journal { group } => self.begin_hold(row.id, snapshot, group).await?,
+            Effect::Suspend { group, processes } => {
+                if let Some(mut hold) = hold(group) {
+                    let new = processes.iter().filter(|process| !hold.suspended.contains(process)).cloned();
+                    let new: Vec<_> = new.collect();
+                    hold.suspended.extend(new);
+                    self.put_hold(group, Some(&hold)).await?;
+                }
+            }
+            Effect::SetMin { group, min } => {
+                if let Some(mut hold) = hold(group) {
+                    hold.our_min = (*min != hold.former_min).then_some(*min);
+                    self.put_hold(group, Some(&hold)).await?;
+                }
+            }
+            _ => {}
+        }
+        let tag = match effect {
+            Effect::Journal { group } => self.store.hold(group).await?.unwrap_or_default(),
+            _ => String::new(),
+        };
+        let intent = intent(effect, &tag);
+        let now = Timestamp::now().as_millisecond();
+        let id =
+            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), now).await?;
+        let done = match effect {
+            Effect::Journal { group } => self.fleet.tag(group, RESTORE_TAG, &tag).await,
+            Effect::Suspend { group, processes } => self.fleet.suspend(group, processes).await,
+            Effect::SetMin { group, min } => self.fleet.set_min(group, *min).await,
+            Effect::Resume { group, processes } => self.fleet.resume(group, processes).await,
+            Effect::Release { group } => self.fleet.untag(group, RESTORE_TAG).await,
+            Effect::EnterStandby { group, instances } => self.fleet.enter_standby(group, instances).await,
+            Effect::ExitStandby { group, instances } => self.fleet.exit_standby(group, instances).await,
+            Effect::Deregister { target_group, targets } => {
+                self.fleet.deregister(target_group, targets).await
+            }
+            Effect::Register { target_group, targets } => self.fleet.register(target_group, targets).await,
+            Effect::Dispatch { .. } | Effect::Stop { .. } => Ok(()),
+        };
+        self.close_intent(row.id, id, effect, &done).await?;
+        if done.is_ok() {
+            match effect {
+                Effect::Journal { group } => {
+                    let text = self.store.hold(group).await?.unwrap_or_default();
+                    if let Ok(hold) = serde_json::from_str::<Hold>(&text) {
+                        self.put_hold(group, Some(&Hold { tagged: true, ..hold })).await?;
+                    }
+                }
+                Effect::Release { group } => self.put_hold(group, None).await?,
+                _ => {}
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes down how it went, for the next daemon and for people.
+    pub(super) async fn close_intent(
+        &self,
+        deployment: i64,
+        intent: i64,
+        effect: &Effect,
+        done: &Result<(), FleetError>,
+    ) -> anyhow::Result<()> {
+        let error = done.as_ref().err().map(ToString::to_string);
+        self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
+        match done {
+            Ok(()) => info!("{}", effect.key()),
+            Err(error) => {
+                warn!("{error}");
+                if error.kind == Kind::Refused {
+                    self.logs.note(deployment, None, &error.to_string()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin_hold(&self, deployment: i64, snapshot: &Snapshot, group: &str) -> anyhow::Result<()> {
+        let Some(seen) = snapshot.groups.get(group) else { return Ok(()) };
+        if seen.hold.is_some() {
+            return Ok(());
+        }
+        let hold =
+            Hold { deployment, former_min: seen.min, our_min: None, suspended: Vec::new(), tagged: false };
+        self.put_hold(group, Some(&hold)).await
+    }
+
+    async fn put_hold(&self, group: &str, hold: Option<&Hold>) -> anyhow::Result<()> {
+        let mut tx = self.store.write().await?;
+        tx.put_hold(group, hold.map(json).as_deref()).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+fn intent(effect: &Effect, tag: &str) -> Intent {
+    let of_group = |action, group: &str, key: &str, value: serde_json::Value| Intent {
+        action,
+        request: serde_json::json!({ "AutoScalingGroupName": group, key: value }),
+    };
+    let of_targets = |action, arn: &str, targets: &[(String, u16)]| Intent {
+        action,
+        request: serde_json::json!({ "TargetGroupArn": arn, "Targets": targets }),
+    };
+    match effect {
+        Effect::Journal { group } => of_group("CreateOrUpdateTags", group, RESTORE_TAG, tag.into()),
+        Effect::Release { group } => of_group("DeleteTags", group, "Key", RESTORE_TAG.into()),
+        Effect::Suspend { group, processes } => {
+            of_group("SuspendProcesses", group, "ScalingProcesses", processes.clone().into())
+        }
+        Effect::Resume { group, processes } => {
+            of_group("ResumeProcesses", group, "ScalingProcesses", processes.clone().into())
+        }
+        Effect::SetMin { group, min } => of_group("UpdateAutoScalingGroup", group, "MinSize", (*min).into()),
+        Effect::EnterStandby { group, instances } => {
+            of_group("EnterStandby", group, "InstanceIds", instances.clone().into())
+        }
+        Effect::ExitStandby { group, instances } => {
+            of_group("ExitStandby", group, "InstanceIds", instances.clone().into())
+        }
+        Effect::Deregister { target_group, targets } => {
+            of_targets("DeregisterTargets", target_group, targets)
+        }
+        Effect::Register { target_group, targets } => of_targets("RegisterTargets", target_group, targets),
+        Effect::Dispatch { orders, .. } => Intent {
+            action: "SendCommand",
+            request: serde_json::json!({ "InstanceIds": orders.iter().map(|order| &order.instance).collect::<Vec<_>>() }),
+        },
+        Effect::Stop { instance, attempt, .. } => Intent {
+            action: "SendCommand",
+            request: serde_json::json!({ "InstanceIds": [instance], "Stops": attempt }),
+        },
+    }
+}
+
+pub(super) fn send_intent(effect: &Effect, comment: &str) -> Intent {
+    let mut intent = intent(effect, "");
+    intent.request["Comment"] = comment.into();
+    intent
+}

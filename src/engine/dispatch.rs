@@ -1,0 +1,268 @@
+//! Dispatches: one SendCommand to many instances, each with its own attempt.
+
+use super::{
+    Engine,
+    act::send_intent,
+    record::{self, json},
+};
+use crate::{
+    fleet::{FleetError, Kind},
+    revision::script::{Kind as Job, Row, Spec, render},
+    rollout::{
+        event::{LifecycleEvent, RUN},
+        plan::{DispatchKind, Effect, Order},
+        snapshot::{Outcome, Snapshot},
+        state::{Cause, Fault},
+    },
+    store::{DeploymentRow, DispatchRow},
+};
+use jiff::Timestamp;
+
+/// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
+const EXECUTION_MARGIN_SECONDS: i64 = 600;
+
+impl Engine {
+    /// Records the dispatch with its attempts, then sends it. True: the planner is to look at once.
+    pub(super) async fn dispatch(
+        &self,
+        row: &DeploymentRow,
+        snapshot: &Snapshot,
+        kind: DispatchKind,
+        orders: &[Order],
+    ) -> anyhow::Result<bool> {
+        let release = match kind {
+            DispatchKind::Restore => match orders.first().and_then(|order| order.good.clone()) {
+                Some(good) => good,
+                None => anyhow::bail!("an instance without a last good release can't be restored"),
+            },
+            _ => row.sha.clone(),
+        };
+        let bundle = match self.fetch_bundle(&row.repository, &release).await? {
+            Ok(bundle) => bundle,
+            Err(reason) => anyhow::bail!("revision {release}: {reason}"),
+        };
+        let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
+        let now = Timestamp::now().as_millisecond();
+        let mut tx = self.store.write().await?;
+        let mut rows = Vec::new();
+        let mut next = tx.next_attempt(now).await?;
+        for order in orders {
+            rows.push(Row {
+                instance: order.instance.clone(),
+                attempt: next,
+                first: order.first,
+                nonce: self.secrets.nonce(next),
+                token: self.secrets.attempt_token(next),
+                good: order.good.clone(),
+            });
+            next += 1;
+        }
+        let id =
+            format!("drover {} {} {}", row.id, kind.name(), rows.first().map_or(now, |first| first.attempt));
+        let events: &[LifecycleEvent] = match kind {
+            DispatchKind::Stage => &[LifecycleEvent::DownloadBundle],
+            DispatchKind::PreBlock => &[LifecycleEvent::BeforeBlockTraffic],
+            DispatchKind::PostAllow => &[LifecycleEvent::AfterAllowTraffic],
+            DispatchKind::Run | DispatchKind::Restore => &RUN,
+        };
+        let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
+        let script = self.script(
+            row,
+            job,
+            &id,
+            &release,
+            &bundle.sha256,
+            events,
+            &bundle.appspec.table(),
+            rows.clone(),
+        );
+        for (order, sent) in orders.iter().zip(&rows) {
+            tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
+            let member = snapshot.members.iter().find(|member| member.record.id == order.instance);
+            // The record as this tick's changes left it: read again, since they are written already.
+            if member.is_some() {
+                self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
+            }
+        }
+        tx.insert_dispatch(&DispatchRow {
+            id: id.clone(),
+            deployment: row.id,
+            kind: kind.name().into(),
+            script: script.clone(),
+            state: "intended".into(),
+            command_id: None,
+            created_at: now,
+        })
+        .await?;
+        let intent = send_intent(&effect, &id);
+        let request = intent.request.to_string();
+        let intent =
+            tx.insert_intent(row.id, self.store.epoch(), intent.action, &effect.key(), &request, now).await?;
+        tx.commit().await?;
+
+        let instances: Vec<String> = orders.iter().map(|order| order.instance.clone()).collect();
+        let sent = self.send(row, &id, &instances, &script).await?;
+        self.close_intent(row.id, intent, &effect, &sent).await?;
+        Ok(true)
+    }
+
+    /// The instance's record now waits for this attempt.
+    async fn assign(
+        &self,
+        tx: &mut crate::store::Tx<'_>,
+        deployment: i64,
+        order: &Order,
+        attempt: i64,
+        kind: DispatchKind,
+    ) -> anyhow::Result<()> {
+        let records = tx.instance(deployment, &order.instance).await?;
+        let Some(mut record) =
+            records.and_then(|text| serde_json::from_str::<crate::rollout::state::Instance>(&text).ok())
+        else {
+            return Ok(());
+        };
+        record.attempt = Some(attempt);
+        if kind != DispatchKind::Stage {
+            record.attempts += 1;
+        }
+        if matches!(kind, DispatchKind::Run | DispatchKind::Restore) {
+            record.touched = true;
+        }
+        tx.put_instance(deployment, &record.id, &record.state.to_string(), &json(&record)).await?;
+        Ok(())
+    }
+
+    /// Sends a recorded dispatch and records its fate. An answer that is lost leaves it open: see `adopt`.
+    async fn send(
+        &self,
+        row: &DeploymentRow,
+        id: &str,
+        instances: &[String],
+        script: &str,
+    ) -> anyhow::Result<Result<(), FleetError>> {
+        let seconds = record::appspec(row).for_planning().run_seconds + EXECUTION_MARGIN_SECONDS;
+        let sent = self.fleet.send_command(instances, script, id, seconds).await;
+        let mut tx = self.store.write().await?;
+        match &sent {
+            Ok(command) => tx.set_dispatch(id, "sent", Some(command)).await?,
+            Err(error) if error.kind == Kind::Unknown => {}
+            Err(error) => {
+                tx.set_dispatch(id, "refused", None).await?;
+                let outcome = match (error.kind, error.code.as_str(), instances.len()) {
+                    (Kind::Throttled, ..) => Outcome::NotSent { alone: false },
+                    (_, "InvalidInstanceId", 2..) => Outcome::NotSent { alone: true },
+                    _ => Outcome::Failed(Fault {
+                        event: LifecycleEvent::DownloadBundle,
+                        hook: None,
+                        cause: Cause::Undelivered(error.to_string()),
+                        tail: Vec::new(),
+                    }),
+                };
+                for attempt in
+                    self.store.attempts(row.id).await?.iter().filter(|attempt| attempt.dispatch == id)
+                {
+                    let outcome = with_event(outcome.clone(), &attempt.first_event);
+                    tx.set_outcome(attempt.number, &json(&outcome)).await?;
+                }
+            }
+        }
+        tx.commit().await?;
+        if matches!(&sent, Err(error) if error.kind == Kind::Throttled) {
+            // The bucket refills within a second; the planner sends afresh then.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        Ok(sent.map(drop))
+    }
+
+    /// The same dispatch once more: the host's own guard sees to it that nothing runs twice.
+    pub(super) async fn send_again(&self, row: &DeploymentRow, dispatch: &DispatchRow) -> anyhow::Result<()> {
+        let attempts = self.store.attempts(row.id).await?;
+        let instances: Vec<String> = attempts
+            .iter()
+            .filter(|attempt| attempt.dispatch == dispatch.id)
+            .map(|attempt| attempt.instance.clone())
+            .collect();
+        let request = serde_json::json!({ "InstanceIds": instances, "Comment": dispatch.id, "Again": true });
+        let key = format!("SendCommand:{}", dispatch.kind);
+        let now = Timestamp::now().as_millisecond();
+        let intent = self.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
+        let sent = self.send(row, &dispatch.id, &instances, &dispatch.script).await?;
+        let error = sent.err().map(|error| error.to_string());
+        self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
+        Ok(())
+    }
+
+    /// Asks the host to stop a running attempt. Sending it twice does no harm.
+    pub(super) async fn stop_attempt(
+        &self,
+        row: &DeploymentRow,
+        instance: &str,
+        attempt: i64,
+        now: bool,
+    ) -> anyhow::Result<Result<(), FleetError>> {
+        let effect = Effect::Stop { instance: instance.into(), attempt, now };
+        let id = format!("drover {} stop {attempt}", row.id);
+        let asked = Row {
+            instance: instance.into(),
+            attempt,
+            first: LifecycleEvent::ApplicationStop,
+            nonce: self.secrets.nonce(attempt),
+            token: self.secrets.attempt_token(attempt),
+            good: None,
+        };
+        let job = if now { Job::StopNow } else { Job::StopAfter };
+        let script = self.script(row, job, &id, &row.sha, "", &[], "", vec![asked]);
+        let intent = send_intent(&effect, &id);
+        let at = Timestamp::now().as_millisecond();
+        let intent =
+            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
+        let sent =
+            self.fleet.send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS).await;
+        let sent = sent.map(drop);
+        self.close_intent(row.id, intent, &effect, &sent).await?;
+        Ok(sent)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn script(
+        &self,
+        row: &DeploymentRow,
+        kind: Job,
+        dispatch: &str,
+        sha: &str,
+        bundle_sha256: &str,
+        events: &[LifecycleEvent],
+        hooks: &str,
+        rows: Vec<Row>,
+    ) -> String {
+        let application = row.group_name.split('/').next().unwrap_or_default();
+        let configured = self.config.applications.get(application);
+        let environment: Vec<(String, String)> =
+            configured.map(|app| app.environment.clone().into_iter().collect()).unwrap_or_default();
+        render(&Spec {
+            kind,
+            application,
+            group: &row.group_name,
+            deployment: row.id,
+            dispatch,
+            sha,
+            bundle_url: &format!("{}/bundles/v1/{sha}", self.public_url),
+            bundle_sha256,
+            bundle_auth: &format!("Bearer {}", self.secrets.bundle_token(sha)),
+            log_url: &format!("{}/ingest/v1/attempts", self.public_url),
+            keep: configured.map_or(5, |app| app.keep_releases),
+            events,
+            hooks,
+            environment: &environment,
+            rows,
+        })
+    }
+}
+
+/// The fault names the event that the attempt was to begin with.
+fn with_event(outcome: Outcome, first_event: &str) -> Outcome {
+    match (outcome, first_event.parse()) {
+        (Outcome::Failed(fault), Ok(event)) => Outcome::Failed(Fault { event, ..fault }),
+        (outcome, _) => outcome,
+    }
+}

@@ -1,0 +1,258 @@
+//! The engine: load → observe → plan → record → act → record, one task a deployment.
+//!
+//! It decides nothing: [`crate::rollout`] does. It is level-triggered: whatever woke it, it reads the whole state and
+//! has a plan made afresh, so that a start is an ordinary tick. Every effect on the world passes through
+//! [`act`](Engine::act), which writes it down first.
+
+mod act;
+mod adopt;
+mod dispatch;
+mod observe;
+mod outcome;
+mod prepare;
+mod record;
+mod secrets;
+mod submit;
+mod tick;
+
+pub use outcome::RunnerResult;
+pub use record::instances;
+pub use secrets::{Secrets, same};
+pub use submit::{Submission, SubmitError};
+
+use crate::{
+    config::{Application, Config, Group},
+    fleet::{Fleet, balancer::TargetGroup},
+    github::Repositories,
+    logs::Logs,
+    rollout::plan::Explain,
+    store::{DeploymentRow, Store, StoreError},
+};
+use jiff::Timestamp;
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, error, info, info_span};
+
+/// The queue is looked at this often even when nothing wakes it.
+const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The engine of one daemon.
+pub struct Engine {
+    config: Config,
+    store: Arc<Store>,
+    logs: Arc<Logs>,
+    fleet: Fleet,
+    github: Repositories,
+    secrets: Secrets,
+    /// URL under which instances reach this daemon.
+    public_url: String,
+    bundles: PathBuf,
+    queue: Notify,
+    running: Mutex<HashMap<i64, Arc<Notify>>>,
+    explained: Mutex<HashMap<i64, Explain>>,
+    /// Effects refused in a row, by deployment and key; a restart tries afresh.
+    refused: Mutex<act::RefusedEffects>,
+    /// Settings of the target groups, by deployment; a restart asks afresh.
+    target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
+    /// When a command was first seen to be over, by attempt, while its log is behind.
+    over: Mutex<HashMap<i64, Timestamp>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What an engine works with.
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The log pipeline.
+    pub logs: Arc<Logs>,
+    /// AWS.
+    pub fleet: Fleet,
+    /// GitHub.
+    pub github: Repositories,
+    /// The daemon's own secret.
+    pub secrets: Secrets,
+    /// URL under which instances reach this daemon.
+    pub public_url: String,
+    /// Cancelled when the daemon is to stop.
+    pub stop: CancellationToken,
+}
+
+impl Engine {
+    /// An engine that doesn't run yet.
+    pub fn new(parts: Parts) -> Arc<Engine> {
+        let Parts { config, store, logs, fleet, github, secrets, public_url, stop } = parts;
+        let bundles = config.server.data.join("bundles");
+        Arc::new(Engine {
+            config,
+            store,
+            logs,
+            fleet,
+            github,
+            secrets,
+            public_url,
+            bundles,
+            queue: Notify::new(),
+            running: Mutex::default(),
+            explained: Mutex::default(),
+            refused: Mutex::default(),
+            target_groups: Mutex::default(),
+            over: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// Runs until the daemon stops: starts what is queued, goes on with what is under way.
+    pub async fn run(self: Arc<Self>) {
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.look_at_queue().await {
+                error!("looking at the queue: {error}");
+            }
+            tokio::select! {
+                () = self.queue.notified() => {}
+                () = tokio::time::sleep(QUEUE_INTERVAL) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Wakes the task of a deployment, and the queue.
+    pub fn wake(&self, deployment: i64) {
+        if let Some(notify) = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment) {
+            notify.notify_one();
+        }
+        self.queue.notify_one();
+    }
+
+    fn known_target_groups(&self, deployment: i64, arns: &[String]) -> Option<Vec<TargetGroup>> {
+        let known = self.target_groups.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(&deployment)
+            .filter(|groups| arns.iter().all(|arn| groups.iter().any(|g| g.arn == *arn)))
+            .cloned()
+    }
+
+    fn remember_target_groups(&self, deployment: i64, groups: &[TargetGroup]) {
+        self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment, groups.to_vec());
+    }
+
+    fn first_seen_over(&self, attempt: i64) -> Timestamp {
+        *self
+            .over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(attempt)
+            .or_insert_with(Timestamp::now)
+    }
+
+    /// Forgets what was only worth knowing while the deployment ran.
+    fn forget(&self, deployment: i64) {
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
+        self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
+    }
+
+    /// The configured groups: name, application, group.
+    pub fn groups(&self) -> impl Iterator<Item = (String, &Application, &Group)> {
+        self.config.group_names().filter_map(|name| {
+            let (application, group) = self.config.group(&name)?;
+            Some((name, application, group))
+        })
+    }
+
+    /// Why things wait, as the last plan said.
+    pub fn explained(&self, deployment: i64) -> Option<Explain> {
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment).cloned()
+    }
+
+    async fn look_at_queue(self: &Arc<Self>) -> Result<(), StoreError> {
+        let unfinished = self.store.unfinished().await?;
+        let mut taken: HashMap<String, i64> = HashMap::new();
+        for row in &unfinished {
+            let mine = self.mutexes(&row.group_name);
+            let blocker = mine.iter().find_map(|name| taken.get(name)).copied();
+            for name in mine {
+                taken.entry(name).or_insert(row.id);
+            }
+            match blocker {
+                None => self.spawn(row.id),
+                Some(other) => self.keep_waiting(row, other).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a deployment to this group holds for itself: one at a time per Auto Scaling group and target group.
+    fn mutexes(&self, group_name: &str) -> HashSet<String> {
+        let mut names = HashSet::from([format!("group {group_name}")]);
+        if let Some((_, group)) = self.config.group(group_name) {
+            names.extend(group.auto_scaling_groups.iter().map(|name| format!("asg {name}")));
+            names.extend(group.target_groups.iter().map(|arn| format!("target group {arn}")));
+        }
+        names
+    }
+
+    async fn keep_waiting(&self, row: &DeploymentRow, other: i64) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let limit = record::policy(row).deadlines.queued;
+        let since = Timestamp::from_millisecond(row.created_at).unwrap_or(now);
+        if row.cancel.is_some() {
+            return self.end(row.id, "Cancelled", "cancelled in the queue").await;
+        }
+        if now >= since + limit {
+            return self
+                .end(row.id, "Failed", &format!("waited {limit:#} in the queue for deployment {other}"))
+                .await;
+        }
+        let words = format!("queued behind deployment {other}, which has the same instances");
+        let explain = Explain { deployment: vec![words], ..Explain::default() };
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, explain);
+        Ok(())
+    }
+
+    /// Ends a deployment that never got to its instances.
+    async fn end(&self, id: i64, state: &str, reason: &str) -> Result<(), StoreError> {
+        let mut tx = self.store.write().await?;
+        tx.set_state(id, state, Some(reason), Timestamp::now().as_millisecond(), true).await?;
+        tx.append_log(
+            id,
+            &crate::logs::note_chunk(None, &crate::logs::lines_of(&format!("{state}: {reason}"))),
+        )
+        .await?;
+        tx.commit().await?;
+        self.logs.announce(id);
+        self.queue.notify_one();
+        Ok(())
+    }
+
+    fn spawn(self: &Arc<Self>, id: i64) {
+        let notify = Arc::new(Notify::new());
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.contains_key(&id) {
+                return;
+            }
+            running.insert(id, Arc::clone(&notify));
+        }
+        let engine = Arc::clone(self);
+        let task = async move {
+            info!("taking it up");
+            engine.drive(id, &notify).await;
+            engine.forget(id);
+            engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            engine.queue.notify_one();
+        };
+        self.tasks.spawn(task.instrument(info_span!("deployment", id)));
+    }
+}

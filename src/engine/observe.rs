@@ -1,0 +1,217 @@
+//! What the fleet shows, put beside what the store remembers: the planner's snapshot.
+
+use super::{Engine, record};
+use crate::{
+    fleet::{autoscaling::GroupSight, balancer::TargetGroup},
+    rollout::{
+        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot, Timing},
+        state::Instance,
+    },
+    store::DeploymentRow,
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+
+/// A lifecycle state as AWS writes it.
+pub(super) fn lifecycle(name: &str) -> Lifecycle {
+    match name {
+        "InService" => Lifecycle::InService,
+        "EnteringStandby" => Lifecycle::EnteringStandby,
+        "Standby" => Lifecycle::Standby,
+        "Detaching" | "Detached" => Lifecycle::Leaving,
+        other if other.starts_with("Terminat") => Lifecycle::Leaving,
+        other if other.starts_with("Pending") => Lifecycle::Coming(other.into()),
+        other => Lifecycle::Unknown(other.into()),
+    }
+}
+
+impl Engine {
+    pub(super) async fn observe(&self, row: &DeploymentRow) -> anyhow::Result<Snapshot> {
+        let names = self.config.group(&row.group_name).map(|(_, group)| group.auto_scaling_groups.clone());
+        let configured = self.config.group(&row.group_name).map(|(_, group)| group.target_groups.clone());
+        let groups = self.fleet.groups(&names.unwrap_or_default()).await?;
+        let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
+        arns.extend(configured.unwrap_or_default());
+        arns.sort();
+        arns.dedup();
+        let target_groups = self.target_groups(row.id, &arns).await?;
+        let mut records = record::instances(&self.store, row.id).await?;
+        self.join(row, &groups, &target_groups, &mut records).await?;
+        let mut sights = self.sights(&groups, &target_groups, &records).await?;
+        let attempts: HashMap<i64, Attempt> = self
+            .store
+            .attempts(row.id)
+            .await?
+            .into_iter()
+            .map(|attempt| {
+                let outcome =
+                    attempt.outcome.as_deref().and_then(|text| serde_json::from_str::<Outcome>(text).ok());
+                let created_at = record::time(attempt.created_at);
+                (attempt.number, Attempt { number: attempt.number, created_at, outcome })
+            })
+            .collect();
+        let mut seen_groups = BTreeMap::new();
+        for group in groups {
+            let hold = self.store.hold(&group.name).await?;
+            let hold: Option<Hold> = hold.and_then(|text| serde_json::from_str(&text).ok());
+            let GroupSight { name, min, desired, suspended, .. } = group;
+            seen_groups.insert(name, Group { min, desired, suspended, hold });
+        }
+        let members = records
+            .into_iter()
+            .map(|record| {
+                let gone =
+                    Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
+                let sight = sights.remove(&record.id).unwrap_or(gone);
+                let attempt = record.attempt.and_then(|number| attempts.get(&number).cloned());
+                Member { record, sight, attempt }
+            })
+            .collect();
+        let longest = |of: fn(&TargetGroup) -> jiff::SignedDuration| {
+            target_groups.iter().map(of).max().unwrap_or_default()
+        };
+        Ok(Snapshot {
+            deployment: record::deployment(row)?,
+            policy: record::policy(row),
+            revision: record::appspec(row).for_planning(),
+            members,
+            healthy_elsewhere: 0,
+            groups: seen_groups,
+            timing: Timing {
+                deregistration_delay: longest(|group| group.deregistration_delay),
+                becoming_healthy: longest(|group| group.becoming_healthy),
+            },
+            refused: self.refused_effects(row.id),
+        })
+    }
+
+    /// The target groups' settings, asked for once a deployment: they seldom change.
+    async fn target_groups(&self, deployment: i64, arns: &[String]) -> anyhow::Result<Vec<TargetGroup>> {
+        let known = self.known_target_groups(deployment, arns);
+        match known {
+            Some(groups) => Ok(groups),
+            None => {
+                let groups = self.fleet.target_groups(arns).await?;
+                self.remember_target_groups(deployment, &groups);
+                Ok(groups)
+            }
+        }
+    }
+
+    /// Instances that came into service since: they join the plan.
+    async fn join(
+        &self,
+        row: &DeploymentRow,
+        groups: &[GroupSight],
+        target_groups: &[TargetGroup],
+        records: &mut Vec<Instance>,
+    ) -> anyhow::Result<()> {
+        let mut new = Vec::new();
+        for group in groups {
+            for instance in &group.instances {
+                let known = records.iter().any(|record| record.id == instance.id);
+                if !known && lifecycle(&instance.lifecycle) == Lifecycle::InService {
+                    new.push(Instance::new(&instance.id, &instance.zone, &group.name, Timestamp::now()));
+                }
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.find_memberships(groups, target_groups, &mut new).await?;
+        let mut tx = self.store.write().await?;
+        for record in &new {
+            tx.put_instance(row.id, &record.id, &record.state.to_string(), &record::json(record)).await?;
+            let text = crate::logs::lines_of("came into service during the rollout: it joins");
+            tx.append_log(row.id, &crate::logs::note_chunk(Some(&record.id), &text)).await?;
+        }
+        tx.commit().await?;
+        self.logs.announce(row.id);
+        records.extend(new);
+        Ok(())
+    }
+
+    /// What the fleet shows of each of these instances.
+    pub(super) async fn sights(
+        &self,
+        groups: &[GroupSight],
+        target_groups: &[TargetGroup],
+        members: &[Instance],
+    ) -> anyhow::Result<BTreeMap<String, Sight>> {
+        // (target group, instance) → (state, reason)
+        let mut targets: HashMap<(&str, String), (String, String)> = HashMap::new();
+        for group in target_groups {
+            for target in self.fleet.target_health(&group.arn).await? {
+                targets.insert((&group.arn, target.instance), (target.state, target.reason));
+            }
+        }
+        let mut sights = BTreeMap::new();
+        for member in members {
+            let instances =
+                groups.iter().filter(|group| group.name == member.group).flat_map(|group| &group.instances);
+            let state = instances.into_iter().find(|instance| instance.id == member.id);
+            let lifecycle = state.map_or(Lifecycle::Leaving, |instance| lifecycle(&instance.lifecycle));
+            let mut registered = Vec::new();
+            let mut states = Vec::new();
+            for membership in &member.memberships {
+                let found = targets.get(&(membership.target_group.as_str(), member.id.clone()));
+                let (state, reason) =
+                    found.map_or(("unused", ""), |(state, reason)| (state.as_str(), reason.as_str()));
+                if !membership.owned && !["unused", "draining", "unhealthy.draining"].contains(&state) {
+                    registered.push(membership.target_group.clone());
+                }
+                states.push((state, reason));
+            }
+            sights.insert(member.id.clone(), Sight { lifecycle, health: worst(&states), registered });
+        }
+        Ok(sights)
+    }
+}
+
+/// The health over all target groups, from each one's state and reason.
+fn worst(states: &[(&str, &str)]) -> Health {
+    let with = |names: &[&str]| states.iter().find(|(state, _)| names.contains(state)).copied();
+    if with(&["draining", "unhealthy.draining"]).is_some() {
+        return Health::Draining;
+    }
+    if states.iter().all(|(state, _)| *state == "unused") {
+        return Health::Out;
+    }
+    if let Some((state, reason)) = with(&["unhealthy", "unavailable"]) {
+        return Health::Unhealthy(if reason.is_empty() { state.into() } else { reason.into() });
+    }
+    match states.iter().find(|(state, _)| *state != "healthy") {
+        Some(("unused", _)) => Health::Initial("not yet registered in every target group".into()),
+        Some((state, reason)) => {
+            Health::Initial(if reason.is_empty() { (*state).into() } else { (*reason).into() })
+        }
+        None => Health::Healthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_target_groups_counts() {
+        assert_eq!(worst(&[("healthy", ""), ("healthy", "")]), Health::Healthy);
+        assert_eq!(
+            worst(&[("healthy", ""), ("unused", "")]),
+            Health::Initial("not yet registered in every target group".into())
+        );
+        assert_eq!(worst(&[("healthy", ""), ("draining", "")]), Health::Draining);
+        assert_eq!(worst(&[("unused", ""), ("unused", "")]), Health::Out);
+        assert_eq!(
+            worst(&[("healthy", ""), ("unhealthy", "Target.Timeout")]),
+            Health::Unhealthy("Target.Timeout".into())
+        );
+    }
+
+    #[test]
+    fn lifecycle_states_are_read_leniently() {
+        assert_eq!(lifecycle("Terminating:Wait"), Lifecycle::Leaving);
+        assert_eq!(lifecycle("Pending:Proceed"), Lifecycle::Coming("Pending:Proceed".into()));
+        assert_eq!(lifecycle("ReplacingRootVolume"), Lifecycle::Unknown("ReplacingRootVolume".into()));
+    }
+}

@@ -1,0 +1,148 @@
+//! How attempts ended: from the runner's own words, pushed or printed, or else from Systems Manager's.
+
+use super::{
+    Engine,
+    record::{json, time},
+};
+use crate::{
+    fleet::commands::Invocation,
+    rollout::{
+        event::LifecycleEvent,
+        snapshot::Outcome,
+        state::{Cause, Fault},
+    },
+    store::{AttemptRow, DeploymentRow, StoreError},
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// A command that is over leaves its log this long to come in before its outcome counts without it.
+const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerResult {
+    attempt: i64,
+    status: String,
+    event: Option<LifecycleEvent>,
+    hook: Option<String>,
+    exit: i32,
+}
+
+impl RunnerResult {
+    /// Finds the line in what the runner printed.
+    pub fn find(text: &str) -> Option<RunnerResult> {
+        let line = text.lines().rev().find_map(|line| line.trim().strip_prefix("drover: result "))?;
+        let field = |name: &str| {
+            line.split(' ')
+                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+                .filter(|value| *value != "-")
+        };
+        Some(RunnerResult {
+            attempt: field("attempt")?.parse().ok()?,
+            status: field("status")?.to_owned(),
+            event: field("event").and_then(|name| name.parse().ok()),
+            hook: field("hook").map(str::to_owned),
+            exit: field("exit").and_then(|code| code.parse().ok()).unwrap_or(1),
+        })
+    }
+
+    /// The attempt it speaks of.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
+    fn outcome(self, first_event: &str, tail: Vec<String>) -> Outcome {
+        let event =
+            self.event.or_else(|| first_event.parse().ok()).unwrap_or(LifecycleEvent::ApplicationStop);
+        let cause = match self.status.as_str() {
+            "succeeded" => return Outcome::Succeeded,
+            "stopped" => return Outcome::Stopped(self.event),
+            "interrupted" => Cause::Interrupted,
+            "busy" => Cause::Busy,
+            "refused" => Cause::Refused,
+            _ => match self.exit {
+                // The runner's own exit codes; see its head.
+                _ if event == LifecycleEvent::DownloadBundle && self.exit == 74 => Cause::Download,
+                73 if self.hook.is_none() => Cause::HostCannot,
+                124 => Cause::HookTimeout,
+                code => Cause::Exit(code),
+            },
+        };
+        Outcome::Failed(Fault { event, hook: self.hook, cause, tail })
+    }
+}
+
+/// `drover: tail …` lines of what the runner printed.
+fn printed_tail(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.strip_prefix("drover: tail ")).map(str::to_owned).collect()
+}
+
+impl Engine {
+    /// The host says how an attempt ended, its log being complete. The first word stands.
+    pub async fn attempt_ended(&self, result: RunnerResult, tail: Vec<String>) -> Result<(), StoreError> {
+        let number = result.attempt;
+        let Some(attempt) = self.store.attempt(number).await? else { return Ok(()) };
+        let outcome = result.outcome(&attempt.first_event, tail);
+        let mut tx = self.store.write().await?;
+        tx.set_outcome(number, &json(&outcome)).await?;
+        tx.commit().await?;
+        self.wake(attempt.deployment);
+        Ok(())
+    }
+
+    /// Asks Systems Manager about every command with attempts that have no outcome yet.
+    pub(super) async fn read_invocations(&self, row: &DeploymentRow) -> anyhow::Result<()> {
+        let open = self.store.open_commands(row.id).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let attempts = self.store.attempts(row.id).await?;
+        for (dispatch, command) in open {
+            let invocations = self.fleet.invocations(&command).await?;
+            for attempt in
+                attempts.iter().filter(|attempt| attempt.dispatch == dispatch && attempt.outcome.is_none())
+            {
+                let Some(invocation) = invocations.iter().find(|i| i.instance == attempt.instance) else {
+                    continue;
+                };
+                if let Some(outcome) = self.from_invocation(attempt, invocation) {
+                    let mut tx = self.store.write().await?;
+                    tx.set_outcome(attempt.number, &json(&outcome)).await?;
+                    tx.commit().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn from_invocation(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
+        if !invocation.is_over() {
+            return None;
+        }
+        let printed =
+            RunnerResult::find(&invocation.output).filter(|result| result.attempt == attempt.number);
+        if let Some(result) = printed {
+            // Its log is usually a moment behind; the outcome comes with it.
+            if attempt.log_complete == 0
+                && Timestamp::now() < self.first_seen_over(attempt.number) + LOG_GRACE
+            {
+                return None;
+            }
+            return Some(result.outcome(&attempt.first_event, printed_tail(&invocation.output)));
+        }
+        let event = attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop);
+        let words = match invocation.output.lines().last() {
+            Some(line) => format!("Systems Manager says {}: {line}", invocation.status),
+            None => format!("Systems Manager says {}", invocation.status),
+        };
+        let age = Timestamp::now().duration_since(time(attempt.created_at)).as_secs();
+        let cause = match invocation.status.as_str() {
+            "deliverytimedout" | "undeliverable" | "ratelimitexceeded" | "rateexceeded" => {
+                Cause::Undelivered(words)
+            }
+            "accessdenied" | "invalidplatform" => Cause::Undelivered(words),
+            _ => Cause::AgentLost(format!("{words}, after {age} s, without a word of the runner")),
+        };
+        Some(Outcome::Failed(Fault { event, hook: None, cause, tail: Vec::new() }))
+    }
+}

@@ -1,0 +1,54 @@
+//! Between the store's rows and the planner's types.
+
+use crate::{
+    revision::appspec::AppSpec,
+    rollout::{
+        policy::Policy,
+        snapshot::{Cancel, Deployment},
+        state::{DeploymentState, Instance},
+    },
+    store::{DeploymentRow, Store, StoreError},
+};
+use jiff::Timestamp;
+
+pub(super) fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
+    // Our own types, with string keys: serialising them can't fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The policy that was written down with the submission.
+pub(super) fn policy(row: &DeploymentRow) -> Policy {
+    serde_json::from_str(&row.policy).unwrap_or_default()
+}
+
+/// The revision's `appspec.yml`, once prepared.
+pub(super) fn appspec(row: &DeploymentRow) -> AppSpec {
+    row.revision.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
+    let count = |number: i64| u32::try_from(number).unwrap_or(0);
+    Ok(Deployment {
+        id: row.id,
+        state: row.state.parse::<DeploymentState>().map_err(anyhow::Error::msg)?,
+        reason: row.reason.clone(),
+        started_at: time(row.started_at.unwrap_or(row.created_at)),
+        since: time(row.since),
+        batch: count(row.batch),
+        batch_done_at: row.batch_done_at.map(time),
+        healthy_at_start: count(row.healthy_at_start),
+        total_at_start: count(row.total_at_start),
+        cancel: row.cancel.as_deref().map(|how| if how == "now" { Cancel::Now } else { Cancel::After }),
+        settled: row.settled != 0,
+    })
+}
+
+/// The records of a deployment's instances.
+pub async fn instances(store: &Store, deployment: i64) -> Result<Vec<Instance>, StoreError> {
+    let records = store.instances(deployment).await?;
+    Ok(records.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+}

@@ -1,0 +1,51 @@
+//! Tokens that are good for one thing: pushing one attempt's log, fetching one bundle. Derived from the daemon's own
+//! secret, so that none of them is stored.
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+/// The daemon's secret.
+#[derive(Clone)]
+pub struct Secrets {
+    key: Vec<u8>,
+}
+
+impl Secrets {
+    /// From the secret kept in the store.
+    pub fn new(secret: &str) -> Secrets {
+        Secrets { key: secret.as_bytes().to_vec() }
+    }
+
+    /// A fresh secret: 32 random bytes, hex.
+    pub fn fresh() -> String {
+        hex::encode(rand::random::<[u8; 32]>())
+    }
+
+    fn derive(&self, what: &str) -> String {
+        // HMAC takes a key of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return Secrets::fresh() };
+        mac.update(what.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// For pushing the log of this attempt.
+    pub fn attempt_token(&self, attempt: i64) -> String {
+        self.derive(&format!("attempt {attempt}"))
+    }
+
+    /// Marks the control lines in the log of this attempt.
+    pub fn nonce(&self, attempt: i64) -> String {
+        self.derive(&format!("nonce {attempt}"))[..16].to_owned()
+    }
+
+    /// For fetching the bundle of this revision.
+    pub fn bundle_token(&self, sha: &str) -> String {
+        self.derive(&format!("bundle {sha}"))
+    }
+}
+
+/// Compares in constant time.
+pub fn same(given: &str, right: &str) -> bool {
+    given.as_bytes().ct_eq(right.as_bytes()).into()
+}

@@ -1,0 +1,136 @@
+//! What people ask of the engine: submit a deployment, cancel one.
+
+use super::{Engine, record::json};
+use crate::{
+    github::GitHubError,
+    logs::{lines_of, note_chunk},
+    rollout::{
+        policy::{Batches, Mode, Policy, Size},
+        state::DeploymentState,
+    },
+    store::{DeploymentRow, StoreError},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// A wish to deploy. What is absent comes from the group's policy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// `app/env`.
+    pub group: String,
+    /// A full or abbreviated SHA, a branch or a tag.
+    pub revision: String,
+    /// Another batch size.
+    #[serde(default)]
+    pub batch: Option<Batches>,
+    /// Another mode.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// Another minimum.
+    #[serde(default)]
+    pub min_in_service: Option<Size>,
+    /// Another budget.
+    #[serde(default)]
+    pub max_failed: Option<Size>,
+}
+
+/// Why a wish is refused.
+#[derive(Debug, Error)]
+pub enum SubmitError {
+    /// No such group.
+    #[error("no deployment group '{name}' is configured; there are: {known}")]
+    UnknownGroup {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No such deployment.
+    #[error("there is no deployment {0}")]
+    UnknownDeployment(i64),
+    /// The revision.
+    #[error(transparent)]
+    Revision(#[from] GitHubError),
+    /// The policy that would result.
+    #[error("this policy can't work: {0}")]
+    Policy(String),
+    /// Too late.
+    #[error("deployment {id} has ended already: {state}")]
+    Ended {
+        /// Which.
+        id: i64,
+        /// How.
+        state: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// Resolves the revision to a full SHA that belongs to the group's repository, and queues a deployment of it.
+    pub async fn submit(&self, wish: Submission, by: &str) -> Result<DeploymentRow, SubmitError> {
+        let Some((application, group)) = self.config.group(&wish.group) else {
+            let known: Vec<_> = self.config.group_names().collect();
+            return Err(SubmitError::UnknownGroup { name: wish.group, known: known.join(", ") });
+        };
+        let policy = Policy {
+            batch: wish.batch.unwrap_or_else(|| group.policy.batch.clone()),
+            mode: wish.mode.unwrap_or(group.policy.mode),
+            min_in_service: wish.min_in_service.or(group.policy.min_in_service),
+            max_failed: wish.max_failed.unwrap_or(group.policy.max_failed),
+            ..group.policy.clone()
+        };
+        policy.check().map_err(SubmitError::Policy)?;
+        let commit =
+            self.github.resolve(&application.repository, wish.revision.trim(), &application.branch).await?;
+        let now = Timestamp::now().as_millisecond();
+        let mut row = DeploymentRow {
+            group_name: wish.group,
+            repository: application.repository.clone(),
+            sha: commit.sha,
+            requested: wish.revision.trim().to_owned(),
+            message: commit.title,
+            requested_by: by.to_owned(),
+            state: DeploymentState::Queued.to_string(),
+            policy: json(&policy),
+            created_at: now,
+            since: now,
+            ..DeploymentRow::default()
+        };
+        let mut tx = self.store.write().await?;
+        row.id = tx.insert_deployment(&row).await?;
+        let text =
+            format!("{by} submitted {} ({}) to {}: {}", row.requested, row.sha, row.group_name, row.message);
+        row.last_seq = tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
+        tx.commit().await?;
+        self.wake(row.id);
+        Ok(row)
+    }
+
+    /// Cancels a deployment: after the lifecycle event in work, or at once. Cancelling it again is no error.
+    pub async fn cancel(&self, id: i64, now: bool, by: &str) -> Result<(), SubmitError> {
+        let row = self.store.deployment(id).await?.ok_or(SubmitError::UnknownDeployment(id))?;
+        if row.finished_at.is_some() {
+            if row.state == DeploymentState::Cancelled.to_string() {
+                return Ok(());
+            }
+            return Err(SubmitError::Ended { id, state: row.state });
+        }
+        let how = if now { "now" } else { "after" };
+        if row.cancel.as_deref() == Some(how) || row.cancel.as_deref() == Some("now") {
+            return Ok(());
+        }
+        let mut tx = self.store.write().await?;
+        tx.set_cancel(id, how).await?;
+        let words = if now { ", stopping running hooks" } else { "; running lifecycle events end first" };
+        tx.append_log(id, &note_chunk(None, &lines_of(&format!("{by} cancelled the deployment{words}"))))
+            .await?;
+        tx.commit().await?;
+        self.logs.announce(id);
+        self.wake(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Auto Scaling groups: what they look like, and the few things that drover changes on them.
+
+use super::{Fleet, Result, failed};
+use aws_sdk_autoscaling::types::Tag;
+
+/// An Auto Scaling group.
+#[derive(Clone, Debug)]
+pub struct GroupSight {
+    /// Name.
+    pub name: String,
+    /// MinSize.
+    pub min: u32,
+    /// MaxSize.
+    pub max: u32,
+    /// Desired capacity.
+    pub desired: u32,
+    /// Suspended processes.
+    pub suspended: Vec<String>,
+    /// ARNs of the target groups attached to it.
+    pub target_groups: Vec<String>,
+    /// Its instances.
+    pub instances: Vec<InstanceSight>,
+    /// It has a warm pool.
+    pub warm_pool: bool,
+}
+
+/// An instance in its group.
+#[derive(Clone, Debug)]
+pub struct InstanceSight {
+    /// `i-…`.
+    pub id: String,
+    /// Availability zone.
+    pub zone: String,
+    /// Lifecycle state, as AWS writes it.
+    pub lifecycle: String,
+}
+
+fn size(number: Option<i32>) -> u32 {
+    number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+}
+
+impl Fleet {
+    /// The groups of these names; missing ones are missing from the answer.
+    pub async fn groups(&self, names: &[String]) -> Result<Vec<GroupSight>> {
+        let call = self
+            .autoscaling
+            .describe_auto_scaling_groups()
+            .set_auto_scaling_group_names(Some(names.to_vec()));
+        let mut pages = call.into_paginator().items().send();
+        let mut groups = Vec::new();
+        while let Some(group) = pages.next().await {
+            let group = group.map_err(failed("DescribeAutoScalingGroups"))?;
+            let suspended =
+                group.suspended_processes().iter().filter_map(|p| p.process_name()).map(str::to_owned);
+            let instances = group.instances().iter().map(|instance| InstanceSight {
+                id: instance.instance_id().unwrap_or_default().to_owned(),
+                zone: instance.availability_zone().unwrap_or_default().to_owned(),
+                lifecycle: instance.lifecycle_state().map(|s| s.as_str().to_owned()).unwrap_or_default(),
+            });
+            groups.push(GroupSight {
+                name: group.auto_scaling_group_name().unwrap_or_default().to_owned(),
+                min: size(group.min_size()),
+                max: size(group.max_size()),
+                desired: size(group.desired_capacity()),
+                suspended: suspended.collect(),
+                target_groups: group.target_group_arns().to_vec(),
+                instances: instances.collect(),
+                warm_pool: group.warm_pool_configuration().is_some(),
+            });
+        }
+        Ok(groups)
+    }
+
+    /// The id of an instance refresh that is under way, if there is one.
+    pub async fn instance_refresh(&self, group: &str) -> Result<Option<String>> {
+        let answer = self
+            .autoscaling
+            .describe_instance_refreshes()
+            .auto_scaling_group_name(group)
+            .send()
+            .await
+            .map_err(failed("DescribeInstanceRefreshes"))?;
+        let active = ["Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"];
+        let under_way = answer
+            .instance_refreshes()
+            .iter()
+            .find(|r| r.status().is_some_and(|s| active.contains(&s.as_str())));
+        Ok(under_way.and_then(|refresh| refresh.instance_refresh_id()).map(str::to_owned))
+    }
+
+    /// At most 20 instances into standby; desired capacity goes down with them, so that none is replaced.
+    pub async fn enter_standby(&self, group: &str, instances: &[String]) -> Result<()> {
+        let call = self.autoscaling.enter_standby().auto_scaling_group_name(group);
+        let call = call.set_instance_ids(Some(instances.to_vec())).should_decrement_desired_capacity(true);
+        call.send().await.map(drop).map_err(failed("EnterStandby"))
+    }
+
+    /// Back into service; desired capacity goes up with them.
+    pub async fn exit_standby(&self, group: &str, instances: &[String]) -> Result<()> {
+        let call = self.autoscaling.exit_standby().auto_scaling_group_name(group);
+        call.set_instance_ids(Some(instances.to_vec())).send().await.map(drop).map_err(failed("ExitStandby"))
+    }
+
+    /// Suspends processes.
+    pub async fn suspend(&self, group: &str, processes: &[String]) -> Result<()> {
+        let call = self.autoscaling.suspend_processes().auto_scaling_group_name(group);
+        call.set_scaling_processes(Some(processes.to_vec()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed("SuspendProcesses"))
+    }
+
+    /// Resumes processes.
+    pub async fn resume(&self, group: &str, processes: &[String]) -> Result<()> {
+        let call = self.autoscaling.resume_processes().auto_scaling_group_name(group);
+        call.set_scaling_processes(Some(processes.to_vec()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed("ResumeProcesses"))
+    }
+
+    /// Sets MinSize.
+    pub async fn set_min(&self, group: &str, min: u32) -> Result<()> {
+        let call = self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group);
+        let call = call.min_size(i32::try_from(min).unwrap_or(i32::MAX));
+        call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
+    }
+
+    /// Puts a tag on the group itself, not on its instances.
+    pub async fn tag(&self, group: &str, key: &str, value: &str) -> Result<()> {
+        let tag = tag(group, key).value(value).propagate_at_launch(false).build();
+        let call = self.autoscaling.create_or_update_tags().tags(tag);
+        call.send().await.map(drop).map_err(failed("CreateOrUpdateTags"))
+    }
+
+    /// Removes it.
+    pub async fn untag(&self, group: &str, key: &str) -> Result<()> {
+        let call = self.autoscaling.delete_tags().tags(tag(group, key).build());
+        call.send().await.map(drop).map_err(failed("DeleteTags"))
+    }
+}
+
+fn tag(group: &str, key: &str) -> aws_sdk_autoscaling::types::builders::TagBuilder {
+    Tag::builder().resource_type("auto-scaling-group").resource_id(group).key(key)
+}

@@ -1,0 +1,119 @@
+//! Target groups and the health of their targets.
+
+use super::{Fleet, Result, failed};
+use aws_sdk_elasticloadbalancingv2::types::{TargetDescription, TargetTypeEnum};
+use jiff::SignedDuration;
+
+/// A target group, as far as drover reads it.
+#[derive(Clone, Debug)]
+pub struct TargetGroup {
+    /// ARN.
+    pub arn: String,
+    /// Name.
+    pub name: String,
+    /// Its targets are instances, not addresses.
+    pub of_instances: bool,
+    /// A load balancer uses it.
+    pub in_use: bool,
+    /// Default port of its targets.
+    pub port: u16,
+    /// `deregistration_delay.timeout_seconds`.
+    pub deregistration_delay: SignedDuration,
+    /// Health-check interval × healthy threshold.
+    pub becoming_healthy: SignedDuration,
+}
+
+/// A target and its health.
+#[derive(Clone, Debug)]
+pub struct TargetSight {
+    /// Instance id.
+    pub instance: String,
+    /// Port.
+    pub port: u16,
+    /// `healthy`, `draining` … as AWS writes it.
+    pub state: String,
+    /// Reason code and words, if AWS gives them.
+    pub reason: String,
+}
+
+fn port(number: Option<i32>) -> u16 {
+    number.and_then(|n| u16::try_from(n).ok()).unwrap_or(0)
+}
+
+impl Fleet {
+    /// The target groups of these ARNs with the settings that waits depend on.
+    pub async fn target_groups(&self, arns: &[String]) -> Result<Vec<TargetGroup>> {
+        let mut groups = Vec::new();
+        if arns.is_empty() {
+            return Ok(groups);
+        }
+        let call = self.elb.describe_target_groups().set_target_group_arns(Some(arns.to_vec()));
+        let answer = call.send().await.map_err(failed("DescribeTargetGroups"))?;
+        for group in answer.target_groups() {
+            let arn = group.target_group_arn().unwrap_or_default();
+            let call = self.elb.describe_target_group_attributes().target_group_arn(arn);
+            let attributes = call.send().await.map_err(failed("DescribeTargetGroupAttributes"))?;
+            let delay = attributes
+                .attributes()
+                .iter()
+                .find(|attribute| attribute.key() == Some("deregistration_delay.timeout_seconds"))
+                .and_then(|attribute| attribute.value()?.parse().ok())
+                // AWS's default.
+                .unwrap_or(300);
+            let interval = i64::from(group.health_check_interval_seconds().unwrap_or(30));
+            let threshold = i64::from(group.healthy_threshold_count().unwrap_or(5));
+            groups.push(TargetGroup {
+                arn: arn.to_owned(),
+                name: group.target_group_name().unwrap_or_default().to_owned(),
+                of_instances: group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance),
+                in_use: !group.load_balancer_arns().is_empty(),
+                port: port(group.port()),
+                deregistration_delay: SignedDuration::from_secs(delay),
+                becoming_healthy: SignedDuration::from_secs(interval * threshold),
+            });
+        }
+        Ok(groups)
+    }
+
+    /// The targets of one group.
+    pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetSight>> {
+        let answer = self
+            .elb
+            .describe_target_health()
+            .target_group_arn(arn)
+            .send()
+            .await
+            .map_err(failed("DescribeTargetHealth"))?;
+        let targets = answer.target_health_descriptions().iter().filter_map(|description| {
+            let (target, health) = (description.target()?, description.target_health());
+            let code = health.and_then(|h| h.reason()).map(|r| r.as_str()).unwrap_or_default();
+            let words = health.and_then(|h| h.description()).unwrap_or_default();
+            Some(TargetSight {
+                instance: target.id().unwrap_or_default().to_owned(),
+                port: port(target.port()),
+                state: health.and_then(|h| h.state()).map(|s| s.as_str().to_owned()).unwrap_or_default(),
+                reason: format!("{code} {words}").trim().to_owned(),
+            })
+        });
+        Ok(targets.collect())
+    }
+
+    /// Adds targets.
+    pub async fn register(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
+        let call = self.elb.register_targets().target_group_arn(arn).set_targets(Some(described(targets)));
+        call.send().await.map(drop).map_err(failed("RegisterTargets"))
+    }
+
+    /// Removes targets: they drain.
+    pub async fn deregister(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
+        let call = self.elb.deregister_targets().target_group_arn(arn).set_targets(Some(described(targets)));
+        call.send().await.map(drop).map_err(failed("DeregisterTargets"))
+    }
+}
+
+fn described(targets: &[(String, u16)]) -> Vec<TargetDescription> {
+    targets
+        .iter()
+        .map(|(id, port)| TargetDescription::builder().id(id).port(i32::from(*port)).build())
+        .collect()
+}

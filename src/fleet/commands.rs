@@ -1,0 +1,119 @@
+//! Systems Manager Run Command.
+
+use super::{Fleet, Result, failed, malformed};
+use aws_sdk_ssm::types::{CommandFilter, CommandFilterKey, InstanceInformationStringFilter};
+use jiff::Timestamp;
+
+/// AWS's own document that runs a shell script.
+pub const DOCUMENT: &str = "AWS-RunShellScript";
+
+/// How long delivery may take, seconds: AWS's smallest is 30.
+const DELIVERY_SECONDS: i32 = 60;
+
+/// One instance's share of a command.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Instance id.
+    pub instance: String,
+    /// `Success`, `DeliveryTimedOut` … lower case, without spaces.
+    pub status: String,
+    /// What it printed: the first 2,500 characters.
+    pub output: String,
+}
+
+impl Invocation {
+    /// Whether nothing will change any more.
+    pub fn is_over(&self) -> bool {
+        !["pending", "inprogress", "delayed", "cancelling"].contains(&self.status.as_str())
+    }
+}
+
+impl Fleet {
+    /// Sends a script to at most 50 instances, once. `comment` (at most 100 characters) is how it is found again.
+    pub async fn send_command(
+        &self,
+        instances: &[String],
+        script: &str,
+        comment: &str,
+        execution_seconds: i64,
+    ) -> Result<String> {
+        // Outside 5–172800 the agent silently takes 3600.
+        let execution = execution_seconds.clamp(5, 172_800).to_string();
+        let answer = self
+            .ssm_once
+            .send_command()
+            .document_name(DOCUMENT)
+            .set_instance_ids(Some(instances.to_vec()))
+            .parameters("commands", vec![script.to_owned()])
+            .parameters("executionTimeout", vec![execution])
+            .comment(comment)
+            .timeout_seconds(DELIVERY_SECONDS)
+            // AWS's default of zero errors would end the rest after one failure.
+            .max_errors("100%")
+            .max_concurrency("100%")
+            .send()
+            .await
+            .map_err(failed("SendCommand"))?;
+        Ok(answer.command().and_then(|command| command.command_id()).unwrap_or_default().to_owned())
+    }
+
+    /// `(comment, command id)` of all commands sent since then.
+    pub async fn commands_since(&self, since: Timestamp) -> Result<Vec<(String, String)>> {
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let filter = |key, value: &str| CommandFilter::builder().key(key).value(value).build();
+        let filters = [
+            filter(CommandFilterKey::InvokedAfter, &since),
+            filter(CommandFilterKey::DocumentName, DOCUMENT),
+        ];
+        let filters = filters.into_iter().collect::<std::result::Result<Vec<_>, _>>();
+        let filters = filters.map_err(|e| malformed("ListCommands", &e))?;
+        let mut pages = self.ssm.list_commands().set_filters(Some(filters)).into_paginator().items().send();
+        let mut found = Vec::new();
+        while let Some(command) = pages.next().await {
+            let command = command.map_err(failed("ListCommands"))?;
+            found.push((
+                command.comment().unwrap_or_default().to_owned(),
+                command.command_id().unwrap_or_default().to_owned(),
+            ));
+        }
+        Ok(found)
+    }
+
+    /// How a command goes on each of its instances; empty for a moment right after it was sent.
+    pub async fn invocations(&self, command: &str) -> Result<Vec<Invocation>> {
+        let call = self.ssm.list_command_invocations().command_id(command).details(true);
+        let mut pages = call.into_paginator().items().send();
+        let mut found = Vec::new();
+        while let Some(invocation) = pages.next().await {
+            let invocation = invocation.map_err(failed("ListCommandInvocations"))?;
+            let status = invocation.status_details().unwrap_or_default();
+            found.push(Invocation {
+                instance: invocation.instance_id().unwrap_or_default().to_owned(),
+                status: status.replace(' ', "").to_lowercase(),
+                output: invocation.command_plugins().iter().filter_map(|p| p.output()).collect(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Whether each of these instances' agents was heard of lately: `(instance, online)`; unknown ones are missing.
+    pub async fn agents(&self, instances: &[String]) -> Result<Vec<(String, bool)>> {
+        let mut found = Vec::new();
+        // At most 100 values in one filter.
+        for some in instances.chunks(50) {
+            let filter = InstanceInformationStringFilter::builder()
+                .key("InstanceIds")
+                .set_values(Some(some.to_vec()))
+                .build();
+            let filter = filter.map_err(|e| malformed("DescribeInstanceInformation", &e))?;
+            let call = self.ssm.describe_instance_information().filters(filter);
+            let mut pages = call.into_paginator().items().send();
+            while let Some(agent) = pages.next().await {
+                let agent = agent.map_err(failed("DescribeInstanceInformation"))?;
+                let online = agent.ping_status().is_some_and(|status| status.as_str() == "Online");
+                found.push((agent.instance_id().unwrap_or_default().to_owned(), online));
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,148 @@
+//! What drover asks of AWS, in drover's words: Auto Scaling, the load balancer, Systems Manager.
+//!
+//! Imports the SDK and [`crate::config`]; no store, no engine, no decisions. Every call has a deadline. The SDK
+//! retries reads and idempotent changes; SendCommand is sent once, since it has no idempotency token.
+
+pub mod autoscaling;
+pub mod balancer;
+pub mod commands;
+
+use crate::config::Aws;
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_ssm::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+};
+use std::{error::Error as _, time::Duration};
+use thiserror::Error;
+
+/// One try of a call; AWS's control planes answer within a second or two.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+/// A call with its retries.
+const CALL_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// AWS, as drover sees it.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    autoscaling: aws_sdk_autoscaling::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
+    ssm: aws_sdk_ssm::Client,
+    /// The same without retries.
+    ssm_once: aws_sdk_ssm::Client,
+}
+
+/// What became of a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// AWS asks for fewer calls: it had no effect.
+    Throttled,
+    /// Refused: it had no effect, and will have none as it stands.
+    Refused,
+    /// The answer was lost, or AWS failed inside: it may have had its effect.
+    Unknown,
+}
+
+/// A call to AWS that failed.
+#[derive(Clone, Debug, Error)]
+#[error("{action} {}: {message}{}", match kind { Kind::Throttled => "was throttled", Kind::Refused => "was refused", Kind::Unknown => "failed" }, request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
+pub struct FleetError {
+    /// The AWS action.
+    pub action: &'static str,
+    /// What became of it.
+    pub kind: Kind,
+    /// AWS's error code, if it gave one.
+    pub code: String,
+    /// AWS's words.
+    pub message: String,
+    /// For AWS's support.
+    pub request_id: Option<String>,
+}
+
+/// The result of anything here.
+pub type Result<T> = std::result::Result<T, FleetError>;
+
+impl Fleet {
+    /// Clients for the configured region and endpoint, with the environment's credentials.
+    pub async fn connect(aws: &Aws) -> Fleet {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(4))
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(3));
+        if let Some(region) = &aws.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &aws.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        let shared = loader.load().await;
+        let once = aws_sdk_ssm::config::Builder::from(&shared).retry_config(RetryConfig::disabled()).build();
+        Fleet {
+            autoscaling: aws_sdk_autoscaling::Client::new(&shared),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(&shared),
+            ssm: aws_sdk_ssm::Client::new(&shared),
+            ssm_once: aws_sdk_ssm::Client::from_conf(once),
+        }
+    }
+}
+
+/// Codes by which the services ask for fewer calls; RateExceeded is Systems Manager's in a command's status.
+const THROTTLES: [&str; 6] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "RateExceeded",
+];
+
+/// A request that the SDK would not even build.
+fn malformed(action: &'static str, error: &dyn std::error::Error) -> FleetError {
+    FleetError {
+        action,
+        kind: Kind::Refused,
+        code: String::new(),
+        message: error.to_string(),
+        request_id: None,
+    }
+}
+
+/// The SDK's error in our words.
+fn failed<E, R>(action: &'static str) -> impl Fn(SdkError<E, R>) -> FleetError
+where
+    E: std::error::Error + ProvideErrorMetadata + 'static,
+    R: std::fmt::Debug,
+    SdkError<E, R>: RequestId,
+{
+    move |error| {
+        let code = error.as_service_error().and_then(|e| e.code()).unwrap_or_default().to_owned();
+        let kind = match &error {
+            SdkError::ConstructionFailure(_) => Kind::Refused,
+            SdkError::ServiceError(_) if THROTTLES.contains(&code.as_str()) => Kind::Throttled,
+            SdkError::ServiceError(_)
+                if code.is_empty() || code.starts_with("Internal") || code == "ServiceUnavailable" =>
+            {
+                Kind::Unknown
+            }
+            SdkError::ServiceError(_) => Kind::Refused,
+            _ => Kind::Unknown,
+        };
+        let message = match error.as_service_error().and_then(|e| e.message()) {
+            Some(message) if code.is_empty() => message.to_owned(),
+            Some(message) => format!("{code}: {message}"),
+            None => {
+                let mut words = error.to_string();
+                let mut source = error.source();
+                while let Some(inner) = source {
+                    words = format!("{words}: {inner}");
+                    source = inner.source();
+                }
+                words
+            }
+        };
+        FleetError { action, kind, code, message, request_id: error.request_id().map(str::to_owned) }
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading a deployment's log: from the store by number, then live.
+
+use super::Logs;
+use crate::store::{Chunk, StoreError};
+use futures_util::{Stream, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{collections::VecDeque, sync::Arc};
+
+/// Chunks fetched at a time.
+const CHUNKS: i64 = 64;
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its number in the deployment: from 1, without holes.
+    pub seq: i64,
+    /// When the daemon got it.
+    pub at: Timestamp,
+    /// Whose; none for the deployment's own lines.
+    pub instance: Option<String>,
+    /// In which lifecycle event.
+    pub event: Option<String>,
+    /// In which attempt.
+    pub attempt: Option<i64>,
+    /// `hook`, or `drover` for its own remarks.
+    pub source: String,
+    /// The line; what isn't UTF-8 is replaced.
+    pub text: String,
+}
+
+/// What is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only lines after this number.
+    pub after: i64,
+    /// Only this instance's.
+    pub instance: Option<String>,
+    /// Only this lifecycle event's.
+    pub event: Option<String>,
+    /// Go on until the deployment has ended; else only what is there.
+    pub follow: bool,
+}
+
+impl Wanted {
+    fn covers(&self, chunk: &Chunk) -> bool {
+        let same = |wanted: &Option<String>, have: &Option<String>| wanted.is_none() || wanted == have;
+        same(&self.instance, &chunk.instance) && same(&self.event, &chunk.event)
+    }
+}
+
+/// The rows of a chunk after `seq`.
+fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = Row> {
+    let Chunk { first_seq, at, instance, event, attempt, source, payload, .. } = chunk;
+    let at = Timestamp::from_millisecond(at).unwrap_or_default();
+    let lines: Vec<String> = payload
+        .strip_suffix(b"\n")
+        .unwrap_or(&payload)
+        .split(|byte| *byte == b'\n')
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect();
+    (first_seq..).zip(lines).filter(move |(number, _)| *number > seq).map(move |(seq, text)| Row {
+        seq,
+        at,
+        instance: instance.clone(),
+        event: event.clone(),
+        attempt,
+        source: source.clone(),
+        text,
+    })
+}
+
+impl Logs {
+    /// Batches of rows as they come; ends with the deployment, or with what is there.
+    pub fn follow(
+        self: &Arc<Self>,
+        deployment: i64,
+        wanted: Wanted,
+    ) -> impl Stream<Item = Result<Vec<Row>, StoreError>> + Send + use<> {
+        let reader = Reader {
+            news: self.subscribe(deployment),
+            logs: Arc::clone(self),
+            deployment,
+            seq: wanted.after,
+            wanted,
+            ended: false,
+            chunks: VecDeque::new(),
+        };
+        stream::try_unfold(
+            reader,
+            |mut reader| async move { Ok(reader.next().await?.map(|rows| (rows, reader))) },
+        )
+    }
+}
+
+struct Reader {
+    logs: Arc<Logs>,
+    news: tokio::sync::watch::Receiver<u64>,
+    deployment: i64,
+    seq: i64,
+    wanted: Wanted,
+    ended: bool,
+    chunks: VecDeque<Chunk>,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
+        loop {
+            if let Some(chunk) = self.chunks.pop_front() {
+                let after = self.seq;
+                self.seq = chunk.first_seq + chunk.lines - 1;
+                if self.wanted.covers(&chunk) {
+                    return Ok(Some(rows(chunk, after).collect()));
+                }
+                continue;
+            }
+            self.news.borrow_and_update();
+            // Whether it has ended is asked first: what was written before that is then found.
+            let ended = self.ended || !self.wanted.follow || self.has_ended().await?;
+            self.chunks = self.logs.store.chunks_after(self.deployment, self.seq, CHUNKS).await?.into();
+            if !self.chunks.is_empty() {
+                continue;
+            }
+            if ended {
+                return Ok(None);
+            }
+            // A sender that is gone means that the daemon stops.
+            if self.news.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ended, or halted with everything in order.
+    async fn has_ended(&mut self) -> Result<bool, StoreError> {
+        let row = self.logs.store.deployment(self.deployment).await?;
+        self.ended = row.is_none_or(|row| row.finished_at.is_some() || row.settled != 0);
+        Ok(self.ended)
+    }
+}

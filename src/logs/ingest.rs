@@ -1,0 +1,246 @@
+//! Receiving the log of one attempt: a byte stream with offsets, taken up again wherever it broke.
+//!
+//! What is stored is remembered as an offset in the same transaction as the lines. After a restart of the daemon the
+//! host is asked for the file from its start: the bytes that are stored already are only hashed and parsed again, so
+//! that the checksum at the end is one over the whole file.
+
+use super::{
+    Logs,
+    parse::{Control, Item, Parser},
+};
+use crate::store::{NewChunk, StoreError};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
+};
+use thiserror::Error;
+
+/// Stored at the latest when this much is pending.
+const FLUSH_BYTES: usize = 64 * 1024;
+/// Last lines kept of the event in work, for the failure's words.
+const TAIL_LINES: usize = 20;
+/// A tail's line is cut to this; it is for people.
+const TAIL_LINE_BYTES: usize = 500;
+
+/// Why a piece of log is not taken.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// Nothing is known of this attempt.
+    #[error("no such attempt")]
+    Unknown,
+    /// Its log is complete; nothing more is taken.
+    #[error("the log of this attempt is complete")]
+    Complete,
+    /// The piece doesn't begin where the last one ended.
+    #[error("bytes from {wanted} on are wanted")]
+    Offset {
+        /// Where to go on.
+        wanted: u64,
+    },
+    /// Everything came, but it isn't what the host has.
+    #[error("{bytes} bytes came, but their checksum differs from the host's")]
+    Checksum {
+        /// How much came.
+        bytes: u64,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The log of one attempt while it comes in.
+pub struct Ingest {
+    deployment: i64,
+    attempt: i64,
+    instance: String,
+    parser: Parser,
+    hasher: Sha256,
+    /// Bytes of the file taken so far.
+    taken: u64,
+    /// Bytes of it that are in finished items.
+    parsed: u64,
+    /// Bytes of it whose lines are in the store.
+    stored: u64,
+    event: Option<String>,
+    lines: Vec<u8>,
+    tail: VecDeque<String>,
+}
+
+impl Logs {
+    /// The log of an attempt, known by its nonce.
+    pub async fn receive(
+        &self,
+        attempt: i64,
+        nonce: &str,
+    ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, IngestError> {
+        let row = self.store.attempt(attempt).await?.ok_or(IngestError::Unknown)?;
+        if row.log_complete != 0 {
+            return Err(IngestError::Complete);
+        }
+        let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let ingest = receiving.entry(attempt).or_insert_with(|| {
+            Arc::new(tokio::sync::Mutex::new(Ingest {
+                deployment: row.deployment,
+                attempt,
+                instance: row.instance,
+                parser: Parser::new(nonce),
+                hasher: Sha256::new(),
+                taken: 0,
+                parsed: 0,
+                stored: u64::try_from(row.log_bytes).unwrap_or(0),
+                event: None,
+                lines: Vec::new(),
+                tail: VecDeque::new(),
+            }))
+        });
+        Ok(Arc::clone(ingest))
+    }
+
+    /// Stores what is pending.
+    pub async fn flush(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+        if ingest.parsed <= ingest.stored {
+            return Ok(());
+        }
+        let mut tx = self.store.write().await?;
+        let chunk = NewChunk {
+            instance: Some(&ingest.instance),
+            event: ingest.event.as_deref(),
+            attempt: Some(ingest.attempt),
+            source: "hook",
+            payload: &ingest.lines,
+            at: Timestamp::now().as_millisecond(),
+        };
+        tx.append_log(ingest.deployment, &chunk).await?;
+        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
+        tx.commit().await?;
+        ingest.stored = ingest.parsed;
+        ingest.lines.clear();
+        self.announce(ingest.deployment);
+        Ok(())
+    }
+
+    /// Takes bytes at `offset` of the file.
+    pub async fn take(&self, ingest: &mut Ingest, offset: u64, bytes: &[u8]) -> Result<(), IngestError> {
+        if offset != ingest.taken {
+            return Err(IngestError::Offset { wanted: ingest.taken });
+        }
+        ingest.hasher.update(bytes);
+        ingest.taken += bytes.len() as u64;
+        let mut items = Vec::new();
+        ingest.parser.feed(bytes, |item, length| items.push((item, length)));
+        self.take_items(ingest, items).await
+    }
+
+    async fn take_items(&self, ingest: &mut Ingest, items: Vec<(Item, usize)>) -> Result<(), IngestError> {
+        for (item, length) in items {
+            let is_new = ingest.parsed + length as u64 > ingest.stored;
+            match item {
+                Item::Line(line) => {
+                    if ingest.tail.len() == TAIL_LINES {
+                        ingest.tail.pop_front();
+                    }
+                    let end = line.len().min(TAIL_LINE_BYTES);
+                    ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
+                    if is_new {
+                        ingest.lines.extend_from_slice(&line);
+                        ingest.lines.push(b'\n');
+                    }
+                    ingest.parsed += length as u64;
+                }
+                Item::Control(control) => {
+                    self.flush(ingest).await?;
+                    ingest.parsed += length as u64;
+                    self.control(ingest, control, is_new).await?;
+                }
+            }
+            if ingest.lines.len() >= FLUSH_BYTES {
+                self.flush(ingest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn control(&self, ingest: &mut Ingest, control: Control, is_new: bool) -> Result<(), IngestError> {
+        let text = match (control.what.as_str(), control.exit) {
+            ("begin", _) => {
+                ingest.event = Some(control.event.clone());
+                ingest.tail.clear();
+                (control.hook != "-").then(|| format!("--- {} {}", control.event, control.hook))
+            }
+            ("end", Some(code)) if code != 0 => {
+                Some(format!("{} {} ended with exit code {code}", control.event, control.hook))
+            }
+            _ => None,
+        };
+        if is_new && let Some(text) = text {
+            let mut tx = self.store.write().await?;
+            let chunk = NewChunk {
+                instance: Some(&ingest.instance),
+                event: Some(&control.event),
+                attempt: Some(ingest.attempt),
+                source: "drover",
+                payload: &super::lines_of(&text),
+                at: Timestamp::now().as_millisecond(),
+            };
+            tx.append_log(ingest.deployment, &chunk).await?;
+            tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
+            tx.commit().await?;
+            ingest.stored = ingest.parsed;
+            self.announce(ingest.deployment);
+        }
+        Ok(())
+    }
+
+    /// The host says that its file is `size` bytes long and has this checksum. Answers the last lines of the last
+    /// event.
+    pub async fn complete(
+        &self,
+        ingest: &mut Ingest,
+        size: u64,
+        sha256: &str,
+    ) -> Result<Vec<String>, IngestError> {
+        if ingest.taken != size {
+            return Err(IngestError::Offset { wanted: ingest.taken });
+        }
+        let mut items = Vec::new();
+        ingest.parser.finish(|item, length| items.push((item, length)));
+        self.take_items(ingest, items).await?;
+        self.flush(ingest).await?;
+        let agrees = hex::encode(ingest.hasher.clone().finalize()) == sha256;
+        let mut tx = self.store.write().await?;
+        tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), agrees).await?;
+        if !agrees {
+            let text = format!(
+                "the log of attempt {} is incomplete: its checksum differs from the host's",
+                ingest.attempt
+            );
+            tx.append_log(
+                ingest.deployment,
+                &super::note_chunk(Some(&ingest.instance), &super::lines_of(&text)),
+            )
+            .await?;
+        }
+        tx.commit().await?;
+        self.announce(ingest.deployment);
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
+        if agrees {
+            Ok(ingest.tail.iter().cloned().collect())
+        } else {
+            Err(IngestError::Checksum { bytes: size })
+        }
+    }
+}
+
+impl Ingest {
+    /// Where the host is to go on.
+    pub fn wanted(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether lines wait to be stored.
+    pub fn pending(&self) -> bool {
+        self.parsed > self.stored
+    }
+}

@@ -1,0 +1,79 @@
+//! The log pipeline: what hosts send is parsed, numbered, stored in chunks, and followed live.
+//!
+//! On top of [`crate::store`] and nothing else of ours. A line is published only once it is on the disk; a reader
+//! always reads the store, and is merely told that there is more.
+
+pub mod follow;
+pub mod ingest;
+mod parse;
+
+use crate::store::{NewChunk, Store, StoreError};
+use jiff::Timestamp;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::watch;
+
+/// All logs of this daemon.
+pub struct Logs {
+    store: Arc<Store>,
+    /// Per deployment: bumped whenever there is something new to read.
+    news: Mutex<HashMap<i64, watch::Sender<u64>>>,
+    /// Attempts whose log is being received.
+    receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<ingest::Ingest>>>>,
+}
+
+impl Logs {
+    /// Over a store.
+    pub fn new(store: Arc<Store>) -> Logs {
+        Logs { store, news: Mutex::default(), receiving: Mutex::default() }
+    }
+
+    /// Tells the readers of a deployment's log, and of its state, to look again.
+    pub fn announce(&self, deployment: i64) {
+        self.sender(deployment).send_modify(|count| *count += 1);
+    }
+
+    /// Told whenever there is something new.
+    pub fn subscribe(&self, deployment: i64) -> watch::Receiver<u64> {
+        self.sender(deployment).subscribe()
+    }
+
+    fn sender(&self, deployment: i64) -> watch::Sender<u64> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        // Channels that nobody reads any more are not kept.
+        if news.len() > 64 {
+            news.retain(|id, sender| *id == deployment || sender.receiver_count() > 0);
+        }
+        news.entry(deployment).or_insert_with(|| watch::channel(0).0).clone()
+    }
+
+    /// Writes drover's own lines about a deployment, or about one instance in it.
+    pub async fn note(&self, deployment: i64, instance: Option<&str>, text: &str) -> Result<(), StoreError> {
+        let mut tx = self.store.write().await?;
+        tx.append_log(deployment, &note_chunk(instance, &lines_of(text))).await?;
+        tx.commit().await?;
+        self.announce(deployment);
+        Ok(())
+    }
+}
+
+/// The chunk of drover's own lines.
+pub fn note_chunk<'a>(instance: Option<&'a str>, payload: &'a [u8]) -> NewChunk<'a> {
+    NewChunk {
+        instance,
+        event: None,
+        attempt: None,
+        source: "drover",
+        payload,
+        at: Timestamp::now().as_millisecond(),
+    }
+}
+
+/// A text as whole lines.
+pub fn lines_of(text: &str) -> Vec<u8> {
+    let mut lines = text.as_bytes().to_vec();
+    lines.push(b'\n');
+    lines
+}

@@ -1,0 +1,179 @@
+//! The script of a dispatch: the runner, packed, and the spec that tells it what to do on which instance.
+
+use crate::rollout::event::LifecycleEvent;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
+
+/// What runs on the host.
+pub const RUNNER: &str = include_str!("../../hooks/runner.sh");
+
+/// The whole script must stay below this: Systems Manager documents take 64 KB, half of it is a safe place.
+pub const LARGEST_SCRIPT: usize = 32 * 1024;
+
+/// Packed once: base64 of gzip, and the name under which hosts keep it.
+static PACKED: LazyLock<(String, String)> = LazyLock::new(|| {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory can't fail.
+    let packed = gzip.write_all(RUNNER.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
+    let name = hex::encode(Sha256::digest(RUNNER.as_bytes()))[..16].to_owned();
+    (STANDARD.encode(packed), name)
+});
+
+/// What the runner is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Download and unpack.
+    Stage,
+    /// Run events.
+    Run,
+    /// Stop a running attempt after the event in work.
+    StopAfter,
+    /// Stop it now.
+    StopNow,
+}
+
+/// Everything the runner needs to know.
+#[derive(Clone, Debug)]
+pub struct Spec<'a> {
+    /// What to do.
+    pub kind: Kind,
+    /// Application.
+    pub application: &'a str,
+    /// Deployment group, `app/env`.
+    pub group: &'a str,
+    /// Deployment's number.
+    pub deployment: i64,
+    /// Dispatch id.
+    pub dispatch: &'a str,
+    /// Full SHA of the release to run.
+    pub sha: &'a str,
+    /// Where the host fetches the bundle.
+    pub bundle_url: &'a str,
+    /// SHA-256 of it; empty where it isn't known beforehand.
+    pub bundle_sha256: &'a str,
+    /// Authorization header for it; empty if none is needed.
+    pub bundle_auth: &'a str,
+    /// Where the host pushes its log; empty for none.
+    pub log_url: &'a str,
+    /// Releases kept on the host.
+    pub keep: u32,
+    /// Events to run, in order.
+    pub events: &'a [LifecycleEvent],
+    /// The hooks' table; see [`super::appspec::AppSpec::table`].
+    pub hooks: &'a str,
+    /// Extra environment of the hooks.
+    pub environment: &'a [(String, String)],
+    /// Per instance.
+    pub rows: Vec<Row>,
+}
+
+/// One instance's row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Instance id, or `*` for any.
+    pub instance: String,
+    /// Attempt number.
+    pub attempt: i64,
+    /// Event to start at.
+    pub first: LifecycleEvent,
+    /// Marks the control lines in its log.
+    pub nonce: String,
+    /// For pushing its log.
+    pub token: String,
+    /// The last good revision of that instance.
+    pub good: Option<String>,
+}
+
+/// The script for SendCommand.
+pub fn render(spec: &Spec) -> String {
+    let (runner, name) = &*PACKED;
+    let spec = STANDARD.encode(spec_text(spec));
+    // The directory is root's alone; the runner deletes the spec once it has read it.
+    format!(
+        "#!/bin/sh\nset -eu\numask 077\ndir=\"${{DROVER_ROOT:-}}/opt/drover/.runner\"\nmkdir -p \"$dir\"\n\
+         runner=\"$dir/{name}.sh\"\nif [ ! -s \"$runner\" ]; then\n  \
+         printf %s '{runner}' | base64 -d | gzip -dc > \"$runner.$$\"\n  mv -f \"$runner.$$\" \"$runner\"\nfi\n\
+         spec=\"$dir/spec.$$\"\nprintf %s '{spec}' | base64 -d > \"$spec\"\nexec sh \"$runner\" \"$spec\"\n"
+    )
+}
+
+fn spec_text(spec: &Spec) -> String {
+    let (kind, mode) = match spec.kind {
+        Kind::Stage => ("stage", ""),
+        Kind::Run => ("run", ""),
+        Kind::StopAfter => ("stop", "after"),
+        Kind::StopNow => ("stop", "now"),
+    };
+    let events: Vec<_> = spec.events.iter().map(|event| event.name()).collect();
+    let environment: String =
+        spec.environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let mut rows = String::new();
+    for row in &spec.rows {
+        let good = row.good.as_deref().unwrap_or("-");
+        let _ = writeln!(
+            rows,
+            "{} {} {} {} {} {good}",
+            row.instance, row.attempt, row.first, row.nonce, row.token
+        );
+    }
+    let mut text = String::from("D_SPEC=1\n");
+    for (name, value) in [
+        ("KIND", kind),
+        ("STOP_MODE", mode),
+        ("APP", spec.application),
+        ("GROUP", spec.group),
+        ("DEPLOYMENT", &spec.deployment.to_string()),
+        ("DISPATCH", spec.dispatch),
+        ("SHA", spec.sha),
+        ("BUNDLE_URL", spec.bundle_url),
+        ("BUNDLE_SHA256", spec.bundle_sha256),
+        ("BUNDLE_AUTH", spec.bundle_auth),
+        ("LOG_URL", spec.log_url),
+        ("KEEP", &spec.keep.to_string()),
+        ("EVENTS", &events.join(" ")),
+        ("HOOKS", spec.hooks),
+        ("ENV", &environment),
+        ("INSTANCES", &rows),
+    ] {
+        let _ = writeln!(text, "D_{name}='{}'", value.replace('\'', r"'\''"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_instances_fit_and_quotes_survive() {
+        let row = |n: i64| Row {
+            instance: format!("i-{n:017x}"),
+            attempt: 1_800_000_000_000 + n,
+            first: LifecycleEvent::AfterBlockTraffic,
+            nonce: "0123456789abcdef".into(),
+            token: "f".repeat(64),
+            good: Some("a".repeat(40)),
+        };
+        let spec = Spec {
+            kind: Kind::Run,
+            application: "sample",
+            group: "sample/demo",
+            deployment: 7,
+            dispatch: "d-1",
+            sha: &"b".repeat(40),
+            bundle_url: "http://127.0.0.1:1/bundles/x",
+            bundle_sha256: "",
+            bundle_auth: "",
+            log_url: "",
+            keep: 5,
+            events: &crate::rollout::event::RUN,
+            hooks: "",
+            environment: &[("NOTE".into(), "it's".into())],
+            rows: (0..50).map(row).collect(),
+        };
+        assert!(spec_text(&spec).contains(r"D_ENV='NOTE=it'\''s"));
+        assert!(render(&spec).len() < LARGEST_SCRIPT, "{}", render(&spec).len());
+    }
+}

@@ -1,0 +1,17 @@
+//! Every decision of a deployment, and nothing else.
+//!
+//! [`plan`](plan::plan) takes a [`Snapshot`](snapshot::Snapshot) (what the store remembers and what the fleet shows) and the time, and
+//! answers a [`Plan`](plan::Plan): what changes, which effects to have, when to look again, and in words
+//! why each waiting thing waits. The engine records and does; it decides nothing.
+//!
+//! Pure: no tokio, sqlx, warp, AWS, octocrab, clock or randomness may be imported here. Time comes in as an
+//! argument; the jitter of the backoff is seeded by the attempt's number.
+
+pub mod adopt;
+pub mod class;
+pub mod event;
+pub mod plan;
+pub mod policy;
+pub mod snapshot;
+pub mod state;
+pub mod transition;

@@ -1,0 +1,155 @@
+//! Which instances are taken in hand next: batches or a window, never fewer in service than the policy says.
+
+use super::{Change, Planner, progress::is_out};
+use crate::rollout::{
+    policy::Mode,
+    snapshot::{Health, Lifecycle},
+    state::{DeploymentState, InstanceState as S},
+    transition::{Illegal, Step},
+};
+
+/// The arithmetic of what may be taken out now.
+pub(super) struct Capacity {
+    /// Healthy behind the balancer, less those about to be taken out.
+    pub healthy: u32,
+    /// That many must stay.
+    pub keep: u32,
+}
+
+impl Capacity {
+    fn spare(&self) -> u32 {
+        self.healthy.saturating_sub(self.keep)
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("{} healthy, {} must stay in service", self.healthy, self.keep)
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn capacity(&self) -> Capacity {
+        let healthy = self
+            .drafts
+            .iter()
+            .filter(|draft| {
+                draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy
+            })
+            .filter(|draft| draft.record.state != S::Blocking && !draft.record.quarantined())
+            .count();
+        // One that left on its own makes the group smaller, not the batches.
+        let left = self.count(|record| record.state == S::Gone);
+        let at_start = self.snapshot.deployment.healthy_at_start.saturating_sub(left);
+        Capacity {
+            healthy: u32::try_from(healthy).unwrap_or(u32::MAX) + self.snapshot.healthy_elsewhere,
+            keep: self.snapshot.policy.keep_in_service(self.total(), at_start),
+        }
+    }
+
+    /// Stages everyone, opens the next batch when its time has come, and takes out what the capacity allows.
+    pub(super) fn admit(&mut self) -> Result<(), Illegal> {
+        if self.state != DeploymentState::Rolling || self.snapshot.deployment.cancel.is_some() {
+            return Ok(());
+        }
+        for draft in &mut self.drafts {
+            if draft.record.state == S::Pending {
+                draft.step(Step::Stage, self.now, "staging")?;
+            }
+        }
+        // The whole fleet is staged before any traffic moves: a dead agent or a full disk shows while it is whole.
+        if self.count(|record| record.in_staging()) == 0 {
+            self.open_batch();
+        }
+        self.take_out()
+    }
+
+    /// Assigns the next batch's number to its instances.
+    fn open_batch(&mut self) {
+        let waiting = |planner: &Self| planner.count(|r| r.state == S::Staged && r.batch.is_none());
+        if waiting(self) == 0 {
+            return;
+        }
+        let room = match self.snapshot.policy.mode {
+            Mode::Batch => {
+                if self.count(|r| r.batch == Some(self.batch) && !r.state.is_final()) > 0 || !self.baked() {
+                    return;
+                }
+                self.batch += 1;
+                self.snapshot.policy.batch.size(self.batch, self.total())
+            }
+            Mode::Window => {
+                let open = self.count(|r| r.batch.is_some() && !r.state.is_final());
+                let size = self.snapshot.policy.batch.size(self.batch.max(1), self.total());
+                if open >= size {
+                    return;
+                }
+                let started = self.count(|r| r.batch.is_some());
+                self.batch = started / size.max(1) + 1;
+                size - open
+            }
+        };
+        for index in self.order_of_turn().into_iter().take(room as usize) {
+            self.drafts[index].record.batch = Some(self.batch);
+        }
+        if self.batch != self.snapshot.deployment.batch {
+            self.plan.changes.push(Change::Batch(self.batch));
+        }
+    }
+
+    /// Whether the batch in work is through and its bake has passed.
+    fn baked(&mut self) -> bool {
+        if self.batch == 0 {
+            return true;
+        }
+        let bake = self.snapshot.policy.bake;
+        match self.snapshot.deployment.batch_done_at {
+            None => {
+                self.plan.changes.push(Change::BatchDone);
+                bake.is_zero()
+            }
+            Some(done) if self.now >= done + bake => true,
+            Some(done) => {
+                self.wake(done + bake);
+                false
+            }
+        }
+    }
+
+    /// Staged ones without a batch: those that serve nothing first, then by zone and id.
+    fn order_of_turn(&self) -> Vec<usize> {
+        let mut turn: Vec<usize> = (0..self.drafts.len())
+            .filter(|&i| self.drafts[i].record.state == S::Staged && self.drafts[i].record.batch.is_none())
+            .collect();
+        turn.sort_by_key(|&i| {
+            let draft = &self.drafts[i];
+            (draft.sight.health == Health::Healthy, draft.record.id.clone())
+        });
+        turn
+    }
+
+    /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.
+    fn take_out(&mut self) -> Result<(), Illegal> {
+        let mut spare = self.capacity().spare();
+        // Those in BeforeBlockTraffic hooks have been promised their place.
+        spare = spare.saturating_sub(self.count(|r| r.state == S::PreBlocking));
+        let mut turn: Vec<usize> = (0..self.drafts.len())
+            .filter(|&i| self.drafts[i].record.state == S::Staged && self.drafts[i].record.batch.is_some())
+            .collect();
+        turn.sort_by_key(|&i| self.drafts[i].sight.health == Health::Healthy);
+        for index in turn {
+            let (now, pre_block) = (self.now, self.snapshot.revision.pre_block);
+            let draft = &mut self.drafts[index];
+            let serves = draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight);
+            if serves {
+                if spare == 0 {
+                    continue;
+                }
+                spare -= 1;
+            }
+            match pre_block {
+                true => draft.step(Step::PreBlock, now, "its turn: BeforeBlockTraffic hooks")?,
+                false => draft.step(Step::Block, now, "its turn: taking it out of the balancer")?,
+            }
+        }
+        Ok(())
+    }
+}

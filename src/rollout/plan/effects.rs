@@ -1,0 +1,168 @@
+//! From states to effects: what each state needs of the world and doesn't have yet.
+
+use super::{
+    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, progress::by_standby,
+    verdict::state_of,
+};
+use crate::rollout::{
+    snapshot::{Health, Lifecycle},
+    state::InstanceState as S,
+};
+use jiff::SignedDuration;
+use std::collections::BTreeMap;
+
+/// Instances that become ready within this time share one dispatch.
+pub const COALESCE: SignedDuration = SignedDuration::from_millis(500);
+
+/// Suspended while we hold a group: standby unbalances zones, and rebalancing would terminate the ones in service.
+const SUSPEND: &str = "AZRebalance";
+
+impl Planner<'_> {
+    pub(super) fn order_effects(&mut self) {
+        for kind in [
+            DispatchKind::Stage,
+            DispatchKind::PreBlock,
+            DispatchKind::Run,
+            DispatchKind::PostAllow,
+            DispatchKind::Restore,
+        ] {
+            self.dispatch(kind);
+        }
+        self.block();
+        self.allow();
+        self.hold_back_refused();
+    }
+
+    /// One dispatch for all that are ready; not before the others that are about to be have had their half second.
+    fn dispatch(&mut self, kind: DispatchKind) {
+        let state = state_of(kind);
+        let ready: Vec<&Draft> = self
+            .drafts
+            .iter()
+            .filter(|draft| draft.record.state == state && draft.record.attempt.is_none())
+            .collect();
+        let Some(oldest) = ready.iter().map(|draft| draft.record.since).min() else { return };
+        let more_to_come = kind == DispatchKind::Run && self.count(|record| record.state == S::Blocking) > 0;
+        if more_to_come && self.now < oldest + COALESCE {
+            return self.wake(oldest + COALESCE);
+        }
+        let order = |draft: &&Draft| Order {
+            instance: draft.record.id.clone(),
+            first: draft.record.resume.unwrap_or(kind.first_event()),
+            good: draft.record.good.clone(),
+        };
+        let (solo, together): (Vec<&Draft>, Vec<&Draft>) =
+            ready.into_iter().partition(|draft| draft.record.solo);
+        // A restore sends each instance its own last good release; one dispatch has one release.
+        let mut bundles: BTreeMap<Option<String>, Vec<Order>> = BTreeMap::new();
+        for draft in &together {
+            let release = if kind == DispatchKind::Restore { draft.record.good.clone() } else { None };
+            bundles.entry(release).or_default().push(order(draft));
+        }
+        let mut dispatches: Vec<Vec<Order>> = solo.iter().map(|draft| vec![order(draft)]).collect();
+        for orders in bundles.into_values() {
+            dispatches.extend(orders.chunks(MOST_PER_DISPATCH).map(<[Order]>::to_vec));
+        }
+        self.plan.effects.extend(dispatches.into_iter().map(|orders| Effect::Dispatch { kind, orders }));
+    }
+
+    /// Standby, or deregistration, for those that are to be out and aren't.
+    fn block(&mut self) {
+        let mut standby: BTreeMap<&str, Vec<&Draft>> = BTreeMap::new();
+        let mut deregister: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
+        for draft in &self.drafts {
+            let quarantine = draft.record.state == S::Failed && draft.record.quarantined();
+            if !(draft.record.state == S::Blocking || quarantine) {
+                continue;
+            }
+            if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::InService {
+                standby.entry(&draft.record.group).or_default().push(draft);
+            }
+            for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
+                if draft.sight.registered.contains(&membership.target_group) {
+                    let target = (draft.record.id.clone(), membership.port);
+                    deregister.entry(membership.target_group.clone()).or_default().push(target);
+                }
+            }
+        }
+        let mut effects = Vec::new();
+        for (name, drafts) in standby {
+            let Some(group) = self.snapshot.groups.get(name) else { continue };
+            let count = u32::try_from(drafts.len().min(MOST_PER_STANDBY)).unwrap_or(u32::MAX);
+            let group_name = name.to_owned();
+            let missing = !group.suspended.iter().any(|process| process == SUSPEND);
+            match &group.hold {
+                None => effects.push(Effect::Journal { group: group_name }),
+                Some(hold) if !hold.tagged => effects.push(Effect::Journal { group: group_name }),
+                Some(_) if missing => {
+                    effects.push(Effect::Suspend { group: group_name, processes: vec![SUSPEND.to_owned()] });
+                }
+                Some(_) if group.desired.saturating_sub(count) < group.min => {
+                    effects
+                        .push(Effect::SetMin { group: group_name, min: group.desired.saturating_sub(count) });
+                }
+                Some(_) => {
+                    effects.extend(drafts.chunks(MOST_PER_STANDBY).take(1).map(|some| Effect::EnterStandby {
+                        group: group_name.clone(),
+                        instances: some.iter().map(|draft| draft.record.id.clone()).collect(),
+                    }))
+                }
+            }
+        }
+        effects.extend(
+            deregister
+                .into_iter()
+                .map(|(target_group, targets)| Effect::Deregister { target_group, targets }),
+        );
+        self.plan.effects.extend(effects);
+    }
+
+    /// Back into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
+    /// quarantined.
+    fn allow(&mut self) {
+        let mut exit: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut register: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
+        for draft in &self.drafts {
+            let left_in_service = draft.record.state == S::Failed
+                && !draft.record.quarantined()
+                && draft.record.batch.is_some();
+            if !(draft.record.state == S::Allowing || left_in_service) {
+                continue;
+            }
+            if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::Standby {
+                exit.entry(draft.record.group.clone()).or_default().push(draft.record.id.clone());
+            }
+            for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
+                let leaving = draft.sight.health == Health::Draining;
+                if !draft.sight.registered.contains(&membership.target_group) && !leaving {
+                    let target = (draft.record.id.clone(), membership.port);
+                    register.entry(membership.target_group.clone()).or_default().push(target);
+                }
+            }
+        }
+        for (group, instances) in exit {
+            let chunks = instances.chunks(MOST_PER_STANDBY);
+            self.plan.effects.extend(
+                chunks.map(|some| Effect::ExitStandby { group: group.clone(), instances: some.to_vec() }),
+            );
+        }
+        self.plan.effects.extend(
+            register.into_iter().map(|(target_group, targets)| Effect::Register { target_group, targets }),
+        );
+    }
+
+    /// Effects that AWS refused a moment ago wait for their pause to pass.
+    fn hold_back_refused(&mut self) {
+        let (snapshot, now) = (self.snapshot, self.now);
+        let mut later = Vec::new();
+        self.plan.effects.retain(|effect| match snapshot.refused.get(&effect.key()) {
+            Some(refused) if now < refused.until => {
+                later.push(refused.until);
+                false
+            }
+            _ => true,
+        });
+        self.held_back = !later.is_empty();
+        later.into_iter().for_each(|at| self.wake(at));
+    }
+}

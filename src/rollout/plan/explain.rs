@@ -1,0 +1,99 @@
+//! Why each waiting thing waits, in words.
+
+use super::{Planner, progress::describe};
+use crate::rollout::{
+    snapshot::Lifecycle,
+    state::{DeploymentState as D, InstanceState as S},
+};
+use jiff::{SignedDuration, Timestamp};
+
+impl Planner<'_> {
+    pub(super) fn explain(&mut self) {
+        let mut lines = Vec::new();
+        if self.snapshot.deployment.cancel.is_some() {
+            lines.push(
+                "cancelling: nothing new is started; touched instances get their former release back".into(),
+            );
+        }
+        match self.state {
+            D::Halted if self.busy() => {
+                lines.push("halted: instances in work finish, nothing new is started".into())
+            }
+            D::Halted => lines.push("halted: waits for a person (drover cancel ends it)".into()),
+            D::Rolling => {
+                let (staging, all) = (self.count(|r| r.in_staging()), self.count(|_| true));
+                if staging > 0 {
+                    lines.push(format!("staging: {} of {all} instances hold the revision", all - staging));
+                }
+                if let Some(done) = self.snapshot.deployment.batch_done_at {
+                    let left = (done + self.snapshot.policy.bake).duration_since(self.now);
+                    if left.is_positive() && self.batch == self.snapshot.deployment.batch {
+                        lines.push(format!("baking batch {}: {} s left", self.batch, left.as_secs()));
+                    }
+                }
+                let held = self.count(|r| r.state == S::Staged && r.batch.is_some());
+                if held > 0 {
+                    lines.push(format!(
+                        "{held} of batch {} wait for capacity: {}",
+                        self.batch,
+                        self.capacity().words()
+                    ));
+                }
+            }
+            _ => {}
+        }
+        lines.extend(self.snapshot.refused.iter().map(|(key, refused)| {
+            let call = key.split(':').next().unwrap_or(key);
+            format!("{call} was refused {} times: {}", refused.times, refused.message)
+        }));
+        self.plan.explain.deployment = lines;
+        for index in 0..self.drafts.len() {
+            if let Some(words) = self.explain_one(index) {
+                self.plan.explain.instances.insert(self.drafts[index].record.id.clone(), words);
+            }
+        }
+    }
+
+    fn explain_one(&self, index: usize) -> Option<String> {
+        let draft = &self.drafts[index];
+        let since = draft.record.since;
+        let words = match draft.record.state {
+            S::Staged if draft.record.batch.is_some() => {
+                format!("waits for capacity: {}", self.capacity().words())
+            }
+            S::Staged => format!("staged; waits for batch {} to be through", self.batch),
+            S::Staging if draft.attempt.is_some() => "downloading and unpacking the revision".into(),
+            S::Blocking => {
+                let delay = self.snapshot.timing.deregistration_delay;
+                let left = self.left(since + delay);
+                match draft.sight.lifecycle {
+                    Lifecycle::InService => "going into standby".into(),
+                    _ => format!(
+                        "draining: about {left} s left of the deregistration delay of {} s",
+                        delay.as_secs()
+                    ),
+                }
+            }
+            S::Allowing => {
+                let left = self.left(since + self.snapshot.timing.becoming_healthy);
+                format!("waits for the balancer: {}; about {left} s", describe(draft.sight))
+            }
+            S::Waiting => {
+                let wait = draft.record.wait?;
+                let why = draft.record.fault.as_ref().map(|fault| fault.words()).unwrap_or_default();
+                format!("retry in {} s at {}: {why}", self.left(wait.until), wait.back)
+            }
+            S::Deploying | S::Restoring | S::PreBlocking | S::PostAllowing if draft.attempt.is_some() => {
+                let ran = self.now.duration_since(since).max(SignedDuration::ZERO).as_secs();
+                format!("hooks run, {ran} s")
+            }
+            S::Failed => draft.record.failure.as_ref()?.fault.words(),
+            _ => return None,
+        };
+        Some(words)
+    }
+
+    fn left(&self, until: Timestamp) -> i64 {
+        until.duration_since(self.now).max(SignedDuration::ZERO).as_secs()
+    }
+}

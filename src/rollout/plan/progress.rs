@@ -1,0 +1,251 @@
+//! What has happened since the last look: departures, ended attempts, drained and healthy targets, deadlines.
+
+use super::Planner;
+use crate::rollout::{
+    event::LifecycleEvent,
+    snapshot::{Health, Lifecycle, Outcome, Sight},
+    state::{Cause, Failure, Fault, Goal, Instance, InstanceState as S},
+    transition::{Illegal, Step},
+};
+use jiff::{SignedDuration, Timestamp};
+
+impl Planner<'_> {
+    /// Instances that left the group are gone, whatever they were at.
+    pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
+        for draft in &mut self.drafts {
+            let ended_well = draft.record.state.is_final() && draft.record.state != S::Failed;
+            if draft.sight.lifecycle == Lifecycle::Leaving && !ended_well {
+                draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attempts that ended.
+    pub(super) fn read_outcomes(&mut self) -> Result<(), Illegal> {
+        for index in 0..self.drafts.len() {
+            let state = self.drafts[index].record.state;
+            let Some(attempt) = self.drafts[index].attempt else { continue };
+            match attempt.outcome.clone() {
+                Some(Outcome::Succeeded) => self.attempt_succeeded(index)?,
+                Some(Outcome::Stopped(event)) => self.attempt_stopped(index, event)?,
+                Some(Outcome::Failed(fault)) => self.attempt_failed(index, fault)?,
+                Some(Outcome::NotSent { alone }) => {
+                    let draft = &mut self.drafts[index];
+                    draft.record.attempt = None;
+                    draft.record.solo |= alone;
+                    draft.attempt = None;
+                }
+                None => {
+                    let deadline = attempt.created_at + self.attempt_deadline(state);
+                    if self.now >= deadline {
+                        let waited = self.now.duration_since(attempt.created_at).as_secs();
+                        let event = self.running_event(state);
+                        let cause = Cause::AgentLost(format!("no result after {waited} s"));
+                        self.attempt_failed(index, Fault { event, hook: None, cause, tail: Vec::new() })?;
+                    } else {
+                        self.wake(deadline);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_deadline(&self, state: S) -> SignedDuration {
+        match state {
+            S::Staging => self.snapshot.policy.deadlines.staging,
+            // What executionTimeout allows, and the delivery before it.
+            _ => {
+                SignedDuration::from_secs(self.snapshot.revision.run_seconds) + SignedDuration::from_mins(10)
+            }
+        }
+    }
+
+    fn running_event(&self, state: S) -> LifecycleEvent {
+        match state {
+            S::Staging => LifecycleEvent::DownloadBundle,
+            S::PreBlocking => LifecycleEvent::BeforeBlockTraffic,
+            S::PostAllowing => LifecycleEvent::AfterAllowTraffic,
+            _ => LifecycleEvent::ApplicationStop,
+        }
+    }
+
+    fn attempt_succeeded(&mut self, index: usize) -> Result<(), Illegal> {
+        let cancelled = self.snapshot.deployment.cancel.is_some();
+        let draft = &mut self.drafts[index];
+        draft.record.resume = None;
+        match draft.record.state {
+            S::Staging => draft.step(Step::StagingDone, self.now, "staged"),
+            S::PreBlocking if cancelled => {
+                draft.step(Step::Skip, self.now, "cancelled before it was taken out")
+            }
+            S::PreBlocking => draft.step(Step::Block, self.now, "taking it out of the balancer"),
+            S::Deploying => draft.step(Step::Allow, self.now, "deployed; back into the balancer"),
+            S::Restoring => {
+                draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
+            }
+            S::PostAllowing => draft.step(Step::Succeed, self.now, "succeeded"),
+            _ => Ok(()),
+        }
+    }
+
+    fn attempt_stopped(&mut self, index: usize, event: Option<LifecycleEvent>) -> Result<(), Illegal> {
+        let draft = &mut self.drafts[index];
+        let after = event.map_or("before its first lifecycle event".into(), |event| format!("at {event}"));
+        match draft.record.state {
+            S::Deploying => {
+                draft.record.goal = Goal::Old;
+                draft.step(
+                    Step::Restore,
+                    self.now,
+                    format!("stopped {after}; putting the former release back"),
+                )
+            }
+            S::PreBlocking | S::Staging => draft.step(Step::Skip, self.now, format!("stopped {after}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn attempt_failed(&mut self, index: usize, fault: Fault) -> Result<(), Illegal> {
+        match self.drafts[index].record.state {
+            S::Staging => self.fault(index, fault, S::Staging, false),
+            S::PreBlocking => self.fault(index, fault, S::PreBlocking, false),
+            S::PostAllowing => self.fault(index, fault, S::PostAllowing, false),
+            S::Deploying if self.snapshot.deployment.cancel.is_some() => {
+                let draft = &mut self.drafts[index];
+                let words = fault.words();
+                draft.record.fault = Some(fault);
+                draft.record.goal = Goal::Old;
+                draft.step(
+                    Step::Restore,
+                    self.now,
+                    format!("{words}; cancelled: putting the former release back"),
+                )
+            }
+            S::Deploying => self.fault(index, fault, S::Deploying, true),
+            S::Restoring => {
+                let draft = &mut self.drafts[index];
+                let note =
+                    format!("the former release could not be put back: {}; quarantined", fault.words());
+                draft.record.fault = Some(fault.clone());
+                draft.record.failure = Some(Failure { fault, quarantined: true });
+                draft.step(Step::Fail, self.now, note)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Drained, healthy, or too late for either.
+    pub(super) fn read_fleet(&mut self) -> Result<(), Illegal> {
+        for index in 0..self.drafts.len() {
+            match self.drafts[index].record.state {
+                S::Blocking => self.read_blocking(index)?,
+                S::Allowing => self.read_allowing(index)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_blocking(&mut self, index: usize) -> Result<(), Illegal> {
+        let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
+        let refused =
+            self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
+        let draft = &mut self.drafts[index];
+        let deadline = draft.record.since + limit;
+        if is_out(&draft.record, draft.sight) {
+            return draft.step(Step::Drained, self.now, "drained");
+        }
+        if self.now < deadline {
+            return Ok(self.wake(deadline));
+        }
+        let what = format!("{} after {} s; {refused}", describe(draft.sight), limit.as_secs());
+        let fault = Fault {
+            event: LifecycleEvent::BlockTraffic,
+            hook: None,
+            cause: Cause::Deadline(what),
+            tail: Vec::new(),
+        };
+        self.fault(index, fault, S::Blocking, false)
+    }
+
+    fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
+        let timing = self.snapshot.timing;
+        let limit = timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health;
+        let post_allow = self.snapshot.revision.post_allow;
+        let draft = &mut self.drafts[index];
+        if draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy {
+            return match (draft.record.goal, post_allow) {
+                (Goal::Old, _) => {
+                    draft.step(Step::Restored, self.now, "back in service on its former release")
+                }
+                (Goal::New, true) => draft.step(Step::PostAllow, self.now, "healthy"),
+                (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy; succeeded"),
+            };
+        }
+        let deadline = draft.record.since + limit;
+        if self.now < deadline {
+            return Ok(self.wake(deadline));
+        }
+        let what = format!("{} after {} s", describe(draft.sight), limit.as_secs());
+        let event = LifecycleEvent::AllowTraffic;
+        let fault = Fault { event, hook: None, cause: Cause::Unhealthy(what), tail: Vec::new() };
+        if draft.record.goal == Goal::Old {
+            let note = format!("{}; quarantined", fault.words());
+            draft.record.fault = Some(fault.clone());
+            draft.record.failure = Some(Failure { fault, quarantined: true });
+            return draft.step(Step::Fail, self.now, note);
+        }
+        self.fault(index, fault, S::Blocking, true)
+    }
+
+    /// Retries that are due.
+    pub(super) fn resume_due(&mut self) -> Result<(), Illegal> {
+        let mut next: Option<Timestamp> = None;
+        for draft in &mut self.drafts {
+            if draft.record.state != S::Waiting {
+                continue;
+            }
+            let Some(wait) = draft.record.wait else { continue };
+            if self.now >= wait.until {
+                draft.step(Step::Resume(wait.back), self.now, "trying again")?;
+            } else {
+                next = Some(next.map_or(wait.until, |earlier| earlier.min(wait.until)));
+            }
+        }
+        if let Some(at) = next {
+            self.wake(at);
+        }
+        Ok(())
+    }
+}
+
+/// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.
+pub(super) fn is_out(record: &Instance, sight: &Sight) -> bool {
+    sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !by_standby(record))
+}
+
+/// Whether it is taken out by standby: a target group of its is the Auto Scaling group's own.
+pub(super) fn by_standby(record: &Instance) -> bool {
+    record.memberships.iter().any(|membership| membership.owned)
+}
+
+/// The sight in words.
+pub(super) fn describe(sight: &Sight) -> String {
+    let lifecycle = match &sight.lifecycle {
+        Lifecycle::InService => "InService",
+        Lifecycle::EnteringStandby => "EnteringStandby",
+        Lifecycle::Standby => "Standby",
+        Lifecycle::Coming(name) | Lifecycle::Unknown(name) => name,
+        Lifecycle::Leaving => "leaving",
+    };
+    let health = match &sight.health {
+        Health::Healthy => "healthy",
+        Health::Initial(reason) => return format!("{lifecycle}, initial ({reason})"),
+        Health::Unhealthy(reason) => return format!("{lifecycle}, unhealthy ({reason})"),
+        Health::Draining => "draining",
+        Health::Out => "in no target group",
+    };
+    format!("{lifecycle}, {health}")
+}

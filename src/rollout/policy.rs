@@ -1,0 +1,398 @@
+//! The rollout policy of a deployment group, with its defaults and the arithmetic of sizes.
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use std::{fmt, str::FromStr};
+
+/// A number of instances: a count, or a share of the fleet in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// That many.
+    Count(u32),
+    /// That share, 0–100.
+    Percent(u32),
+}
+
+impl Size {
+    /// How many of `total`: a percentage rounds down. May be 0.
+    pub fn of(self, total: u32) -> u32 {
+        match self {
+            Size::Count(count) => count,
+            Size::Percent(percent) => {
+                u32::try_from(u64::from(total) * u64::from(percent) / 100).unwrap_or(total)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Count(count) => write!(f, "{count}"),
+            Size::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "'{text}' is no number of instances: write a count such as \"3\" or a share such as \"25%\""
+            )
+        };
+        match text.trim().strip_suffix('%') {
+            Some(percent) => {
+                let percent: u32 = percent.trim().parse().map_err(|_| wrong())?;
+                if percent > 100 {
+                    return Err(format!(
+                        "'{text}' is more than the whole fleet: a share is between 0% and 100%"
+                    ));
+                }
+                Ok(Size::Percent(percent))
+            }
+            None => text.trim().parse().map(Size::Count).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a count such as \"3\" or a share such as \"25%\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Size, E> {
+                u32::try_from(count)
+                    .map(Size::Count)
+                    .map_err(|_| E::custom("that is more instances than there can be"))
+            }
+            fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<Size, E> {
+                u32::try_from(count)
+                    .map(Size::Count)
+                    .map_err(|_| E::custom("a number of instances can't be negative"))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// The sizes of the batches: one for all, or steps of which the last one repeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Batches(Vec<Size>);
+
+impl Batches {
+    /// Steps; refused when empty or when one of them is zero.
+    pub fn new(steps: Vec<Size>) -> Result<Self, String> {
+        if steps.is_empty() {
+            return Err(
+                "batch has no step: write a size such as \"20%\", or steps such as [\"1\", \"10%\", \"50%\"]"
+                    .into(),
+            );
+        }
+        if let Some(zero) = steps.iter().find(|size| matches!(size, Size::Count(0) | Size::Percent(0))) {
+            return Err(format!(
+                "a batch of '{zero}' would never deploy anything: write at least \"1\" or \"1%\""
+            ));
+        }
+        Ok(Batches(steps))
+    }
+
+    /// The size of batch `number` (from 1) in a fleet of `total`: never below 1.
+    pub fn size(&self, number: u32, total: u32) -> u32 {
+        let index = (number.max(1) as usize - 1).min(self.0.len() - 1);
+        self.0[index].of(total).max(1)
+    }
+
+    /// The largest batch that a fleet of `total` will see.
+    pub fn largest(&self, total: u32) -> u32 {
+        self.0.iter().map(|size| size.of(total).max(1)).max().unwrap_or(1).min(total.max(1))
+    }
+
+    /// Whether there are several steps, so that the first is a canary.
+    pub fn has_canary(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// How many batches a fleet of `total` takes.
+    pub fn count(&self, total: u32) -> u32 {
+        let (mut left, mut number) = (total, 0);
+        while left > 0 {
+            number += 1;
+            left = left.saturating_sub(self.size(number, total));
+        }
+        number
+    }
+}
+
+impl fmt::Display for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(Size::to_string).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl<'de> Deserialize<'de> for Batches {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Vec<Size>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a size such as \"20%\" or \"3\", or steps such as [\"1\", \"10%\", \"50%\"]")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Size>, E> {
+                // The command line writes steps as one word: 1,10%,50%
+                text.split(',').map(|step| step.parse().map_err(E::custom)).collect()
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Size>, A::Error> {
+                let mut steps = Vec::new();
+                while let Some(step) = seq.next_element()? {
+                    steps.push(step);
+                }
+                Ok(steps)
+            }
+        }
+        Batches::new(deserializer.deserialize_any(Visitor)?).map_err(D::Error::custom)
+    }
+}
+
+/// How one batch follows another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Wait for the whole batch.
+    Batch,
+    /// Keep a batch's number in work, starting the next as one finishes.
+    Window,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "batch" => Ok(Mode::Batch),
+            "window" => Ok(Mode::Window),
+            other => Err(format!("'{other}' is no mode: write \"batch\" or \"window\"")),
+        }
+    }
+}
+
+/// Which failures are tried again on the instance where they happened, how often and how fast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts in all after transient failures. Default 3.
+    pub attempts: u32,
+    /// Attempts in all after failures of unknown class. Default 2.
+    pub attempts_unknown: u32,
+    /// First pause of the exponential backoff. Default 5 s.
+    pub base: SignedDuration,
+    /// Longest pause. Default 2 min.
+    pub cap: SignedDuration,
+    /// Exit codes of hooks that are transient. Default 75 (EX_TEMPFAIL of sysexits.h).
+    pub transient_exit_codes: Vec<i32>,
+    /// Exit codes of hooks that are permanent. Default none besides 126 and 127.
+    pub permanent_exit_codes: Vec<i32>,
+    /// Further regular expressions; a match in a failed hook's last lines makes the failure transient.
+    pub transient_patterns: Vec<String>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            attempts: 3,
+            attempts_unknown: 2,
+            base: SignedDuration::from_secs(5),
+            cap: SignedDuration::from_mins(2),
+            transient_exit_codes: vec![75],
+            permanent_exit_codes: Vec::new(),
+            transient_patterns: Vec::new(),
+        }
+    }
+}
+
+/// Deadlines of the waits. The defaults are the design's; those of drain and health are added to what the
+/// target group itself says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deadlines {
+    /// In the queue. Default 2 h.
+    pub queued: SignedDuration,
+    /// Download and unpack, per attempt. Default 10 min.
+    pub staging: SignedDuration,
+    /// Past the deregistration delay. Default 60 s.
+    pub drain: SignedDuration,
+    /// Past 3 × health-check interval × healthy threshold. Default 60 s.
+    pub health: SignedDuration,
+    /// Halted, waiting for a person. Default 24 h.
+    pub halted: SignedDuration,
+    /// The whole deployment. Default 12 h.
+    pub deployment: SignedDuration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            queued: SignedDuration::from_hours(2),
+            staging: SignedDuration::from_mins(10),
+            drain: SignedDuration::from_secs(60),
+            health: SignedDuration::from_secs(60),
+            halted: SignedDuration::from_hours(24),
+            deployment: SignedDuration::from_hours(12),
+        }
+    }
+}
+
+/// How a deployment group is rolled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// `"20%"`, `"3"`, or steps `["1", "10%", "50%"]`. Default `"20%"`.
+    pub batch: Batches,
+    /// Default `batch`.
+    pub mode: Mode,
+    /// Never fewer than this healthy behind the balancer by our doing. Default: healthy at the start − batch.
+    pub min_in_service: Option<Size>,
+    /// Pause after each batch. Default 0 s.
+    pub bake: SignedDuration,
+    /// Instances that may end Failed. Default `"10%"`, rounded down.
+    pub max_failed: Size,
+    /// Needed for a group of one instance, or where nothing has to stay in service. Default false.
+    pub allow_downtime: bool,
+    /// Retries.
+    pub retry: Retry,
+    /// Deadlines.
+    pub deadlines: Deadlines,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            batch: Batches(vec![Size::Percent(20)]),
+            mode: Mode::Batch,
+            min_in_service: None,
+            bake: SignedDuration::ZERO,
+            max_failed: Size::Percent(10),
+            allow_downtime: false,
+            retry: Retry::default(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// What no fleet could satisfy. The message says what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        if matches!(self.min_in_service, Some(Size::Percent(100))) {
+            return Err(
+                "min_in_service = \"100%\" can never be met while an instance is out: write a smaller share"
+                    .into(),
+            );
+        }
+        if matches!(self.min_in_service, Some(Size::Count(0) | Size::Percent(0))) && !self.allow_downtime {
+            return Err(
+                "min_in_service = \"0\" allows an outage: add allow_downtime = true if that is meant".into(),
+            );
+        }
+        if self.retry.attempts == 0 || self.retry.attempts_unknown == 0 {
+            return Err("retry.attempts counts the first attempt too: write at least 1".into());
+        }
+        if self.retry.base.is_negative() || self.retry.cap < self.retry.base {
+            return Err("retry.cap is the longest pause: it can't be shorter than retry.base".into());
+        }
+        for pattern in &self.retry.transient_patterns {
+            regex::Regex::new(pattern).map_err(|e| {
+                format!("retry.transient_patterns: '{pattern}' is no regular expression: {e}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a fleet of `total` can be rolled at all, with the arithmetic in words.
+    pub fn check_fleet(&self, total: u32) -> Result<(), String> {
+        let batch = self.batch.largest(total);
+        if let Some(minimum) = self.min_in_service {
+            let keep = minimum.of(total);
+            if keep + batch > total {
+                return Err(format!(
+                    "batch {} takes {batch} of {total} instances out at once, min_in_service \"{minimum}\" keeps {keep}: \
+                     {total} - {batch} = {} is less than {keep}; make the batch at most {} or min_in_service at most {}",
+                    self.batch,
+                    total - batch,
+                    total.saturating_sub(keep),
+                    total - batch,
+                ));
+            }
+        }
+        if batch >= total && !self.allow_downtime {
+            return Err(format!(
+                "batch {} takes all {total} instance{} out of service at once; make it smaller, or add allow_downtime = true \
+                 to the group's policy if an outage is meant",
+                self.batch,
+                if total == 1 { "" } else { "s" },
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many must stay healthy, given how many were when the deployment began.
+    pub fn keep_in_service(&self, total: u32, healthy_at_start: u32) -> u32 {
+        match self.min_in_service {
+            Some(size) => size.of(total),
+            None => healthy_at_start.saturating_sub(self.batch.largest(total)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_rounds_down_but_a_batch_is_never_empty() {
+        let batches =
+            Batches::new(vec!["1".parse().unwrap(), "10%".parse().unwrap(), "50%".parse().unwrap()]).unwrap();
+        assert_eq!(
+            (batches.size(1, 9), batches.size(2, 9), batches.size(3, 9), batches.size(7, 9)),
+            (1, 1, 4, 4)
+        );
+        assert_eq!(batches.count(9), 4);
+        assert_eq!(Size::Percent(10).of(6), 0);
+        assert_eq!(Size::Percent(95).of(10), 9);
+    }
+
+    #[test]
+    fn an_impossible_fleet_is_refused_with_the_arithmetic() {
+        let policy = Policy {
+            batch: Batches::new(vec![Size::Count(2)]).unwrap(),
+            min_in_service: Some(Size::Count(5)),
+            ..Policy::default()
+        };
+        let error = policy.check_fleet(6).unwrap_err();
+        assert!(error.contains("6 - 2 = 4 is less than 5"), "{error}");
+        assert!(policy.check_fleet(7).is_ok());
+        assert!(Policy::default().check_fleet(1).unwrap_err().contains("allow_downtime"));
+    }
+
+    #[test]
+    fn sizes_that_mean_nothing_are_refused() {
+        for text in ["", "-1", "101%", "a", "3.5"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+        assert!(Batches::new(vec![Size::Count(0)]).is_err());
+    }
+}

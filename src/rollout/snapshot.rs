@@ -1,0 +1,209 @@
+//! What a plan is made from: what the store remembers beside what the fleet shows at this moment.
+
+use super::{
+    event::LifecycleEvent,
+    policy::Policy,
+    state::{DeploymentState, Fault, Instance},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// All that a plan may know.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Its group's policy, with the submission's overrides.
+    pub policy: Policy,
+    /// What the revision asks for.
+    pub revision: Revision,
+    /// Its instances: record, sight and attempt.
+    pub members: Vec<Member>,
+    /// Healthy instances of the same target groups that are no members (none as a rule).
+    pub healthy_elsewhere: u32,
+    /// The Auto Scaling groups, by name.
+    pub groups: BTreeMap<String, Group>,
+    /// Waits that follow from the target groups' settings.
+    pub timing: Timing,
+    /// Effects that were refused lately, by [`super::plan::Effect::key`].
+    pub refused: BTreeMap<String, Refused>,
+}
+
+/// The deployment's own record.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Its number.
+    pub id: i64,
+    /// Where it stands …
+    pub state: DeploymentState,
+    /// … and why, in words, if there is something to say.
+    pub reason: Option<String>,
+    /// When it left the queue.
+    pub started_at: Timestamp,
+    /// When its state last changed.
+    pub since: Timestamp,
+    /// The batch in work; 0 before the first.
+    pub batch: u32,
+    /// When the last instance of that batch was through; the bake counts from here.
+    pub batch_done_at: Option<Timestamp>,
+    /// Healthy behind the balancer when it began.
+    pub healthy_at_start: u32,
+    /// Members when it began.
+    pub total_at_start: u32,
+    /// A person asked to cancel it.
+    pub cancel: Option<Cancel>,
+    /// Halted, and the group is in order again: nothing in work, everything put back.
+    pub settled: bool,
+}
+
+/// How a person cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cancel {
+    /// Let the running lifecycle event end first.
+    After,
+    /// Stop the running hook.
+    Now,
+}
+
+/// What the revision's `appspec.yml` asks for, as far as planning goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// It has BeforeBlockTraffic hooks.
+    pub pre_block: bool,
+    /// It has AfterAllowTraffic hooks.
+    pub post_allow: bool,
+    /// The longest that one dispatch may take: the sum of its hooks' time-outs, seconds.
+    pub run_seconds: i64,
+}
+
+/// Waits that follow from the target groups' settings; the longest of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// `deregistration_delay.timeout_seconds`.
+    pub deregistration_delay: SignedDuration,
+    /// Health-check interval × healthy threshold.
+    pub becoming_healthy: SignedDuration,
+}
+
+/// One instance.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What the store remembers.
+    pub record: Instance,
+    /// What the fleet shows.
+    pub sight: Sight,
+    /// The attempt that `record.attempt` names.
+    pub attempt: Option<Attempt>,
+}
+
+/// What the fleet shows of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Its state in the Auto Scaling group.
+    pub lifecycle: Lifecycle,
+    /// Its state behind the balancer, over all its target groups.
+    pub health: Health,
+    /// Target groups it should be in and isn't, of those that we register and deregister.
+    pub registered: Vec<String>,
+}
+
+/// A lifecycle state of Auto Scaling, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// In service.
+    InService,
+    /// On its way to standby.
+    EnteringStandby,
+    /// In standby.
+    Standby,
+    /// On its way in (Pending and its kin).
+    Coming(String),
+    /// Terminating, detached or no longer listed.
+    Leaving,
+    /// A state that this version doesn't know: left alone.
+    Unknown(String),
+}
+
+/// Health behind the balancer; the worst of several target groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Healthy in every target group.
+    Healthy,
+    /// Registered, not yet checked often enough.
+    Initial(String),
+    /// Registered and failing: the balancer's reason code and words.
+    Unhealthy(String),
+    /// Being drained somewhere.
+    Draining,
+    /// In no target group any more (`unused` or absent).
+    Out,
+}
+
+/// An attempt on one instance: one row of a dispatch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number; see the store.
+    pub number: i64,
+    /// When its dispatch was recorded.
+    pub created_at: Timestamp,
+    /// How it ended, once known.
+    pub outcome: Option<Outcome>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Every event it was to run succeeded.
+    Succeeded,
+    /// It was asked to stop, and did, after the event named.
+    Stopped(Option<LifecycleEvent>),
+    /// It failed.
+    Failed(Fault),
+    /// Its dispatch was refused as a whole; nothing was sent for this instance. Doesn't count.
+    NotSent {
+        /// To be sent alone next time: an id among those of the dispatch was the reason.
+        alone: bool,
+    },
+}
+
+/// An Auto Scaling group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its sizes now.
+    pub min: u32,
+    /// Its sizes now.
+    pub desired: u32,
+    /// Suspended processes.
+    pub suspended: Vec<String>,
+    /// What we changed on it and must put back.
+    pub hold: Option<Hold>,
+}
+
+/// The journal of what we changed on an Auto Scaling group, kept in the store and in the group's tag
+/// `drover:restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The deployment that holds it.
+    pub deployment: i64,
+    /// MinSize before.
+    pub former_min: u32,
+    /// The MinSize that we set, if we did.
+    pub our_min: Option<u32>,
+    /// Processes that we suspended.
+    pub suspended: Vec<String>,
+    /// The tag is on the group.
+    pub tagged: bool,
+}
+
+/// An effect that was refused, and when to try it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// How often in a row.
+    pub times: u32,
+    /// Not before.
+    pub until: Timestamp,
+    /// What AWS said.
+    pub message: String,
+}

@@ -1,0 +1,307 @@
+//! The states of a deployment and of an instance in it, and the persisted record of an instance.
+
+use super::event::LifecycleEvent;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Where a deployment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum DeploymentState {
+    Queued,
+    Preparing,
+    Rolling,
+    /// Waits for a person: nothing new is started, what is in work finishes.
+    Halted,
+    Succeeded,
+    /// Ended within the failure budget: some instances failed, the others have the revision.
+    Partial,
+    Failed,
+    Cancelled,
+}
+
+impl DeploymentState {
+    /// Whether nothing will happen any more.
+    pub fn is_final(self) -> bool {
+        use DeploymentState::*;
+        matches!(self, Succeeded | Partial | Failed | Cancelled)
+    }
+
+    /// The exit code that a command waiting for this deployment ends with, if it is one to end on.
+    pub fn exit_code(self) -> Option<i32> {
+        use DeploymentState::*;
+        match self {
+            Succeeded => Some(0),
+            Failed | Cancelled => Some(1),
+            Halted => Some(3),
+            Partial => Some(4),
+            Queued | Preparing | Rolling => None,
+        }
+    }
+}
+
+/// Where an instance stands in a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum InstanceState {
+    Pending,
+    /// The revision is downloaded and unpacked beside the running release.
+    Staging,
+    Staged,
+    /// BeforeBlockTraffic hooks run; only where the revision has some.
+    PreBlocking,
+    /// On its way out of the balancer: standby or deregistered, until drained.
+    Blocking,
+    /// The one dispatch from AfterBlockTraffic to BeforeAllowTraffic.
+    Deploying,
+    /// On its way back in, until healthy on every target group.
+    Allowing,
+    /// AfterAllowTraffic hooks run; only where the revision has some.
+    PostAllowing,
+    Succeeded,
+    /// A retry is due later; `Wait` says when and where it goes on.
+    Waiting,
+    /// A cancelled deployment puts the last good release back on this instance.
+    Restoring,
+    /// Restored: back in service on the release it had before.
+    Restored,
+    Failed,
+    /// Left the group. Not a failure.
+    Gone,
+    /// Not touched: already on the revision and healthy, or the deployment was cancelled before its turn.
+    Skipped,
+}
+
+impl InstanceState {
+    /// Whether this deployment has nothing more to do with the instance.
+    pub fn is_final(self) -> bool {
+        use InstanceState::*;
+        matches!(self, Succeeded | Restored | Failed | Gone | Skipped)
+    }
+
+    /// Whether the deployment has begun to take it out of the balancer and is not through with it.
+    /// A waiting one counts by what it waits for: see [`Instance::in_work`].
+    pub fn is_in_work(self) -> bool {
+        use InstanceState::*;
+        matches!(self, PreBlocking | Blocking | Deploying | Allowing | PostAllowing | Restoring)
+    }
+}
+
+macro_rules! names {
+    ($type:ident: $($variant:ident)*) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($type::$variant => stringify!($variant)),* })
+            }
+        }
+        impl FromStr for $type {
+            type Err = String;
+            fn from_str(name: &str) -> Result<Self, String> {
+                match name {
+                    $(stringify!($variant) => Ok($type::$variant),)*
+                    other => Err(format!("'{other}' is no state that this version of drover knows")),
+                }
+            }
+        }
+    };
+}
+names!(DeploymentState: Queued Preparing Rolling Halted Succeeded Partial Failed Cancelled);
+names!(InstanceState: Pending Staging Staged PreBlocking Blocking Deploying Allowing PostAllowing Succeeded Waiting Restoring Restored Failed Gone Skipped);
+
+/// Which release the instance is to end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    /// The deployment's revision.
+    New,
+    /// What it had before, after a cancel.
+    Old,
+}
+
+/// A retry that is due later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// When it is due.
+    pub until: Timestamp,
+    /// The state in which it goes on.
+    pub back: InstanceState,
+}
+
+/// Why an attempt came to nothing: what happened, where, and the last thing it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The event that failed.
+    pub event: LifecycleEvent,
+    /// The hook's location in the revision, if a hook failed.
+    pub hook: Option<String>,
+    /// What happened.
+    pub cause: Cause,
+    /// The last lines of output, newest last; empty where there was none.
+    pub tail: Vec<String>,
+}
+
+/// What made an attempt fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A hook's exit code.
+    Exit(i32),
+    /// A hook ran past its time-out and was stopped.
+    HookTimeout,
+    /// The bundle couldn't be fetched, checked or unpacked.
+    Download,
+    /// Systems Manager couldn't deliver the command.
+    Undelivered(String),
+    /// The agent, or the whole process tree under it, was lost.
+    AgentLost(String),
+    /// The runner died in the middle of the event, as the host's own journal says.
+    Interrupted,
+    /// Another attempt holds the host's lock.
+    Busy,
+    /// The host has seen a newer attempt.
+    Refused,
+    /// The host can't: no space left, a tool missing, no permission.
+    HostCannot,
+    /// Not healthy behind the balancer in time.
+    Unhealthy(String),
+    /// A wait ended at its deadline: what it waited for.
+    Deadline(String),
+}
+
+impl Fault {
+    /// In words, one line.
+    pub fn words(&self) -> String {
+        let what = match &self.hook {
+            Some(hook) => format!("{} hook {hook}", self.event),
+            None => self.event.to_string(),
+        };
+        let how = match &self.cause {
+            Cause::Exit(126) => "is not executable (exit code 126)".into(),
+            Cause::Exit(127) => "was not found, or a command in it was not (exit code 127)".into(),
+            Cause::Exit(code) => format!("failed with exit code {code}"),
+            Cause::HookTimeout => "ran past its time-out and was stopped".into(),
+            Cause::Download => "could not fetch or unpack the bundle".into(),
+            Cause::Undelivered(why) => format!("was not delivered by Systems Manager: {why}"),
+            Cause::AgentLost(why) => format!("lost the agent: {why}"),
+            Cause::Interrupted => "was interrupted: the runner died in the middle of it".into(),
+            Cause::Busy => "found another attempt still at work on the host".into(),
+            Cause::Refused => "was refused by the host, which has seen a newer attempt".into(),
+            Cause::HostCannot => "could not run on the host".into(),
+            Cause::Unhealthy(why) => format!("did not become healthy: {why}"),
+            Cause::Deadline(what) => format!("waited too long: {what}"),
+        };
+        match self.tail.last() {
+            Some(line) => format!("{what} {how}: {}", line.trim()),
+            None => format!("{what} {how}"),
+        }
+    }
+}
+
+/// The end of an instance that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong the last time.
+    pub fault: Fault,
+    /// Kept out of the balancer until a person decides. False where the instance still serves its old release
+    /// (staging failed, BeforeBlockTraffic failed) or already serves the new one (AfterAllowTraffic failed).
+    pub quarantined: bool,
+}
+
+/// A membership in a target group, as journalled before the instance is taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// ARN of the target group.
+    pub target_group: String,
+    /// The target's port.
+    pub port: u16,
+    /// Registered and deregistered by the Auto Scaling group itself; else by us.
+    pub owned: bool,
+}
+
+/// What the store remembers of an instance in a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `i-…`.
+    pub id: String,
+    /// Availability zone.
+    pub zone: String,
+    /// Name of its Auto Scaling group.
+    pub group: String,
+    /// Where it is registered when in service.
+    pub memberships: Vec<Membership>,
+    /// Where it stands …
+    pub state: InstanceState,
+    /// … since when.
+    pub since: Timestamp,
+    /// Which release it is to end with.
+    pub goal: Goal,
+    /// The last release known good on it, if any.
+    pub good: Option<String>,
+    /// The batch in which it was started; from 1.
+    pub batch: Option<u32>,
+    /// The attempt (see the store) that the present state waits for.
+    pub attempt: Option<i64>,
+    /// Attempts so far, staging not counted.
+    pub attempts: u32,
+    /// Retries used after transient failures.
+    pub transient: u32,
+    /// Retries used after failures of unknown class.
+    pub unknown: u32,
+    /// A run was dispatched: the running release may have been touched.
+    pub touched: bool,
+    /// Where the next attempt starts, if not at the first event.
+    pub resume: Option<LifecycleEvent>,
+    /// The retry that is due, in state Waiting.
+    pub wait: Option<Wait>,
+    /// What went wrong last, also while it is retried.
+    pub fault: Option<Fault>,
+    /// How it ended, in state Failed.
+    pub failure: Option<Failure>,
+    /// To be dispatched alone: a dispatch with others was refused for an id among them.
+    pub solo: bool,
+    /// The attempt that was asked to stop (cancel), if one was.
+    pub stopping: Option<i64>,
+}
+
+impl Instance {
+    /// A new, pending one.
+    pub fn new(id: &str, zone: &str, group: &str, now: Timestamp) -> Self {
+        Instance {
+            id: id.into(),
+            zone: zone.into(),
+            group: group.into(),
+            memberships: Vec::new(),
+            state: InstanceState::Pending,
+            since: now,
+            goal: Goal::New,
+            good: None,
+            batch: None,
+            attempt: None,
+            attempts: 0,
+            transient: 0,
+            unknown: 0,
+            touched: false,
+            resume: None,
+            wait: None,
+            fault: None,
+            failure: None,
+            solo: false,
+            stopping: None,
+        }
+    }
+
+    /// Whether it has been taken in hand (see [`InstanceState::is_in_work`]), waiting for a retry included.
+    pub fn in_work(&self) -> bool {
+        self.state.is_in_work() || self.wait.is_some_and(|wait| wait.back.is_in_work())
+    }
+
+    /// Whether it is still being staged, waiting for a retry of it included.
+    pub fn in_staging(&self) -> bool {
+        use InstanceState::*;
+        matches!(self.state, Pending | Staging) || self.wait.is_some_and(|wait| wait.back == Staging)
+    }
+
+    /// Failed and kept out of the balancer.
+    pub fn quarantined(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.quarantined)
+    }
+}

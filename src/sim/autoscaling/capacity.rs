@@ -1,0 +1,278 @@
+//! What a group does by itself: launch, go into service, replace, scale in, even out its zones.
+
+use serde_json::json;
+
+use super::Group;
+use crate::sim::elb::TargetState;
+use crate::sim::ssm::AgentLink;
+use crate::sim::state::{Effect, Instance, Lifecycle, State};
+
+impl State {
+    /// One look at all groups and instances.
+    pub fn tick_groups(&mut self) {
+        let now = self.clock.now();
+        let ids: Vec<String> = self
+            .instances
+            .values()
+            .filter(|i| {
+                !matches!(i.lifecycle, Lifecycle::InService | Lifecycle::Standby | Lifecycle::Terminated)
+            })
+            .map(|i| i.id.clone())
+            .collect();
+        ids.iter().for_each(|id| self.advance(id));
+        let due: Vec<String> =
+            self.groups.values().filter(|g| g.next_look <= now).map(|g| g.name.clone()).collect();
+        for name in due {
+            self.check_health(&name);
+            self.keep_capacity(&name);
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.next_look = now + self.clock.wait(1.0);
+            }
+        }
+        self.groups.retain(|name, g| {
+            !(g.deleting
+                && !self.instances.values().any(|i| i.group == *name && i.lifecycle != Lifecycle::Terminated))
+        });
+    }
+
+    /// Moves an instance on from a state that doesn't last.
+    fn advance(&mut self, id: &str) {
+        let now = self.clock.now();
+        let Some(instance) = self.instances.get(id) else { return };
+        let group = instance.group.clone();
+        let drained = !self.elb.holds(id);
+        match instance.lifecycle {
+            Lifecycle::Pending if instance.dead => self.begin_terminating(id, "launch failed"),
+            Lifecycle::Pending if instance.ready_at.is_some_and(|at| at <= now) => {
+                self.move_to(id, Lifecycle::InService, "instance-in-service", json!({"group": group}));
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.ready_at = None;
+                    instance.in_service_at = Some(now);
+                    instance.healthy = true;
+                    instance.ailing_since = None;
+                }
+                self.end_activities(&group, id);
+                let attached = self.groups.get(&group).filter(|g| g.runs("AddToLoadBalancer"));
+                let arns = attached.map(|g| g.target_groups.clone()).unwrap_or_default();
+                arns.iter().for_each(|arn| self.register(arn, id, None));
+            }
+            Lifecycle::EnteringStandby if drained && now >= instance.since + self.clock.wait(0.5) => {
+                self.move_to(id, Lifecycle::Standby, "instance-standby", json!({"group": group}));
+                self.end_activities(&group, id);
+            }
+            Lifecycle::Terminating if drained && !instance.dead => {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.dead = true;
+                }
+                self.effects.push(Effect::Terminate(id.to_owned()));
+            }
+            Lifecycle::Terminating if drained && instance.host.is_none() => {
+                self.move_to(id, Lifecycle::Terminated, "instance-terminated", json!({"group": group}));
+                self.end_activities(&group, id);
+            }
+            _ => {}
+        }
+    }
+
+    /// The process tree runs.
+    pub fn launched(&mut self, id: &str, host: std::sync::Arc<crate::sim::instance::Host>) {
+        let ready = self.clock.now() + self.clock.wait(1.0);
+        let limits = host.limits().to_vec();
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.host = Some(host);
+        instance.ready_at = Some(ready);
+        let detail = json!({"group": instance.group, "zone": instance.zone, "limits": limits});
+        self.events.push(id, "instance-launched", detail);
+        if instance.dead {
+            self.effects.push(Effect::Terminate(id.to_owned()));
+        }
+    }
+
+    /// Its user-data has run.
+    pub fn booted(&mut self, id: &str) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.booted = true;
+            self.events.push(id, "instance-booted", json!({}));
+        }
+    }
+
+    /// The process tree could not be started.
+    pub fn launch_failed(&mut self, id: &str, why: &str) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.dead = true;
+        let group = instance.group.clone();
+        self.events.push(id, "instance-launch-failed", json!({"why": why}));
+        self.activity(&group, id, "Launching a new EC2 instance", why, "Failed");
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.next_look = self.clock.now() + self.clock.wait(10.0);
+        }
+    }
+
+    /// The process tree is gone.
+    pub fn host_gone(&mut self, id: &str) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.host = None;
+        }
+    }
+
+    /// Takes an instance out for good: first its targets drain.
+    pub fn begin_terminating(&mut self, id: &str, why: &str) {
+        self.move_to(id, Lifecycle::Terminating, "instance-terminating", json!({"why": why}));
+        for arn in self.elb.groups_of(id) {
+            self.deregister(&arn, id, None);
+        }
+    }
+
+    /// Marks members unhealthy, and takes out the ones that are.
+    fn check_health(&mut self, name: &str) {
+        let now = self.clock.now();
+        let Some(group) = self.groups.get(name) else { return };
+        let (checks, replaces) = (group.runs("HealthCheck"), group.runs("ReplaceUnhealthy"));
+        let (elb, grace) = (group.elb_health, self.clock.wait(group.grace as f64));
+        let arns = group.target_groups.clone();
+        let patience = self.clock.wait(5.0);
+        let mut out = Vec::new();
+        let ids: Vec<String> = self
+            .instances
+            .values()
+            .filter(|i| i.group == name && i.lifecycle == Lifecycle::InService)
+            .map(|i| i.id.clone())
+            .collect();
+        for id in ids {
+            let states: Vec<Option<TargetState>> =
+                arns.iter().map(|arn| self.elb.state_of(arn, &id)).collect();
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            let past_grace = instance.in_service_at.is_some_and(|at| now >= at + grace);
+            let by_balancer = elb
+                && past_grace
+                && states.iter().any(|s| !matches!(s, Some(TargetState::Healthy | TargetState::Initial)));
+            if checks && (instance.dead || by_balancer) {
+                let since = *instance.ailing_since.get_or_insert(now);
+                if now >= since + patience && instance.healthy {
+                    instance.healthy = false;
+                    let why = if instance.dead { "EC2 status" } else { "ELB system health check failure" };
+                    self.events.push(&id, "instance-unhealthy", json!({"why": why}));
+                }
+            } else {
+                instance.ailing_since = None;
+            }
+            if !instance.healthy && replaces {
+                out.push(id);
+            }
+        }
+        for id in out {
+            self.begin_terminating(&id, "unhealthy");
+            let cause = "an instance was taken out of service in response to a health check.";
+            self.activity(name, &id, "Terminating EC2 instance", cause, "InProgress");
+        }
+    }
+
+    /// Launches what is missing and takes out what is too much.
+    fn keep_capacity(&mut self, name: &str) {
+        let now = self.clock.now();
+        let counts = self.zone_counts(name);
+        let active: i64 = counts.iter().map(|(_, n)| n).sum();
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let wanted = if group.deleting { 0 } else { group.desired };
+        let (most, least) = (counts.iter().map(|c| c.1).max(), counts.iter().map(|c| c.1).min());
+        let uneven = most.unwrap_or(0) - least.unwrap_or(0) >= 2;
+        if !uneven || active != wanted {
+            group.uneven_since = None;
+        } else if group.uneven_since.is_none() {
+            group.uneven_since = Some(now);
+        }
+        let evening = group.runs("AZRebalance") && group.runs("Launch") && group.runs("Terminate");
+        let due = group.uneven_since.is_some_and(|since| now >= since + self.clock.wait(15.0));
+        let newcomer = group.rebalancing.clone();
+        let newcomer_pending = newcomer.as_ref().and_then(|id| self.instances.get(id)).is_some_and(|i| {
+            i.lifecycle == Lifecycle::Pending
+                || (i.lifecycle == Lifecycle::InService
+                    && i.in_service_at.is_some_and(|at| now < at + self.clock.wait(10.0)))
+        });
+        if active < wanted && group.runs("Launch") {
+            for _ in active..wanted {
+                self.launch_one(name, "an instance was started in response to a difference between desired and actual capacity.");
+            }
+        } else if active == wanted && evening && due && newcomer.is_none() {
+            let id = self.launch_one(name, "an instance was launched to even out the availability zones.");
+            if let Some(group) = self.groups.get_mut(name) {
+                group.rebalancing = id;
+                group.uneven_since = None;
+            }
+        } else if active > wanted && group.runs("Terminate") && !newcomer_pending {
+            group.rebalancing = None;
+            for _ in wanted..active {
+                self.scale_in_one(name);
+            }
+        } else if !newcomer_pending {
+            group.rebalancing = None;
+        }
+    }
+
+    /// How many instances count in each of a group's zones.
+    fn zone_counts(&self, name: &str) -> Vec<(String, i64)> {
+        let zones = self.groups.get(name).map(|g| g.zones.clone()).unwrap_or_default();
+        let counts = |zone: &String| {
+            self.instances
+                .values()
+                .filter(|i| i.group == name && i.zone == *zone)
+                .filter(|i| matches!(i.lifecycle, Lifecycle::Pending | Lifecycle::InService))
+                .count() as i64
+        };
+        zones.into_iter().map(|z| (z.clone(), counts(&z))).collect()
+    }
+
+    /// Starts one instance in the emptiest zone.
+    fn launch_one(&mut self, name: &str, cause: &str) -> Option<String> {
+        let (zone, _) = self.zone_counts(name).into_iter().min_by_key(|(_, count)| *count)?;
+        let id = format!("i-0{}", self.hex(16));
+        let now = self.clock.now();
+        let protected = self.groups.get(name).is_some_and(|g: &Group| g.protect_new);
+        self.instances.insert(
+            id.clone(),
+            Instance {
+                id: id.clone(),
+                group: name.to_owned(),
+                zone,
+                lifecycle: Lifecycle::Pending,
+                since: now,
+                ready_at: None,
+                in_service_at: None,
+                healthy: true,
+                ailing_since: None,
+                protected,
+                host: None,
+                booted: false,
+                dead: false,
+                health_fault: None,
+                cut: None,
+                agent: AgentLink::default(),
+            },
+        );
+        self.activity(name, &id, "Launching a new EC2 instance", cause, "InProgress");
+        self.effects.push(Effect::Launch(id.clone()));
+        Some(id)
+    }
+
+    /// Takes the oldest unprotected instance of the fullest zone out.
+    fn scale_in_one(&mut self, name: &str) {
+        let deleting = self.groups.get(name).is_some_and(|g| g.deleting);
+        let counts = self.zone_counts(name);
+        let count = |zone: &str| counts.iter().find(|(z, _)| z == zone).map_or(0, |(_, n)| *n);
+        let victim = self
+            .instances
+            .values()
+            .filter(|i| i.group == name && (deleting || !i.protected))
+            .filter(|i| {
+                i.lifecycle == Lifecycle::InService
+                    || (deleting && i.lifecycle == Lifecycle::Pending && i.host.is_some())
+            })
+            .max_by_key(|i| (count(&i.zone), std::cmp::Reverse(i.in_service_at)))
+            .map(|i| i.id.clone());
+        if let Some(id) = victim {
+            self.begin_terminating(&id, "scale-in");
+            let cause = "an instance was taken out of service in response to a difference between desired and actual capacity.";
+            self.activity(name, &id, "Terminating EC2 instance", cause, "InProgress");
+        }
+    }
+}

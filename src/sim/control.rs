@@ -1,0 +1,219 @@
+//! The control API `/_sim/…`: the world, instances, faults, logs. Its endpoints are listed in the parent module's doc.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::Full;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::cloud::Cloud;
+use super::faults::{Fault, Kind};
+use super::server::{Call, json_response};
+use super::state::{Effect, Lifecycle, State};
+use super::world::World;
+
+/// Status and JSON.
+type Outcome = (u16, Value);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reach {
+    address: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exec {
+    argv: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameter {
+    name: String,
+    value: String,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+}
+
+fn refused(message: impl Into<String>) -> Outcome {
+    (400, json!({"error": message.into()}))
+}
+
+fn missing(what: &str) -> Outcome {
+    (404, json!({"error": format!("there is no {what}")}))
+}
+
+fn read<T: DeserializeOwned>(call: &Call) -> Result<T, Outcome> {
+    serde_json::from_slice(&call.body).map_err(|e| refused(format!("unreadable body: {e}")))
+}
+
+/// Answers a request below `/_sim`.
+pub async fn answer(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Response<Full<Bytes>> {
+    if !call.bears(&cloud.secrets.token) {
+        return json_response(401, &json!({"error": "the control API needs 'Authorization: Bearer TOKEN'"}));
+    }
+    let (status, body) = route(cloud, call, rest).await.unwrap_or_else(|e| e);
+    json_response(status, &body)
+}
+
+async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome, Outcome> {
+    let after = || call.query().get("after").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    match (&call.method, rest) {
+        (&Method::GET, ["world"]) => Ok((200, cloud.with(|s| s.world()))),
+        (&Method::POST, ["world"]) => {
+            let world: World = read(call)?;
+            cloud.with(|s| s.create_world(world)).map(|v| (200, v)).map_err(|e| refused(e.message))
+        }
+        (&Method::GET, ["audit"]) => Ok((200, cloud.with(|s| s.audit.after(after())))),
+        (&Method::GET, ["events"]) => Ok((200, cloud.with(|s| s.events.after(after())))),
+        (&Method::GET, ["faults"]) => Ok((200, cloud.with(|s| json!({"faults": s.faults.list()})))),
+        (&Method::POST, ["faults"]) => {
+            let fault: Fault = read(call)?;
+            cloud.with(|s| s.post_fault(fault)).map(|f| (200, f))
+        }
+        (&Method::DELETE, ["faults"]) => Ok((200, cloud.with(|s| json!({"cleared": s.faults.clear(None)})))),
+        (&Method::DELETE, ["faults", id]) => match cloud.with(|s| s.faults.clear(Some(id))) {
+            0 => Err(missing(&format!("fault '{id}'"))),
+            n => Ok((200, json!({"cleared": n}))),
+        },
+        (&Method::POST, ["reach"]) => {
+            let address = read::<Reach>(call)?.address;
+            if !address.ip().is_loopback() {
+                return Err(refused(format!("{address} is no loopback address")));
+            }
+            let hosts = cloud.with(|s| {
+                if !s.reach.contains(&address) {
+                    s.reach.push(address);
+                }
+                s.instances.values().filter_map(|i| i.host.clone()).collect::<Vec<_>>()
+            });
+            for host in hosts {
+                if let Err(e) = host.add_reach(address).await {
+                    return Err((500, json!({"error": format!("an instance can't reach {address}: {e}")})));
+                }
+            }
+            Ok((200, json!({})))
+        }
+        (&Method::POST, ["parameters"]) => {
+            let p: Parameter = read(call)?;
+            let kind = p.kind.unwrap_or_else(|| "SecureString".to_owned());
+            cloud.with(|s| s.parameters.insert(p.name, (kind, p.value)));
+            Ok((200, json!({})))
+        }
+        (&Method::POST, ["instances", id, verb]) => instance(cloud, call, id, verb).await,
+        _ => Err(missing(&format!("such endpoint: {} {}", call.method, call.uri.path()))),
+    }
+}
+
+async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Result<Outcome, Outcome> {
+    let Some(host) = cloud.host(id) else { return Err(missing(&format!("running instance '{id}'"))) };
+    match verb {
+        "terminate" => drop(cloud.with(|s| s.kill(id))),
+        "cut" => drop(cloud.with(|s| s.cut(id, None))),
+        "restore" => cloud.with(|s| {
+            if let Some(instance) = s.instances.get_mut(id) {
+                instance.cut = None;
+            }
+            s.effects.push(Effect::Restore(id.to_owned()));
+            s.events.push(id, "network-restored", json!({}));
+        }),
+        "reboot" => cloud.with(|s| {
+            s.events.push(id, "instance-reboot", json!({"by": "control"}));
+            s.effects.push(Effect::Reboot(id.to_owned()));
+        }),
+        "stop-agent" | "start-agent" | "kill-agent" => {
+            let done = match verb {
+                "stop-agent" => host.stop_agent().await,
+                "start-agent" => host.start_agent().await,
+                _ => host.kill_agent().await,
+            };
+            done.map_err(|e| (500, json!({"error": format!("{verb} could not be done on {id}: {e}")})))?;
+        }
+        "exec" => {
+            let argv = read::<Exec>(call)?.argv;
+            return match host.exec(&argv).await {
+                Ok(done) => {
+                    let (stdout, stderr) =
+                        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+                    Ok((200, json!({"code": done.code, "stdout": stdout, "stderr": stderr})))
+                }
+                Err(e) => Err((500, json!({"error": format!("{argv:?} could not be run on {id}: {e}")}))),
+            };
+        }
+        _ => return Err(missing(&format!("verb '{verb}' for an instance"))),
+    }
+    Ok((200, json!({})))
+}
+
+impl State {
+    /// Takes a fault in; one that acts at once is carried out.
+    pub fn post_fault(&mut self, mut fault: Fault) -> Result<Value, Outcome> {
+        if !(0.0..=1.0).contains(&fault.probability) {
+            return Err(refused("'probability' must be between 0 and 1"));
+        }
+        if fault.seconds.is_some_and(|s| !s.is_finite() || s < 0.0) {
+            return Err(refused("'seconds' must not be negative"));
+        }
+        if fault.matches.instance.as_deref() == Some("random") {
+            let fit: Vec<String> = self
+                .instances
+                .values()
+                .filter(|i| i.lifecycle == Lifecycle::InService && i.host.is_some() && !i.dead)
+                .map(|i| i.id.clone())
+                .collect();
+            if fit.is_empty() {
+                return Err(refused("no instance is in service, so none can be chosen at random"));
+            }
+            let at = rand::Rng::random_range(&mut self.chance, 0..fit.len());
+            fault.matches.instance = fit.get(at).cloned();
+        }
+        if fault.kind.acts_at_once() {
+            self.act_at_once(&fault)?;
+        }
+        let fault = self.faults.add(fault);
+        Ok(json!({"id": fault.id, "instance": fault.matches.instance}))
+    }
+
+    fn act_at_once(&mut self, fault: &Fault) -> Result<(), Outcome> {
+        let kind = fault.kind.name();
+        let Some(id) = fault.matches.instance.clone() else {
+            return Err(refused(format!("'{kind}' needs match.instance: an id, or \"random\"")));
+        };
+        if self.instances.get(&id).is_none_or(|i| i.host.is_none()) {
+            return Err(refused(format!("there is no running instance '{id}'")));
+        }
+        let seconds = fault.seconds.unwrap_or(30.0);
+        let until = self.clock.now() + self.clock.wait(seconds);
+        let Some(instance) = self.instances.get_mut(&id) else { return Ok(()) };
+        match fault.kind {
+            Kind::AgentOffline => instance.agent.offline_until = Some(until),
+            Kind::HealthFail => instance.health_fault = Some((false, until)),
+            Kind::HealthSlow => instance.health_fault = Some((true, until)),
+            Kind::TerminateInstance => drop(self.kill(&id)),
+            Kind::NetworkCut => drop(self.cut(&id, Some(seconds))),
+            Kind::HookExit => {
+                let Some(event) = fault.event.clone() else {
+                    return Err(refused("'hook-exit' needs 'event', such as \"AfterInstall\""));
+                };
+                let exit = fault.exit.unwrap_or(1);
+                let default = || format!("injected fault: {event} exits with {exit}");
+                let message = fault.message.clone().unwrap_or_else(default);
+                self.effects.push(Effect::ArmFault {
+                    instance: id.clone(),
+                    event,
+                    exit,
+                    message,
+                    times: fault.times,
+                });
+            }
+            _ => {}
+        }
+        self.events.push(&id, "fault", json!({"kind": kind, "event": fault.event, "seconds": fault.seconds}));
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! GitHub's REST API over real git repositories.
+//!
+//! Served: a repository, its commits (by SHA, abbreviation, branch or tag), branches, refs, comparisons, contents and
+//! archives. A commit that exists only in a fork is served through the parent, as GitHub does.
+
+mod git;
+mod shape;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use git::Git;
+
+/// How long an archive's address is good.
+const LINK_LIFE: Duration = Duration::from_secs(300);
+
+/// A repository given on the command line.
+#[derive(Clone, Debug)]
+pub struct RepositorySpec {
+    /// `owner/name`.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub enum Reply {
+    /// JSON with a status.
+    Json(u16, Value),
+    /// A redirection to this path on the same host.
+    Redirect(String),
+    /// Bytes of a media type.
+    Bytes(&'static str, Vec<u8>),
+}
+
+/// A request for the API.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Decoded path segments after `/repos/`.
+    pub segments: &'a [String],
+    /// Decoded query parameters.
+    pub query: &'a BTreeMap<String, String>,
+    /// `http://host:port`, for the addresses in the answers.
+    pub base: &'a str,
+    /// Whether raw contents are asked for.
+    pub raw: bool,
+}
+
+/// All repositories.
+#[derive(Debug, Default)]
+pub struct GitHub {
+    repositories: BTreeMap<String, Git>,
+    links: Mutex<HashMap<String, (Instant, String, String)>>,
+}
+
+impl GitHub {
+    /// Opens the repositories, and the forks whose objects are seen through their parents.
+    pub async fn open(repositories: &[RepositorySpec], forks: &[RepositorySpec]) -> anyhow::Result<Self> {
+        let mut all = BTreeMap::new();
+        for spec in repositories {
+            anyhow::ensure!(
+                spec.name.split('/').filter(|p| !p.is_empty()).count() == 2,
+                "'{}' is no repository name: write OWNER/NAME=PATH",
+                spec.name
+            );
+            all.insert(spec.name.to_lowercase(), Git::open(&spec.path).await?);
+        }
+        for fork in forks {
+            let parent = all.get_mut(&fork.name.to_lowercase());
+            let parent = parent.ok_or_else(|| {
+                anyhow::anyhow!(
+                    "a fork of '{}' is given, but not that repository: add --repo {}=PATH",
+                    fork.name,
+                    fork.name
+                )
+            })?;
+            parent.add_fork(&fork.path).await?;
+        }
+        Ok(Self { repositories: all, links: Mutex::default() })
+    }
+
+    /// The name under which a request is audited.
+    pub fn action(segments: &[String]) -> &'static str {
+        match segments.get(2).map(String::as_str) {
+            None => "GetRepository",
+            Some("commits") if segments.len() == 3 => "ListCommits",
+            Some("commits") => "GetCommit",
+            Some("branches") if segments.len() == 3 => "ListBranches",
+            Some("branches") => "GetBranch",
+            Some("tags") => "ListTags",
+            Some("git") => "GetRef",
+            Some("compare") => "Compare",
+            Some("tarball") => "GetTarball",
+            Some("contents") => "GetContents",
+            Some(_) => "GetOther",
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: &Request<'_>) -> Reply {
+        let [owner, name, rest @ ..] = request.segments else { return not_found() };
+        let full = format!("{owner}/{name}");
+        let Some(git) = self.repositories.get(&full.to_lowercase()) else { return not_found() };
+        let shape = shape::Shape { git, base: request.base, name: &full };
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        match rest.as_slice() {
+            [] => shape.repository().await,
+            ["commits"] => {
+                let start = request.query.get("sha").map_or("HEAD", String::as_str);
+                shape.commits(start, request.query).await
+            }
+            ["commits", reference @ ..] => match git.commit(&reference.join("/")).await {
+                Some(sha) => shape.commit(&sha, true).await.map_or_else(not_found, |c| Reply::Json(200, c)),
+                None => error(422, &format!("No commit found for SHA: {}", reference.join("/"))),
+            },
+            ["branches"] => shape.branches().await,
+            ["branches", branch @ ..] => shape.branch(&branch.join("/")).await,
+            ["tags"] => shape.tags().await,
+            ["git", "ref" | "refs", reference @ ..] => shape.reference(&reference.join("/")).await,
+            ["compare", range @ ..] => shape.compare(&range.join("/"), request.query).await,
+            ["contents", path @ ..] => {
+                let reference = request.query.get("ref").map_or("HEAD", String::as_str);
+                shape.contents(&path.join("/"), reference, request.raw).await
+            }
+            ["tarball"] => self.link(git, &full, "HEAD").await,
+            ["tarball", reference @ ..] => self.link(git, &full, &reference.join("/")).await,
+            _ => not_found(),
+        }
+    }
+
+    /// Redirects to a short-lived address of an archive.
+    async fn link(&self, git: &Git, full: &str, reference: &str) -> Reply {
+        let Some(sha) = git.commit(reference).await else { return not_found() };
+        let token = hex::encode(rand::random::<[u8; 16]>());
+        let path = format!("/_codeload/{full}/legacy.tar.gz/{sha}?token={token}");
+        if let Ok(mut links) = self.links.lock() {
+            links.retain(|_, (until, ..)| *until > Instant::now());
+            links.insert(token, (Instant::now() + LINK_LIFE, full.to_owned(), sha));
+        }
+        Reply::Redirect(path)
+    }
+
+    /// Serves an archive at an address given before.
+    pub async fn archive(&self, token: &str) -> Reply {
+        let found = self.links.lock().ok().and_then(|links| links.get(token).cloned());
+        let Some((until, full, sha)) = found else { return not_found() };
+        if until <= Instant::now() {
+            return not_found();
+        }
+        let Some(git) = self.repositories.get(&full.to_lowercase()) else { return not_found() };
+        let prefix = format!("--prefix={}-{}/", full.replace('/', "-"), &sha[..7]);
+        match git.bytes(&["archive", "--format=tar.gz", &prefix, &sha]).await {
+            Some(bytes) => Reply::Bytes("application/x-gzip", bytes),
+            None => error(500, "the archive could not be made"),
+        }
+    }
+}
+
+/// GitHub's form of an error.
+pub fn error(status: u16, message: &str) -> Reply {
+    Reply::Json(
+        status,
+        json!({"message": message, "documentation_url": "https://docs.github.com/rest", "status": status.to_string()}),
+    )
+}
+
+fn not_found() -> Reply {
+    error(404, "Not Found")
+}
+
+fn base64_lines(bytes: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut out = String::with_capacity(text.len() + text.len() / 60 + 1);
+    for chunk in text.as_bytes().chunks(60) {
+        out.push_str(&String::from_utf8_lossy(chunk));
+        out.push('\n');
+    }
+    out
+}

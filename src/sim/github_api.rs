@@ -1,0 +1,105 @@
+//! The GitHub side of the port: the token, limits, faults and the audit line around [`super::github`].
+
+use std::sync::Arc;
+
+use http::header;
+use serde_json::json;
+
+use super::audit::Call as Line;
+use super::cloud::Cloud;
+use super::faults::Kind;
+use super::github::{GitHub, Reply, Request, error};
+use super::server::{Answer, Call, json_response, response};
+use super::throttle;
+
+/// Answers a request for `/repos/…` or an archive's short-lived address.
+pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
+    let segments = call.segments();
+    let query = call.query();
+    let download = segments.first().is_some_and(|s| s == "_codeload");
+    let rest = &segments[1..];
+    let action = if download { "DownloadTarball" } else { GitHub::action(rest) };
+    let (id, struck) = cloud.with(|state| {
+        let id = state.uuid();
+        let now = state.clock.now();
+        if state.throttle.take("github", action, now).is_err() {
+            return (id, Some((Kind::Throttle, None, None)));
+        }
+        let mut kinds = vec![Kind::Throttle, Kind::Error, Kind::LoseResponse];
+        if download {
+            kinds.push(Kind::DownloadFail);
+        }
+        let fault = state.faults.strike(&kinds, action, &[], &mut state.chance);
+        (id, fault.map(|f| (f.kind, f.status, f.message)))
+    });
+    let authorized = download || call.bears(&cloud.secrets.github);
+    let base = format!("http://{}", call.header("host"));
+    let mut limited = false;
+    let reply = match &struck {
+        _ if !authorized => error(401, "Bad credentials"),
+        _ if call.method != http::Method::GET => error(404, "Not Found"),
+        Some((Kind::Throttle, ..)) => {
+            limited = true;
+            error(403, &throttle::error("github").message)
+        }
+        Some((Kind::Error, status, message)) => {
+            error(status.unwrap_or(500), message.as_deref().unwrap_or("Server Error"))
+        }
+        Some((Kind::DownloadFail, ..)) => error(502, "Bad Gateway"),
+        _ if download => cloud.github.archive(query.get("token").map_or("", String::as_str)).await,
+        _ => {
+            let raw = call.header("accept").contains("raw");
+            cloud.github.answer(&Request { segments: rest, query: &query, base: &base, raw }).await
+        }
+    };
+    let (status, code) = match &reply {
+        Reply::Json(status, body) if *status >= 400 => (*status, body["message"].as_str().map(str::to_owned)),
+        Reply::Json(status, _) => (*status, None),
+        Reply::Redirect(_) => (302, None),
+        Reply::Bytes(..) => (200, None),
+    };
+    let lost = matches!(struck, Some((Kind::LoseResponse, ..)));
+    cloud.with(|state| {
+        let at = state.clock.unix_ms();
+        let mut params = json!({"path": call.uri.path()});
+        if !download {
+            params["query"] = json!(query);
+        }
+        state.audit.push(Line {
+            seq: 0,
+            at,
+            service: "github".to_owned(),
+            action: action.to_owned(),
+            mutating: false,
+            params,
+            status: if lost { 0 } else { status },
+            error_code: code,
+            request_id: id.clone(),
+            fault: struck.as_ref().map(|(kind, ..)| kind.name()),
+        });
+    });
+    if lost {
+        return None;
+    }
+    let mut answer = match reply {
+        Reply::Json(status, body) => json_response(status, &body),
+        Reply::Bytes(media, bytes) => response(200, media, bytes),
+        Reply::Redirect(path) => {
+            let mut answer = response(302, "text/html", "");
+            if let Ok(value) = format!("{base}{path}").parse() {
+                answer.headers_mut().insert(header::LOCATION, value);
+            }
+            answer
+        }
+    };
+    let headers = answer.headers_mut();
+    headers.insert("x-ratelimit-limit", 5000.into());
+    headers.insert("x-ratelimit-remaining", if limited { 0.into() } else { 4999.into() });
+    if limited {
+        headers.insert("retry-after", 1.into());
+    }
+    if let Ok(value) = id.parse() {
+        headers.insert("x-github-request-id", value);
+    }
+    Some(answer)
+}

@@ -1,0 +1,240 @@
+//! Deployments and the instances in them.
+
+use super::{Result, Store, Tx};
+use sqlx::Row;
+
+/// A deployment, as stored. `policy` and `revision` are JSON.
+#[derive(Clone, Debug, Default, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct DeploymentRow {
+    pub id: i64,
+    pub group_name: String,
+    pub repository: String,
+    pub sha: String,
+    pub requested: String,
+    pub message: String,
+    pub requested_by: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub policy: String,
+    pub revision: Option<String>,
+    pub bundle_sha256: Option<String>,
+    pub batch: i64,
+    pub batch_done_at: Option<i64>,
+    pub healthy_at_start: i64,
+    pub total_at_start: i64,
+    pub cancel: Option<String>,
+    pub settled: i64,
+    pub last_seq: i64,
+    pub created_at: i64,
+    pub started_at: Option<i64>,
+    pub since: i64,
+    pub finished_at: Option<i64>,
+}
+
+impl Store {
+    /// One deployment.
+    pub async fn deployment(&self, id: i64) -> Result<Option<DeploymentRow>> {
+        Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// The newest `limit`, newest first; of one group if named.
+    pub async fn deployments(&self, group: Option<&str>, limit: i64) -> Result<Vec<DeploymentRow>> {
+        let query = match group {
+            Some(group) => {
+                sqlx::query_as("SELECT * FROM deployments WHERE group_name = $2 ORDER BY id DESC LIMIT $1")
+                    .bind(limit)
+                    .bind(group)
+            }
+            None => sqlx::query_as("SELECT * FROM deployments ORDER BY id DESC LIMIT $1").bind(limit),
+        };
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// Those that have not ended, oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<DeploymentRow>> {
+        Ok(sqlx::query_as("SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY id")
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    /// The last revision that reached a whole group.
+    pub async fn last_good(&self, group: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT sha FROM deployments WHERE group_name = $1 AND state = 'Succeeded' ORDER BY id DESC LIMIT 1")
+            .bind(group)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// The planner's records (JSON) of a deployment's instances, by id.
+    pub async fn instances(&self, deployment: i64) -> Result<Vec<String>> {
+        let rows = sqlx::query("SELECT record FROM instances WHERE deployment = $1 ORDER BY instance")
+            .bind(deployment)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// How many instances of each state each deployment has: `(deployment, state, count)`.
+    pub async fn instance_counts(&self, deployments: &[i64]) -> Result<Vec<(i64, String, i64)>> {
+        let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else {
+            return Ok(Vec::new());
+        };
+        let rows = sqlx::query(
+            "SELECT deployment, state, COUNT(*) FROM instances WHERE deployment BETWEEN $1 AND $2 GROUP BY deployment, state",
+        )
+        .bind(low)
+        .bind(high)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+}
+
+impl Tx<'_> {
+    /// Adds a deployment; its id is the next one, whatever the row says.
+    pub async fn insert_deployment(&mut self, row: &DeploymentRow) -> Result<i64> {
+        let id: i64 = sqlx::query("SELECT COALESCE(MAX(id), 0) + 1 FROM deployments")
+            .fetch_one(&mut *self.inner)
+            .await?
+            .get(0);
+        sqlx::query(
+            "INSERT INTO deployments (id, group_name, repository, sha, requested, message, requested_by, state, policy, created_at, since) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(id)
+        .bind(&row.group_name)
+        .bind(&row.repository)
+        .bind(&row.sha)
+        .bind(&row.requested)
+        .bind(&row.message)
+        .bind(&row.requested_by)
+        .bind(&row.state)
+        .bind(&row.policy)
+        .bind(row.created_at)
+        .bind(row.since)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(id)
+    }
+
+    /// Sets the state and its reason; `finished` where it is a final one.
+    pub async fn set_state(
+        &mut self,
+        id: i64,
+        state: &str,
+        reason: Option<&str>,
+        at: i64,
+        finished: bool,
+    ) -> Result<()> {
+        sqlx::query(
+            "UPDATE deployments SET state = $2, reason = $3, since = $4, settled = 0, \
+             started_at = CASE WHEN $2 = 'Preparing' THEN $4 ELSE started_at END, \
+             finished_at = CASE WHEN $5 = 1 THEN $4 ELSE finished_at END WHERE id = $1",
+        )
+        .bind(id)
+        .bind(state)
+        .bind(reason)
+        .bind(at)
+        .bind(i64::from(finished))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// What Preparing found out: the revision (JSON), the bundle's checksum, the fleet's size and health.
+    pub async fn set_prepared(
+        &mut self,
+        id: i64,
+        revision: &str,
+        sha256: &str,
+        total: i64,
+        healthy: i64,
+    ) -> Result<()> {
+        sqlx::query(
+            "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(revision)
+        .bind(sha256)
+        .bind(total)
+        .bind(healthy)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// The batch in work.
+    pub async fn set_batch(&mut self, id: i64, batch: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET batch = $2, batch_done_at = NULL WHERE id = $1")
+            .bind(id)
+            .bind(batch)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The batch in work is through since `at`.
+    pub async fn set_batch_done(&mut self, id: i64, at: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET batch_done_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(at)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Halted and in order.
+    pub async fn set_settled(&mut self, id: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET settled = 1 WHERE id = $1")
+            .bind(id)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// A person's wish to cancel. A later, more urgent one replaces it.
+    pub async fn set_cancel(&mut self, id: i64, how: &str) -> Result<()> {
+        sqlx::query("UPDATE deployments SET cancel = $2 WHERE id = $1 AND finished_at IS NULL")
+            .bind(id)
+            .bind(how)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// An instance's record (JSON).
+    pub async fn instance(&mut self, deployment: i64, instance: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT record FROM instances WHERE deployment = $1 AND instance = $2")
+            .bind(deployment)
+            .bind(instance)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Adds or replaces an instance's record.
+    pub async fn put_instance(
+        &mut self,
+        deployment: i64,
+        instance: &str,
+        state: &str,
+        record: &str,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO instances (deployment, instance, state, record) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (deployment, instance) DO UPDATE SET state = excluded.state, record = excluded.record",
+        )
+        .bind(deployment)
+        .bind(instance)
+        .bind(state)
+        .bind(record)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Dispatches and the attempts in them.
+
+use super::{Result, Store, Tx};
+use sqlx::Row;
+
+/// A dispatch, as stored. `state`: `intended`, `sent` or `refused`.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct DispatchRow {
+    pub id: String,
+    pub deployment: i64,
+    pub kind: String,
+    pub script: String,
+    pub state: String,
+    pub command_id: Option<String>,
+    pub created_at: i64,
+}
+
+/// An attempt, as stored. `outcome` is JSON, once known.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct AttemptRow {
+    pub number: i64,
+    pub deployment: i64,
+    pub instance: String,
+    pub dispatch: String,
+    pub first_event: String,
+    pub outcome: Option<String>,
+    pub log_bytes: i64,
+    pub log_complete: i64,
+    pub created_at: i64,
+}
+
+impl Store {
+    /// Dispatches of a deployment in this state.
+    pub async fn dispatches(&self, deployment: i64, state: &str) -> Result<Vec<DispatchRow>> {
+        Ok(sqlx::query_as(
+            "SELECT * FROM dispatches WHERE deployment = $1 AND state = $2 ORDER BY created_at",
+        )
+        .bind(deployment)
+        .bind(state)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Command ids of sent dispatches that have attempts without an outcome.
+    pub async fn open_commands(&self, deployment: i64) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT d.id, d.command_id FROM dispatches d JOIN attempts a ON a.dispatch = d.id \
+             WHERE d.deployment = $1 AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.outcome IS NULL",
+        )
+        .bind(deployment)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// All attempts of a deployment, oldest first.
+    pub async fn attempts(&self, deployment: i64) -> Result<Vec<AttemptRow>> {
+        Ok(sqlx::query_as("SELECT * FROM attempts WHERE deployment = $1 ORDER BY number")
+            .bind(deployment)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    /// One attempt.
+    pub async fn attempt(&self, number: i64) -> Result<Option<AttemptRow>> {
+        Ok(sqlx::query_as("SELECT * FROM attempts WHERE number = $1")
+            .bind(number)
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+}
+
+impl Tx<'_> {
+    /// A fresh attempt number: the milliseconds of now, and higher than every number before.
+    pub async fn next_attempt(&mut self, now: i64) -> Result<i64> {
+        let last: Option<i64> =
+            sqlx::query("SELECT MAX(number) FROM attempts").fetch_one(&mut *self.inner).await?.get(0);
+        Ok(now.max(last.unwrap_or(0) + 1))
+    }
+
+    /// Adds a dispatch that is about to be sent.
+    pub async fn insert_dispatch(&mut self, row: &DispatchRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO dispatches (id, deployment, kind, script, state, command_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&row.id)
+        .bind(row.deployment)
+        .bind(&row.kind)
+        .bind(&row.script)
+        .bind(&row.state)
+        .bind(&row.command_id)
+        .bind(row.created_at)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Sent as this command, or refused.
+    pub async fn set_dispatch(&mut self, id: &str, state: &str, command: Option<&str>) -> Result<()> {
+        sqlx::query("UPDATE dispatches SET state = $2, command_id = $3 WHERE id = $1")
+            .bind(id)
+            .bind(state)
+            .bind(command)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Adds an attempt.
+    pub async fn insert_attempt(
+        &mut self,
+        number: i64,
+        deployment: i64,
+        instance: &str,
+        dispatch: &str,
+        first_event: &str,
+        at: i64,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO attempts (number, deployment, instance, dispatch, first_event, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(number)
+        .bind(deployment)
+        .bind(instance)
+        .bind(dispatch)
+        .bind(first_event)
+        .bind(at)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// How it ended (JSON); the first word stands. True if this was it.
+    pub async fn set_outcome(&mut self, number: i64, outcome: &str) -> Result<bool> {
+        let done = sqlx::query("UPDATE attempts SET outcome = $2 WHERE number = $1 AND outcome IS NULL")
+            .bind(number)
+            .bind(outcome)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// The log is stored up to this byte of the host's file; `complete` when that is all and the checksum agreed.
+    pub async fn set_log(&mut self, number: i64, bytes: i64, complete: bool) -> Result<()> {
+        sqlx::query("UPDATE attempts SET log_bytes = $2, log_complete = $3 WHERE number = $1")
+            .bind(number)
+            .bind(bytes)
+            .bind(i64::from(complete))
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}

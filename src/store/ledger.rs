@@ -1,0 +1,124 @@
+//! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions; and the API's tokens.
+
+use super::{Result, Store, Tx};
+use sqlx::Row;
+
+impl Store {
+    /// The hold (JSON) on an Auto Scaling group, if there is one.
+    pub async fn hold(&self, group: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT hold FROM holds WHERE auto_scaling_group = $1")
+            .bind(group)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Instances of an Auto Scaling group that drover keeps out: `(instance, deployment, reason)`.
+    pub async fn quarantined(&self, group: &str) -> Result<Vec<(String, i64, String)>> {
+        let rows =
+            sqlx::query("SELECT instance, deployment, reason FROM quarantines WHERE auto_scaling_group = $1")
+                .bind(group)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// The last good revision of each instance: `(instance, sha)`.
+    pub async fn good_revisions(&self, group_name: &str) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query("SELECT instance, sha FROM revisions WHERE group_name = $1")
+            .bind(group_name)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The name of the token with this hash, if it is one.
+    pub async fn token_name(&self, hash: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT name FROM tokens WHERE hash = $1")
+            .bind(hash)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Whether there is any token.
+    pub async fn has_tokens(&self) -> Result<bool> {
+        Ok(sqlx::query("SELECT 1 FROM tokens LIMIT 1").fetch_optional(&self.pool).await?.is_some())
+    }
+}
+
+impl Tx<'_> {
+    /// Writes the hold (JSON) down, or with `None` removes it.
+    pub async fn put_hold(&mut self, group: &str, hold: Option<&str>) -> Result<()> {
+        let query = match hold {
+            Some(hold) => sqlx::query(
+                "INSERT INTO holds (auto_scaling_group, hold) VALUES ($1, $2) \
+                 ON CONFLICT (auto_scaling_group) DO UPDATE SET hold = excluded.hold",
+            )
+            .bind(group)
+            .bind(hold),
+            None => sqlx::query("DELETE FROM holds WHERE auto_scaling_group = $1").bind(group),
+        };
+        query.execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Keeps an instance out.
+    pub async fn put_quarantine(
+        &mut self,
+        group: &str,
+        instance: &str,
+        deployment: i64,
+        reason: &str,
+        at: i64,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO quarantines (auto_scaling_group, instance, deployment, reason, since) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (auto_scaling_group, instance) DO UPDATE SET deployment = excluded.deployment, \
+             reason = excluded.reason, since = excluded.since",
+        )
+        .bind(group)
+        .bind(instance)
+        .bind(deployment)
+        .bind(reason)
+        .bind(at)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a quarantine, if there is one.
+    pub async fn end_quarantine(&mut self, instance: &str) -> Result<()> {
+        sqlx::query("DELETE FROM quarantines WHERE instance = $1")
+            .bind(instance)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The instance has this revision, validated and healthy.
+    pub async fn put_good(&mut self, group_name: &str, instance: &str, sha: &str, at: i64) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO revisions (group_name, instance, sha, since) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (group_name, instance) DO UPDATE SET sha = excluded.sha, since = excluded.since",
+        )
+        .bind(group_name)
+        .bind(instance)
+        .bind(sha)
+        .bind(at)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Adds a token by its hash.
+    pub async fn insert_token(&mut self, hash: &str, name: &str, at: i64) -> Result<()> {
+        sqlx::query("INSERT INTO tokens (hash, name, created_at) VALUES ($1, $2, $3)")
+            .bind(hash)
+            .bind(name)
+            .bind(at)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}

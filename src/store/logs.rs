@@ -1,0 +1,91 @@
+//! Log lines, in chunks.
+
+use super::{Result, Store, Tx};
+use sqlx::Row;
+
+/// Lines to be stored.
+#[derive(Clone, Debug)]
+pub struct NewChunk<'a> {
+    /// Whose; none for the deployment's own lines.
+    pub instance: Option<&'a str>,
+    /// In which lifecycle event.
+    pub event: Option<&'a str>,
+    /// In which attempt.
+    pub attempt: Option<i64>,
+    /// `hook` or `drover`.
+    pub source: &'a str,
+    /// The lines, each ended by a newline.
+    pub payload: &'a [u8],
+    /// When they came.
+    pub at: i64,
+}
+
+/// Stored lines.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Chunk {
+    /// Number of the first line; from 1, without holes in a deployment.
+    pub first_seq: i64,
+    /// How many lines.
+    pub lines: i64,
+    pub at: i64,
+    pub instance: Option<String>,
+    pub event: Option<String>,
+    pub attempt: Option<i64>,
+    pub source: String,
+    pub payload: Vec<u8>,
+}
+
+impl Store {
+    /// At most `limit` chunks that hold lines after `seq`, in order.
+    pub async fn chunks_after(&self, deployment: i64, seq: i64, limit: i64) -> Result<Vec<Chunk>> {
+        // The chunk that holds seq itself may hold later lines too.
+        Ok(sqlx::query_as(
+            "SELECT first_seq, lines, at, instance, event, attempt, source, payload FROM chunks \
+             WHERE deployment = $1 AND first_seq >= COALESCE((SELECT MAX(first_seq) FROM chunks \
+             WHERE deployment = $1 AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 ORDER BY first_seq LIMIT $3",
+        )
+        .bind(deployment)
+        .bind(seq)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+impl Tx<'_> {
+    /// Stores lines under the deployment's next numbers and answers the last one.
+    pub async fn append_log(&mut self, deployment: i64, chunk: &NewChunk<'_>) -> Result<i64> {
+        let lines =
+            i64::try_from(chunk.payload.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(i64::MAX);
+        let last: i64 = sqlx::query("SELECT last_seq FROM deployments WHERE id = $1")
+            .bind(deployment)
+            .fetch_one(&mut *self.inner)
+            .await?
+            .get(0);
+        if lines == 0 {
+            return Ok(last);
+        }
+        sqlx::query(
+            "INSERT INTO chunks (deployment, first_seq, lines, at, instance, event, attempt, source, payload) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(deployment)
+        .bind(last + 1)
+        .bind(lines)
+        .bind(chunk.at)
+        .bind(chunk.instance)
+        .bind(chunk.event)
+        .bind(chunk.attempt)
+        .bind(chunk.source)
+        .bind(chunk.payload)
+        .execute(&mut *self.inner)
+        .await?;
+        sqlx::query("UPDATE deployments SET last_seq = $2 WHERE id = $1")
+            .bind(deployment)
+            .bind(last + lines)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(last + lines)
+    }
+}

@@ -1,0 +1,181 @@
+//! The JSON API: deployments, their logs, groups.
+
+use super::{
+    Web,
+    reply::{Refusal, answer},
+    stream, token_hash,
+};
+use crate::{engine::Submission, logs::follow::Wanted};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use warp::{Filter, Rejection, Reply, filters::BoxedFilter, reply::Response};
+
+/// A submission is a few hundred bytes.
+const LARGEST_BODY: u64 = 64 * 1024;
+/// Deployments in a list, unless asked otherwise; and at most.
+const LIST: i64 = 50;
+const LONGEST_LIST: i64 = 500;
+
+#[derive(Deserialize)]
+struct ListQuery {
+    group: Option<String>,
+    limit: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelBody {
+    #[serde(default)]
+    now: bool,
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    after: Option<i64>,
+    instance: Option<String>,
+    event: Option<String>,
+    follow: Option<bool>,
+}
+
+/// All of it, under `/api/v1`.
+pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let base = warp::path!("api" / "v1" / ..);
+    let user = user(web.clone());
+    let with = {
+        let web = web.clone();
+        warp::any().map(move || web.clone())
+    };
+    let groups = warp::path!("groups")
+        .and(warp::get())
+        .and(user.clone())
+        .and(with.clone())
+        .then(|_: String, web: Web| async move { answer(groups(&web).await) });
+    let submit = warp::path!("deployments")
+        .and(warp::post())
+        .and(user.clone())
+        .and(with.clone())
+        .and(warp::body::content_length_limit(LARGEST_BODY))
+        .and(warp::body::json())
+        .then(|by: String, web: Web, wish: Submission| async move { answer(submit(&web, wish, &by).await) });
+    let list = warp::path!("deployments")
+        .and(warp::get())
+        .and(user.clone())
+        .and(with.clone())
+        .and(warp::query())
+        .then(|_: String, web: Web, query: ListQuery| async move { answer(list(&web, query).await) });
+    let show = warp::path!("deployments" / i64).and(warp::get()).and(user.clone()).and(with.clone()).then(
+        |id: i64, _: String, web: Web| async move {
+            answer(web.deployment_view(id).await.map(|view| warp::reply::json(&view)))
+        },
+    );
+    let cancel = warp::path!("deployments" / i64 / "cancel")
+        .and(warp::post())
+        .and(user.clone())
+        .and(with.clone())
+        .and(warp::body::content_length_limit(LARGEST_BODY))
+        .and(warp::body::json().or(warp::any().map(CancelBody::default)).unify())
+        .then(|id: i64, by: String, web: Web, body: CancelBody| async move {
+            answer(cancel(&web, id, body.now, &by).await)
+        });
+    let logs =
+        warp::path!("deployments" / i64 / "logs")
+            .and(warp::get())
+            .and(user)
+            .and(with)
+            .and(warp::query())
+            .and(warp::header::optional("accept"))
+            .and(warp::header::optional("last-event-id"))
+            .then(
+                |id: i64,
+                 _: String,
+                 web: Web,
+                 query: LogQuery,
+                 accept: Option<String>,
+                 last: Option<String>| async move {
+                    answer(logs(web, id, query, accept, last).await)
+                },
+            );
+    base.and(groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify().or(logs).unify())
+        .boxed()
+}
+
+/// The name behind the request's token; refused without one.
+fn user(web: Web) -> BoxedFilter<(String,)> {
+    warp::header::optional::<String>("authorization")
+        .and_then(move |header: Option<String>| {
+            let store = web.store.clone();
+            async move {
+                let token =
+                    header.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+                match store.token_name(&token_hash(token.trim())).await {
+                    Ok(Some(name)) => Ok(name),
+                    Ok(None) => Err(warp::reject::custom(Refusal::unauthorized())),
+                    Err(error) => Err::<String, Rejection>(warp::reject::custom(Refusal::from(error))),
+                }
+            }
+        })
+        .boxed()
+}
+
+async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
+    let unfinished = web.store.unfinished().await?;
+    let mut groups = Vec::new();
+    for (name, application, group) in web.engine.groups() {
+        let running = unfinished.iter().find(|row| row.group_name == name).map(|row| row.id);
+        let good = web.store.good_revisions(&name).await?;
+        groups.push(json!({
+            "name": name,
+            "repository": application.repository,
+            "branch": application.branch,
+            "auto_scaling_groups": group.auto_scaling_groups,
+            "revision": web.store.last_good(&name).await?,
+            "instances": (!good.is_empty()).then_some(good.len()),
+            "policy": {
+                "batch": group.policy.batch.to_string(),
+                "mode": group.policy.mode,
+                "min_in_service": group.policy.min_in_service,
+                "max_failed": group.policy.max_failed,
+            },
+            "running": running,
+        }));
+    }
+    Ok(warp::reply::json(&json!({ "groups": groups })))
+}
+
+async fn submit(web: &Web, wish: Submission, by: &str) -> Result<impl Reply + use<>, Refusal> {
+    let row = web.engine.submit(wish, by).await?;
+    let view = web.deployment_view(row.id).await?;
+    Ok(warp::reply::with_status(warp::reply::json(&view), StatusCode::CREATED))
+}
+
+async fn list(web: &Web, query: ListQuery) -> Result<impl Reply + use<>, Refusal> {
+    let limit = query.limit.unwrap_or(LIST).clamp(1, LONGEST_LIST);
+    let list = web.deployment_list(query.group.as_deref(), limit).await?;
+    Ok(warp::reply::json(&json!({ "deployments": list })))
+}
+
+async fn cancel(web: &Web, id: i64, now: bool, by: &str) -> Result<impl Reply + use<>, Refusal> {
+    web.engine.cancel(id, now, by).await?;
+    Ok(warp::reply::json(&web.deployment_view(id).await?))
+}
+
+async fn logs(
+    web: Web,
+    id: i64,
+    query: LogQuery,
+    accept: Option<String>,
+    last: Option<String>,
+) -> Result<Response, Refusal> {
+    if web.store.deployment(id).await?.is_none() {
+        return Err(crate::engine::SubmitError::UnknownDeployment(id).into());
+    }
+    let after = last.and_then(|text| text.trim().parse().ok()).or(query.after).unwrap_or(0);
+    let wanted = Wanted {
+        after,
+        instance: query.instance.filter(|name| !name.is_empty()),
+        event: query.event.filter(|name| !name.is_empty()),
+        follow: query.follow.unwrap_or(true),
+    };
+    Ok(stream::respond(web, id, wanted, stream::Form::of(accept.as_deref())))
+}

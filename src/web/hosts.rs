@@ -1,0 +1,196 @@
+//! What instances ask of the daemon: their bundle, and where to put their log. Tokens here are good for one bundle or
+//! one attempt.
+
+use super::{
+    Web,
+    reply::{Refusal, answer},
+};
+use crate::{
+    engine::{RunnerResult, same},
+    logs::ingest::{Ingest, IngestError},
+};
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt as _};
+use http::StatusCode;
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::{sync::MutexGuard, time::Instant};
+use tokio_util::io::ReaderStream;
+use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
+
+/// Lines reach the store, and so the readers, at the latest after this.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// The runner's last line is short.
+const LARGEST_RESULT: u64 = 16 * 1024;
+
+#[derive(Deserialize)]
+struct Offset {
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+struct End {
+    size: u64,
+    sha256: String,
+}
+
+/// `/bundles/v1/SHA` and `/ingest/v1/attempts/N`.
+pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let with = warp::any().map(move || web.clone());
+    let token = warp::header::optional::<String>("authorization").map(|header: Option<String>| {
+        header.and_then(|value| Some(value.strip_prefix("Bearer ")?.to_owned())).unwrap_or_default()
+    });
+    let bundle =
+        warp::path!("bundles" / "v1" / String).and(warp::get()).and(with.clone()).and(token).then(
+            |sha: String, web: Web, token: String| async move { answer(bundle(&web, &sha, &token).await) },
+        );
+    let attempt = warp::path!("ingest" / "v1" / "attempts" / i64 / ..);
+    let wanted = attempt.and(warp::path::end()).and(warp::get()).and(with.clone()).and(token).then(
+        |number: i64, web: Web, token: String| async move { answer(wanted(&web, number, &token).await) },
+    );
+    let push = attempt
+        .and(warp::path::end())
+        .and(warp::put().or(warp::post()).unify())
+        .and(with.clone())
+        .and(token)
+        .and(warp::query())
+        .and(warp::body::stream())
+        .then(|number: i64, web: Web, token: String, query: Offset, body| async move {
+            answer(push(&web, number, &token, query.offset, body).await)
+        });
+    let end = attempt
+        .and(warp::path!("end"))
+        .and(warp::post())
+        .and(with)
+        .and(token)
+        .and(warp::query())
+        .and(warp::body::content_length_limit(LARGEST_RESULT))
+        .and(warp::body::bytes())
+        .then(|number: i64, web: Web, token: String, query: End, body: Bytes| async move {
+            answer(end(&web, number, &token, query, &body).await)
+        });
+    bundle.or(wanted).unify().or(push).unify().or(end).unify().boxed()
+}
+
+async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> {
+    let sound = sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit());
+    if !sound || !same(token, &web.secrets.bundle_token(sha)) {
+        return Err(Refusal::unauthorized());
+    }
+    let path = web.engine.bundle_path(sha);
+    let missing = |e: std::io::Error| {
+        Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e}"))
+    };
+    let file = tokio::fs::File::open(&path).await.map_err(missing)?;
+    let length = file.metadata().await.map_err(missing)?.len();
+    let mut response = warp::reply::stream(ReaderStream::new(file)).into_response();
+    let headers = response.headers_mut();
+    headers.insert("content-length", length.into());
+    headers.insert("content-type", http::HeaderValue::from_static("application/gzip"));
+    Ok(response)
+}
+
+impl From<IngestError> for Refusal {
+    fn from(error: IngestError) -> Self {
+        let (status, code) = match &error {
+            IngestError::Unknown => (StatusCode::NOT_FOUND, "unknown-attempt"),
+            IngestError::Complete => (StatusCode::GONE, "complete"),
+            IngestError::Offset { .. } => (StatusCode::CONFLICT, "offset"),
+            IngestError::Checksum { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "checksum"),
+            IngestError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
+        };
+        Refusal::new(status, code, error.to_string())
+    }
+}
+
+/// The log of the attempt that this token is good for.
+async fn receive(
+    web: &Web,
+    number: i64,
+    token: &str,
+) -> Result<std::sync::Arc<tokio::sync::Mutex<Ingest>>, Refusal> {
+    if !same(token, &web.secrets.attempt_token(number)) {
+        return Err(Refusal::unauthorized());
+    }
+    Ok(web.logs.receive(number, &web.secrets.nonce(number)).await?)
+}
+
+async fn wanted(web: &Web, number: i64, token: &str) -> Result<String, Refusal> {
+    let ingest = receive(web, number, token).await?;
+    let ingest = ingest.lock().await;
+    Ok(format!("{}\n", ingest.wanted()))
+}
+
+/// Takes a stream that may go on as long as the attempt does.
+async fn push<B: Buf>(
+    web: &Web,
+    number: i64,
+    token: &str,
+    mut offset: u64,
+    body: impl Stream<Item = Result<B, warp::Error>> + Send,
+) -> Result<String, Refusal> {
+    let ingest = receive(web, number, token).await?;
+    let mut body = Box::pin(body);
+    let mut flush_at: Option<Instant> = None;
+    loop {
+        let next = async {
+            match flush_at {
+                Some(at) => tokio::time::timeout_at(at, body.next()).await.ok(),
+                None => Some(body.next().await),
+            }
+        };
+        let item = tokio::select! {
+            item = next => item,
+            () = web.stop.cancelled() => Some(None),
+        };
+        let mut ingest = ingest.lock().await;
+        match item {
+            Some(Some(Ok(mut bytes))) => {
+                offset = take(web, &mut ingest, offset, bytes.copy_to_bytes(bytes.remaining())).await?;
+                if !ingest.pending() {
+                    flush_at = None;
+                } else if flush_at.is_none() {
+                    flush_at = Some(Instant::now() + FLUSH_AFTER);
+                }
+            }
+            // Time to store what has come.
+            None => {
+                web.logs.flush(&mut ingest).await?;
+                flush_at = None;
+            }
+            Some(Some(Err(_)) | None) => {
+                web.logs.flush(&mut ingest).await?;
+                return Ok(format!("{}\n", ingest.wanted()));
+            }
+        }
+    }
+}
+
+async fn take(
+    web: &Web,
+    ingest: &mut MutexGuard<'_, Ingest>,
+    offset: u64,
+    bytes: Bytes,
+) -> Result<u64, Refusal> {
+    web.logs.take(ingest, offset, &bytes).await?;
+    Ok(offset + bytes.len() as u64)
+}
+
+/// The host is through: its log must be whole, and its last word is the outcome.
+async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> Result<Response, Refusal> {
+    let ingest = receive(web, number, token).await?;
+    let mut ingest = ingest.lock().await;
+    let tail = match web.logs.complete(&mut ingest, query.size, &query.sha256).await {
+        Ok(tail) => tail,
+        Err(IngestError::Offset { wanted }) => {
+            return Ok(warp::reply::with_status(format!("{wanted}\n"), StatusCode::CONFLICT).into_response());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(result) =
+        RunnerResult::find(&String::from_utf8_lossy(body)).filter(|result| result.attempt() == number)
+    {
+        web.engine.attempt_ended(result, tail).await?;
+    }
+    Ok(String::from("complete\n").into_response())
+}

@@ -1,0 +1,110 @@
+//! Answers and refusals: the same words in the API as in the terminal.
+
+use crate::{engine::SubmitError, github::GitHubError, store::StoreError};
+use http::StatusCode;
+use serde::Serialize;
+use warp::reply::{Reply, Response};
+
+/// A refusal: `{"error": {"code", "message"}}`.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Words<'a>,
+}
+
+#[derive(Serialize)]
+struct Words<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { status, code, message: message.into() }
+    }
+
+    pub fn unauthorized() -> Refusal {
+        let message = "this needs a token: send 'Authorization: Bearer TOKEN' (the command line takes it from DROVER_TOKEN)";
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+}
+
+impl warp::reject::Reject for Refusal {}
+
+impl Reply for Refusal {
+    fn into_response(self) -> Response {
+        let body = Body { error: Words { code: self.code, message: &self.message } };
+        warp::reply::with_status(warp::reply::json(&body), self.status).into_response()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string())
+    }
+}
+
+impl From<SubmitError> for Refusal {
+    fn from(error: SubmitError) -> Self {
+        let (status, code) = match &error {
+            SubmitError::UnknownGroup { .. } => (StatusCode::NOT_FOUND, "unknown-group"),
+            SubmitError::UnknownDeployment(_) => (StatusCode::NOT_FOUND, "unknown-deployment"),
+            SubmitError::Revision(GitHubError::Revision(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-revision")
+            }
+            SubmitError::Revision(GitHubError::Unavailable(_)) => (StatusCode::BAD_GATEWAY, "github"),
+            SubmitError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid-policy"),
+            SubmitError::Ended { .. } => (StatusCode::CONFLICT, "ended"),
+            SubmitError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
+        };
+        Refusal::new(status, code, error.to_string())
+    }
+}
+
+/// Whatever no route took.
+pub async fn rejected(rejection: warp::Rejection) -> Result<Response, std::convert::Infallible> {
+    use warp::{body::BodyDeserializeError, reject};
+    if let Some(refusal) = rejection.find::<Refusal>() {
+        return Ok(Refusal::new(refusal.status, refusal.code, refusal.message.clone()).into_response());
+    }
+    let refusal = if rejection.is_not_found() {
+        Refusal::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; the API is under /api/v1")
+    } else if let Some(error) = rejection.find::<BodyDeserializeError>() {
+        use std::error::Error as _;
+        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            format!("the request body is not what is wanted: {words}"),
+        )
+    } else if rejection.find::<reject::PayloadTooLarge>().is_some() {
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
+    } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
+        Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "this path does not take this method",
+        )
+    } else {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            format!("the request can't be understood: {rejection:?}"),
+        )
+    };
+    Ok(refusal.into_response())
+}
+
+/// An answer, or a refusal in its place.
+pub fn answer<T: Reply>(result: Result<T, Refusal>) -> Response {
+    match result {
+        Ok(reply) => reply.into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}

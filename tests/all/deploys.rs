@@ -1,0 +1,184 @@
+//! The main job, end to end: real processes, real HTTP, real hooks.
+
+use crate::ground::{DROVER, Play as _, Repository, TURN, policy, setup};
+use drover::cli::demo::playground::{GROUP, Playground};
+use drover::sim::load::{Load, LoadReport, LoadSpec};
+use serde_json::{Value, json};
+use std::process::Command;
+
+fn load(playground: &Playground, seed: u64) -> Load {
+    Load::start(LoadSpec { url: playground.service.clone(), rate_per_second: 40, seed }).unwrap()
+}
+
+fn no_failures(report: &LoadReport) {
+    assert_eq!(report.failed, 0, "{:?}", report.failures);
+}
+
+fn count(deployment: &Value, state: &str) -> usize {
+    let instances = deployment["instances"].as_array().unwrap();
+    instances.iter().filter(|instance| instance["state"] == state).count()
+}
+
+/// What a newcomer does, as a script would do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_deploys_without_a_failed_request() {
+    let _turn = TURN.lock().await;
+    let run = || Command::new(DROVER).args(["demo", "--exit", "--json", "--seed", "7"]).output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    for key in ["url", "token", "cloud", "cloud_token"] {
+        assert!(first["ready"][key].is_string(), "{first}");
+    }
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let (deployment, requests) = (&last["result"]["deployment"], &last["result"]["requests"]);
+    assert_eq!(
+        (deployment["state"].as_str(), count(deployment, "Succeeded")),
+        (Some("Succeeded"), 6),
+        "{deployment:#}"
+    );
+    let tries: Vec<u64> =
+        deployment["instances"].as_array().unwrap().iter().filter_map(|i| i["attempts"].as_u64()).collect();
+    assert_eq!(tries.iter().filter(|tries| **tries == 2).count(), 1, "one instance is retried: {tries:?}");
+    assert_eq!(requests["failed"], 0, "{requests:#}");
+    assert!(requests["total"].as_u64().unwrap() >= 1000, "{requests:#}");
+}
+
+/// Nine instances, another seed, three other kinds of fault; and every line is in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_faults_are_survived_and_every_line_is_in_the_log() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.instances, setup.seed, setup.policy) = (9, 23, policy("batch = \"3\""));
+    let playground = Playground::start(setup).await.unwrap();
+    for fault in [
+        json!({ "kind": "download-fail", "times": 1 }),
+        json!({ "kind": "lose-response", "match": { "action": "SendCommand" }, "times": 1 }),
+        json!({ "kind": "throttle", "match": { "action": "EnterStandby" }, "times": 2 }),
+        json!({ "kind": "lose-response", "match": { "action": "ExitStandby" }, "times": 1 }),
+        json!({ "kind": "agent-offline", "match": { "instance": "random" }, "seconds": 10 }),
+    ] {
+        playground.control("faults", &fault).await.unwrap();
+    }
+    let load = load(&playground, 23);
+    let id = playground.submit("main").await;
+    let deployment = playground.ended(id).await;
+    let requests = load.stop().await;
+    assert_eq!(
+        (deployment["state"].as_str(), count(&deployment, "Succeeded")),
+        (Some("Succeeded"), 9),
+        "{deployment:#}"
+    );
+    no_failures(&requests);
+    playground.log_is_whole(id).await;
+    playground.nothing_ran_twice().await;
+    let world = playground.look("world").await.unwrap();
+    let group = &world["groups"][0];
+    assert_eq!((&group["min"], &group["desired"]), (&json!(9), &json!(9)), "{group:#}");
+    assert_eq!((&group["suspended"], &group["tags"]), (&json!([]), &json!({})), "{group:#}");
+    playground.stop().await;
+}
+
+/// The control run: what the load measures is real.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_draining_requests_fail() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    setup.deregistration_delay = 0;
+    let playground = Playground::start(setup).await.unwrap();
+    let load = load(&playground, 5);
+    let id = playground.submit("main").await;
+    assert_eq!(playground.ended(id).await["state"], "Succeeded");
+    let requests = load.stop().await;
+    assert!(requests.failed > 0, "draining was off, and no request failed: the load proves nothing");
+    playground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    let hooks = repository.git(&["show", "main:appspec.yml"]);
+    assert!(hooks.contains("AfterInstall"), "{hooks}");
+    repository
+        .write("hooks/after-install.real", "#!/bin/sh\necho 'the database schema is too old'\nexit 3\n");
+    repository.commit("5");
+    let playground = Playground::start(setup(directory.path(), &repository, &first)).await.unwrap();
+    let load = load(&playground, 1);
+    let ran = playground.drover(&["deploy", "main", "--group", GROUP, "--follow"]).await;
+    let requests = load.stop().await;
+    assert_eq!(ran.code, 3, "{}\n{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("the database schema is too old"), "{}", ran.stdout);
+    let deployment = playground.api("deployments/1").await;
+    assert_eq!(deployment["state"], "Halted");
+    assert!(deployment["reason"].as_str().unwrap().contains("systemic"), "{deployment:#}");
+    assert_eq!((count(&deployment, "Failed"), count(&deployment, "Staged")), (2, 4), "{deployment:#}");
+    no_failures(&requests);
+    for instance in deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == "Staged") {
+        let now =
+            playground.on(instance["id"].as_str().unwrap(), "readlink /opt/drover/sample/current").await;
+        assert!(now.contains(&first), "{now}");
+    }
+    playground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_instance_within_the_budget_is_quarantined() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    setup.policy = policy("batch = \"2\"\nmax_failed = \"1\"");
+    let playground = Playground::start(setup).await.unwrap();
+    let fault = json!({
+        "kind": "hook-exit", "match": { "instance": "random" }, "event": "AfterInstall", "exit": 3, "times": 99,
+        "message": "bad sector on /dev/nvme1n1",
+    });
+    let unlucky = playground.control("faults", &fault).await.unwrap()["instance"].clone();
+    let ran = playground.drover(&["deploy", "main", "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 4, "{}\n{}", ran.stdout, ran.stderr);
+    let deployment = playground.api("deployments/1").await;
+    assert_eq!((count(&deployment, "Succeeded"), count(&deployment, "Failed")), (5, 1), "{deployment:#}");
+    let failed = deployment["instances"].as_array().unwrap().iter().find(|i| i["state"] == "Failed").unwrap();
+    assert_eq!((&failed["id"], &failed["quarantined"]), (&unlucky, &json!(true)));
+    assert!(failed["reason"].as_str().unwrap().contains("bad sector"), "{failed:#}");
+    let world = playground.look("world").await.unwrap();
+    let members = world["groups"][0]["instances"].as_array().unwrap().clone();
+    let state = members.iter().find(|member| member["id"] == unlucky).unwrap();
+    assert_eq!(state["lifecycle"], "Standby");
+    playground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_deployment_puts_touched_instances_back() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let playground = Playground::start(setup(directory.path(), &repository, &first)).await.unwrap();
+    let load = load(&playground, 3);
+    let id = playground.submit("main").await;
+    crate::ground::until("hooks run", 60, || async {
+        count(&playground.api(&format!("deployments/{id}")).await, "Deploying") > 0
+    })
+    .await;
+    let ran = playground.drover(&["cancel", &id.to_string()]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    let deployment = playground.ended(id).await;
+    assert_eq!(deployment["state"], "Cancelled");
+    no_failures(&load.stop().await);
+    let world = playground.look("world").await.unwrap();
+    assert_eq!(world["groups"][0]["suspended"], json!([]));
+    playground.stop().await;
+}

@@ -1,0 +1,239 @@
+//! What the end-to-end tests stand on: a playground with a repository whose hooks keep a record of their own.
+
+use drover::cli::demo::playground::{GROUP, Playground, Setup};
+use drover::sim::sample;
+use serde_json::Value;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// The binary under test.
+pub const DROVER: &str = env!("CARGO_BIN_EXE_drover");
+
+/// One end-to-end test at a time: two cores would make them fail each other's deadlines.
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Around every hook of the sample: what it prints, and that it ran, is also written down on the instance, outside
+/// the runner.
+const WRAPPER: &str = r#"#!/bin/sh
+printf '%s %s\n' "$DROVER_ATTEMPT" "$LIFECYCLE_EVENT" >>/var/log/hook-runs
+out=$("$0.real" 2>&1)
+code=$?
+if [ -n "$out" ]; then printf '%s\n' "$out" | tee -a "/var/log/hook-lines.$DROVER_ATTEMPT"; fi
+exit $code
+"#;
+
+/// A repository for tests.
+pub struct Repository {
+    pub path: PathBuf,
+}
+
+impl Repository {
+    /// The sample, its hooks wrapped; `main` has two commits on top: version 3, version 4.
+    pub fn wrapped(directory: &Path) -> Repository {
+        let repository = Repository { path: directory.join("repository") };
+        sample::create_repository(&repository.path).unwrap();
+        for entry in fs::read_dir(repository.path.join("hooks")).unwrap() {
+            let hook = entry.unwrap().path();
+            let real = PathBuf::from(format!("{}.real", hook.display()));
+            fs::rename(&hook, &real).unwrap();
+            repository.write(hook.strip_prefix(&repository.path).unwrap(), WRAPPER);
+        }
+        repository.commit("3");
+        repository.commit("4");
+        repository
+    }
+
+    pub fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(&self.path)
+            .args(["-c", "user.name=test", "-c", "user.email=test@example.com"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Writes an executable file.
+    pub fn write(&self, path: impl AsRef<Path>, text: &str) {
+        let path = self.path.join(path);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Commits everything as this version and answers its SHA.
+    pub fn commit(&self, version: &str) -> String {
+        fs::write(self.path.join("VERSION"), format!("{version}\n")).unwrap();
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", &format!("Version {version}")]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn hooks_of(&self, sha: &str) -> String {
+        let archive = self.path.join("../first.tar.gz");
+        self.git(&["archive", "--format=tar.gz", "--prefix=x/", "-o", archive.to_str().unwrap(), sha]);
+        drover::revision::bundle::examine(&archive).unwrap().appspec.table()
+    }
+}
+
+/// The usual setup: six instances on `first`, drains of four seconds, batches of two.
+pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
+    Setup {
+        drover: DROVER.into(),
+        data: directory.to_path_buf(),
+        repository: repository.path.clone(),
+        first: first.to_owned(),
+        first_hooks: repository.hooks_of(first),
+        forks: Vec::new(),
+        instances: 6,
+        time_scale: 2.0,
+        seed: 1,
+        deregistration_delay: 8,
+        health_interval: 5,
+        policy: policy("batch = \"2\""),
+        poll: "300ms".into(),
+        listen: "127.0.0.1:0".into(),
+    }
+}
+
+/// A policy whose retries don't wait for long.
+pub fn policy(lines: &str) -> String {
+    format!("{lines}\n[applications.sample.groups.demo.policy.retry]\nbase = \"500ms\"\ncap = \"2s\"\n")
+}
+
+/// A finished run of the command line.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// What tests do with a playground.
+pub trait Play {
+    /// Runs a client subcommand to its end.
+    fn drover(&self, arguments: &[&str]) -> impl Future<Output = Ran>;
+    /// `GET` of the API.
+    fn api(&self, path: &str) -> impl Future<Output = Value>;
+    /// Submits a revision and answers the deployment's number.
+    fn submit(&self, revision: &str) -> impl Future<Output = i64>;
+    /// Waits until the deployment has an exit code.
+    fn ended(&self, id: i64) -> impl Future<Output = Value>;
+    /// Runs a shell command on an instance.
+    fn on(&self, instance: &str, script: &str) -> impl Future<Output = String>;
+    /// Compares each instance's own record of what its hooks printed with the log.
+    fn log_is_whole(&self, id: i64) -> impl Future<Output = ()>;
+    /// No hook ran twice in one attempt, as the hooks' own record says.
+    fn nothing_ran_twice(&self) -> impl Future<Output = ()>;
+}
+
+impl Play for Playground {
+    async fn drover(&self, arguments: &[&str]) -> Ran {
+        let output = tokio::process::Command::new(DROVER)
+            .args(arguments)
+            .env("DROVER_URL", &self.url)
+            .env("DROVER_TOKEN", &self.token)
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(240), output).await.expect("it ends").unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    async fn api(&self, path: &str) -> Value {
+        let url = format!("{}/api/v1/{path}", self.url);
+        let answer = reqwest::Client::new().get(url).bearer_auth(&self.token).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    async fn submit(&self, revision: &str) -> i64 {
+        let wish = serde_json::json!({ "group": GROUP, "revision": revision });
+        let url = format!("{}/api/v1/deployments", self.url);
+        let answer =
+            reqwest::Client::new().post(url).bearer_auth(&self.token).json(&wish).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        answer["id"].as_i64().unwrap_or_else(|| panic!("refused: {answer}"))
+    }
+
+    async fn ended(&self, id: i64) -> Value {
+        let limit = Instant::now() + Duration::from_secs(240);
+        loop {
+            let deployment = self.api(&format!("deployments/{id}")).await;
+            if !deployment["exit_code"].is_null() {
+                return deployment;
+            }
+            assert!(Instant::now() < limit, "it doesn't end: {deployment:#}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn on(&self, instance: &str, script: &str) -> String {
+        let argv = serde_json::json!({ "argv": ["/bin/sh", "-c", script] });
+        let done = self.control(&format!("instances/{instance}/exec"), &argv).await.unwrap();
+        done["stdout"].as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn log_is_whole(&self, id: i64) {
+        let url = format!("{}/api/v1/deployments/{id}/logs?follow=false", self.url);
+        let request =
+            reqwest::Client::new().get(url).bearer_auth(&self.token).header("accept", "application/x-ndjson");
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let numbers: Vec<i64> = rows.iter().filter_map(|row| row["seq"].as_i64()).collect();
+        assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>(), "numbers without holes");
+        let mut lines = 0;
+        for instance in self.instances().await.unwrap() {
+            let mut attempts: Vec<i64> = rows
+                .iter()
+                .filter(|row| row["instance"] == instance.as_str() && row["source"] == "hook")
+                .filter_map(|row| row["attempt"].as_i64())
+                .collect();
+            attempts.dedup();
+            for attempt in attempts {
+                let theirs =
+                    self.on(&instance, &format!("cat /var/log/hook-lines.{attempt} 2>/dev/null")).await;
+                let ours: Vec<&str> = rows
+                    .iter()
+                    .filter(|row| row["attempt"] == attempt && row["source"] == "hook")
+                    .filter_map(|row| row["text"].as_str())
+                    .filter(|text| !text.starts_with("drover: "))
+                    .collect();
+                lines += ours.len();
+                assert_eq!(ours, theirs.lines().collect::<Vec<_>>(), "{instance} attempt {attempt}");
+            }
+        }
+        assert!(lines > 20, "only {lines} lines: the hooks' own record is missing");
+    }
+
+    async fn nothing_ran_twice(&self) {
+        let mut runs = 0;
+        for instance in self.instances().await.unwrap() {
+            let text = self.on(&instance, "cat /var/log/hook-runs").await;
+            let mut lines: Vec<&str> = text.lines().collect();
+            runs += lines.len();
+            lines.sort_unstable();
+            for pair in lines.windows(2) {
+                assert_ne!(pair[0], pair[1], "{instance} ran it twice");
+            }
+        }
+        assert!(runs > 20, "only {runs} runs: the hooks' own record is missing");
+    }
+}
+
+/// Waits for something, with a deadline.
+pub async fn until<F: Future<Output = bool>>(what: &str, seconds: u64, mut check: impl FnMut() -> F) {
+    let limit = Instant::now() + Duration::from_secs(seconds);
+    while !check().await {
+        assert!(Instant::now() < limit, "waited {seconds} s in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

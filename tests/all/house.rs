@@ -1,0 +1,375 @@
+//! The house's arrows: upper floors import lower ones, never the reverse. Held by reading every path in `src`,
+//! in `use` lines, in expressions and types, and in the tokens given to macros.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::visit::{self, Visit};
+
+/// The modules of the crate's root and what each may enter of the others.
+const MAY_ENTER: &[(&str, &[&str])] = &[
+    ("main", &["cli", "web", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("lib", &[]),
+    ("cli", &["web", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("web", &["engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("engine", &["fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("fleet", &["store", "rollout", "config"]),
+    ("github", &["store", "rollout", "config"]),
+    ("logs", &["store", "rollout", "config"]),
+    ("revision", &["store", "rollout", "config"]),
+    ("store", &[]),
+    ("config", &["rollout"]),
+    ("rollout", &[]),
+    ("sim", &[]),
+];
+
+/// The subcommands that run the simulated cloud; nothing else enters `sim`.
+const SIMS_GUESTS: &[&str] = &["cli::sim", "cli::demo", "cli::rehearse"];
+
+/// What `rollout`, being pure, may not name: crates, and anything that asks a clock, chance or the machine.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "sqlx",
+    "warp",
+    "octocrab",
+    "rand",
+    "reqwest",
+    "hyper",
+    "nix",
+    "fs4",
+    "tempfile",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io",
+    "SystemTime",
+    "Instant",
+    "UNIX_EPOCH",
+    "Timestamp::now",
+    "Zoned::now",
+];
+
+/// Crates that belong to one house each.
+const KEPT_BY: &[(&str, &[&str])] = &[
+    ("sqlx", &["store"]),
+    ("octocrab", &["github"]),
+    ("aws_sdk_autoscaling", &["fleet"]),
+    ("aws_sdk_elasticloadbalancingv2", &["fleet"]),
+    ("aws_sdk_ssm", &["fleet"]),
+];
+
+#[test]
+fn upper_floors_import_lower_ones() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&src, &mut files);
+    assert!(!files.is_empty(), "no Rust file found under {}", src.display());
+    let mut offences = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(&src).unwrap();
+        offences
+            .extend(check(&module_of(name), &text).into_iter().map(|o| format!("{}:{o}", name.display())));
+    }
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The module a file holds, as segments from the crate's root: `cli/follow/stream.rs` is `cli::follow::stream`.
+fn module_of(file: &Path) -> Vec<String> {
+    let mut module: Vec<String> =
+        file.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    module
+}
+
+/// The offences of a module's source, each with its line.
+fn check(module: &[String], source: &str) -> Vec<String> {
+    let file = match syn::parse_file(source) {
+        Ok(file) => file,
+        Err(e) => return vec![format!("{}: can't be parsed: {e}", e.span().start().line)],
+    };
+    let mut reader =
+        Reader { module: module.to_vec(), inner: Vec::new(), aliases: HashMap::new(), found: Vec::new() };
+    if is_test_only(&file.attrs) || module.last().is_some_and(|last| last == "tests") {
+        return Vec::new();
+    }
+    reader.visit_file(&file);
+    let aliases = std::mem::take(&mut reader.aliases);
+    let mut offences: Vec<String> = Vec::new();
+    for (line, path) in &reader.found {
+        let mut path = path.clone();
+        if let Some(real) = aliases.get(&path[0]) {
+            path.splice(..1, real.iter().cloned());
+        }
+        let offence = offence(module, &path).map(|why| format!("{line}: `{}`: {why}", path.join("::")));
+        offences.extend(offence.filter(|o| !offences.contains(o)));
+    }
+    offences
+}
+
+/// Why `module` may not name `path`; `crate` stands first in paths within the crate.
+fn offence(module: &[String], path: &[String]) -> Option<String> {
+    let house = module[0].as_str();
+    let Some((_, may_enter)) = MAY_ENTER.iter().find(|(name, _)| *name == house) else {
+        return Some(format!("`{house}` has no place in the house: add it to this test's table"));
+    };
+    if house == "rollout"
+        && let Some(what) = IMPURE.iter().find(|what| names(path, what))
+    {
+        return Some(format!("rollout is pure: no {what}"));
+    }
+    if house == "rollout" && path[0].starts_with("aws_") {
+        return Some("rollout is pure: no AWS".to_owned());
+    }
+    if let Some((_, keepers)) = KEPT_BY.iter().find(|(name, _)| *name == path[0])
+        && !keepers.contains(&house)
+    {
+        return Some(format!("only {} uses {}", keepers.join(", "), path[0]));
+    }
+    let within = path[0] == "crate" || (path[0] == "drover" && house == "main");
+    let target = path.get(1).filter(|_| within)?;
+    if target == house || !MAY_ENTER.iter().any(|(name, _)| name == target) {
+        return None;
+    }
+    if target == "sim" {
+        let guest = module.iter().take(2).cloned().collect::<Vec<_>>().join("::");
+        let welcome = SIMS_GUESTS.contains(&guest.as_str());
+        return (!welcome).then(|| format!("only {} and tests enter sim", SIMS_GUESTS.join(", ")));
+    }
+    (!may_enter.contains(&target.as_str())).then(|| format!("{house} may not import {target}"))
+}
+
+/// Whether `what`, one name or several, stands in `path`: crates and `std` modules at its head, the rest anywhere.
+fn names(path: &[String], what: &str) -> bool {
+    let what: Vec<&str> = what.split("::").collect();
+    if what[0].starts_with(char::is_lowercase) {
+        path.len() >= what.len() && path.iter().zip(&what).all(|(a, b)| a == b)
+    } else {
+        path.windows(what.len()).any(|window| window.iter().zip(&what).all(|(a, b)| a == b))
+    }
+}
+
+fn is_test_only(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    })
+}
+
+/// Collects every path of a file, as it is written except that `self` and `super` are resolved.
+struct Reader {
+    module: Vec<String>,
+    /// The modules written inside the file, around what is being read.
+    inner: Vec<String>,
+    aliases: HashMap<String, Vec<String>>,
+    found: Vec<(usize, Vec<String>)>,
+}
+
+impl Reader {
+    fn resolve(&self, path: Vec<String>) -> Vec<String> {
+        let mut at: Vec<String> = match self.module[0].as_str() {
+            "main" | "lib" => Vec::new(),
+            _ => self.module.clone(),
+        };
+        at.extend(self.inner.iter().cloned());
+        let mut rest = path.as_slice();
+        match rest.first().map(String::as_str) {
+            Some("self") => rest = &rest[1..],
+            Some("super") => {
+                while rest.first().is_some_and(|first| first == "super") {
+                    at.pop();
+                    rest = &rest[1..];
+                }
+            }
+            _ => return path,
+        }
+        let mut resolved = vec!["crate".to_owned()];
+        resolved.extend(at);
+        resolved.extend(rest.iter().cloned());
+        resolved
+    }
+
+    fn find(&mut self, line: usize, path: Vec<String>) {
+        if !path.is_empty() {
+            let path = self.resolve(path);
+            self.found.push((line, path));
+        }
+    }
+
+    fn tree(&mut self, head: &[String], tree: &syn::UseTree) {
+        let with = |ident: &syn::Ident| {
+            let mut path = head.to_vec();
+            if ident != "self" || path.is_empty() {
+                path.push(ident.to_string());
+            }
+            path
+        };
+        match tree {
+            syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(head, item)),
+            syn::UseTree::Glob(glob) => self.find(glob.star_token.spans[0].start().line, head.to_vec()),
+            syn::UseTree::Name(name) => {
+                let path = with(&name.ident);
+                self.alias(&path, path.last().cloned());
+                self.find(name.ident.span().start().line, path);
+            }
+            syn::UseTree::Rename(rename) => {
+                let path = with(&rename.ident);
+                self.alias(&path, Some(rename.rename.to_string()));
+                self.find(rename.ident.span().start().line, path);
+            }
+        }
+    }
+
+    fn alias(&mut self, path: &[String], name: Option<String>) {
+        let resolved = self.resolve(path.to_vec());
+        if let Some(name) = name.filter(|name| *name != resolved[0]) {
+            self.aliases.insert(name, resolved);
+        }
+    }
+
+    /// Paths among a macro's tokens: names joined by `::`.
+    fn tokens(&mut self, tokens: TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut line = 0;
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    if colons != 2 || path.is_empty() {
+                        self.find(line, std::mem::take(&mut path));
+                        line = ident.span().start().line;
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                other => {
+                    self.find(line, std::mem::take(&mut path));
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        // `a::{b, c}` within a macro is not told apart from a block: its parts are read alone.
+                        self.tokens(group.stream());
+                    }
+                }
+            }
+        }
+        self.find(line, path);
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let attributes = match item {
+            syn::Item::Mod(item) => &item.attrs,
+            syn::Item::Fn(item) => &item.attrs,
+            syn::Item::Use(item) => &item.attrs,
+            syn::Item::Impl(item) => &item.attrs,
+            syn::Item::Struct(item) => &item.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if !is_test_only(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        self.inner.push(item.ident.to_string());
+        visit::visit_item_mod(self, item);
+        self.inner.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let line = path.segments.first().map_or(0, |first| first.ident.span().start().line);
+        self.find(line, segments);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
+    }
+
+    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
+        self.tokens(list.tokens.clone());
+        visit::visit_meta_list(self, list);
+    }
+}
+
+fn offences(module: &str, source: &str) -> Vec<String> {
+    let module: Vec<String> = module.split("::").map(str::to_owned).collect();
+    check(&module, source)
+}
+
+#[test]
+fn the_check_finds_what_offends() {
+    let offending = [
+        ("store", "use crate::engine::Engine;"),
+        ("store::rows", "use super::super::rollout;"),
+        ("store", "fn f() { crate::logs::follow(); }"),
+        ("store", "use crate::{config, store};"),
+        ("logs", "type T = Vec<Option<crate::web::Page>>;"),
+        ("engine", "use crate as all; fn f() { all::cli::run() }"),
+        ("engine", "fn f() { println!(\"{}\", crate::web::name()); }"),
+        ("engine::act", "use crate::sim::Cloud;"),
+        ("cli::serve", "use crate::sim::Cloud;"),
+        ("main", "fn main() { drover::sim::run() }"),
+        ("sim", "use crate::config::Config;"),
+        ("sim", "mod inner { use super::super::store::Store; }"),
+        ("web", "use sqlx::Row;"),
+        ("engine", "async fn f(c: aws_sdk_ssm::Client) {}"),
+        ("rollout", "use tokio::time::sleep;"),
+        ("rollout", "use std::time::{Duration, Instant};"),
+        ("rollout", "fn f() -> jiff::Timestamp { jiff::Timestamp::now() }"),
+        ("rollout", "use jiff::Timestamp as T; fn f() { T::now(); }"),
+        ("rollout", "use rand as dice; fn f() { dice::random() }"),
+        ("rollout", "#[tokio::main] async fn f() {}"),
+        ("rollout", "fn f() { assert!(std::env::args().len() > 1); }"),
+        ("rollout::plan", "use crate::config::Policy;"),
+        ("attic", "use std::fmt;"),
+    ];
+    for (module, source) in offending {
+        assert!(!offences(module, source).is_empty(), "{module}: {source}");
+    }
+}
+
+#[test]
+fn the_check_lets_pass_what_is_right() {
+    let right = [
+        ("engine", "use crate::{rollout::plan, store}; use crate::fleet as f; fn f() { f::x() }"),
+        ("cli::demo", "use crate::sim::Cloud;"),
+        ("cli::sim::flags", "use crate::sim::Cloud;"),
+        ("cli::follow::stream", "use super::super::client::Client; use super::tail;"),
+        ("store", "use sqlx::Row; use self::rows::X; struct engine; fn f(engine: engine) {}"),
+        ("rollout", "use jiff::Timestamp; fn f(now: Timestamp) -> std::time::Duration { todo(now) }"),
+        ("rollout", "#[cfg(test)] mod tests { use std::time::Instant; use crate::store; }"),
+        ("logs", "#[cfg(test)] mod tests { use crate::sim::Cloud; }"),
+        ("main", "fn main() { drover::cli::run() }"),
+        ("lib", "pub mod cli; pub mod store;"),
+    ];
+    for (module, source) in right {
+        assert!(offences(module, source).is_empty(), "{module}: {source}: {:?}", offences(module, source));
+    }
+}

@@ -1,0 +1,778 @@
+"""What hooks/runner.sh does on a host: events, hooks, releases, the host's authority, stopping, reboots.
+
+Run all: python3 -m unittest discover -s tests/runner
+"""
+
+import base64
+import gzip
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+import unittest
+
+import host as h
+from host import NONCE, TOKEN, sha, wait_for
+
+TRACE = '#!/bin/sh\necho "$LIFECYCLE_EVENT %s" >>"$DROVER_ROOT/trace"\n'
+
+
+def tracing(name, then=""):
+    """A hook that notes its event and name in the trace, then does more."""
+    return TRACE % name + then
+
+
+class Case(unittest.TestCase):
+    flavour = staticmethod(h.dash)
+
+    def setUp(self):
+        self.host = h.Host(self.flavour)
+        self.addCleanup(self.host.close)
+
+    def assertResult(self, done, **expected):
+        self.assertTrue(done.has_result, done)
+        found = {key: done.fields.get(key) for key in expected}
+        self.assertEqual(found, {key: str(value) for key, value in expected.items()}, done)
+
+    def publish_one_hook(self, script, event="ApplicationStart", seconds=20, user="", location="hook.sh"):
+        """A revision of one hook; returns what a spec needs to run it."""
+        revision = self.host.publish("one hook", {location: script})
+        return {"sha": revision, "hooks": "%s|%s|%s|%s" % (event, seconds, user, location)}
+
+    def wait_trace(self, line, seconds=20):
+        wait_for(lambda: line in self.host.trace(), "the hook's note %r, have %r" % (line, self.host.trace()), seconds)
+
+
+class Events:
+    """Lifecycle events, hooks, and the environment they see."""
+
+    def test_all_events_in_order(self):
+        host = self.host
+        hooks = {event: tracing("new") + "echo out of %s\n" % event for event in h.ALL_EVENTS.split()}
+        revision = host.publish("one", {event + ".sh": text for event, text in hooks.items()})
+        table = "\n".join("%s|20||%s.sh" % (event, event) for event in hooks)
+        process = host.start(sha=revision, hooks=table)
+        done = host.finish(process)
+        self.assertEqual(done.code, 0, done)
+        self.assertResult(done, status="succeeded", event="BeforeAllowTraffic", hook="-", exit=0, attempt=host.number)
+        self.assertFalse(os.path.exists(process.spec), "the spec holds tokens and is deleted")
+        # nothing is current yet, so the events of the old release have nothing to do
+        self.assertEqual(host.trace(), [e + " new" for e in "BeforeInstall AfterInstall ApplicationStart ValidateService BeforeAllowTraffic".split()])
+        self.assertEqual(os.readlink(os.path.join(host.app, "current")), "releases/" + revision)
+        log = host.file("attempts", host.number, "log")
+        self.assertEqual((done["bytes"], done["sha256"]), (str(len(log)), hashlib.sha256(log).hexdigest()))
+        begun = [line.split()[1] for line in host.controls() if line.startswith("begin")]
+        self.assertEqual(begun, ["event=DownloadBundle"] + ["event=" + e for e in h.ALL_EVENTS.split()])
+        self.assertEqual(host.controls()[-1], "finish status=succeeded event=BeforeAllowTraffic exit=0")
+        done = host.run(sha=revision, hooks=table)
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(host.trace()[5:], [e + " new" for e in h.ALL_EVENTS.split() if e != "Install"])
+        self.assertNotIn("begin event=DownloadBundle hook=-", host.controls())
+
+    def test_control_lines(self):
+        given = self.publish_one_hook("#!/bin/sh\nprintf 'no newline at the end'; exit 4\n", location="bin/do it.sh")
+        done = self.host.run(events="ApplicationStart", **given)
+        self.assertResult(done, status="failed", event="ApplicationStart", hook="bin/do%20it.sh", exit=4)
+        self.assertRegex(self.host.log(), "".join([
+            r"\A\x1edrover N begin event=DownloadBundle hook=- at=\d+\n",
+            r"\x1edrover N end event=DownloadBundle hook=- exit=0 at=\d+\n",
+            r"\x1edrover N begin event=ApplicationStart hook=bin/do%20it\.sh at=\d+\n",
+            r"no newline at the end\n",
+            r"\x1edrover N end event=ApplicationStart hook=bin/do%20it\.sh exit=4 at=\d+\n",
+            r"\x1edrover N finish status=failed event=ApplicationStart exit=4 at=\d+\n\Z"]).replace("N", NONCE, 6))
+
+    def test_environment_of_hooks(self):
+        script = '#!/bin/sh\nenv >"$DROVER_ROOT/env"; pwd >"$DROVER_ROOT/pwd"; cat >"$DROVER_ROOT/stdin"; ls -l /proc/self/fd >"$DROVER_ROOT/fds"\n'
+        given = self.publish_one_hook(script)
+        done = self.host.run(env="GREETING=it's a \"word\" $HOME\nbad-name=1\n1X=2\nEMPTY=\nLANG=C", **given)
+        self.assertEqual(done.code, 0, done)
+        read = self.host.read
+        env = dict(line.split("=", 1) for line in read("env").splitlines())
+        release = os.path.join(self.host.app, "releases", given["sha"])
+        expected = {
+            "APPLICATION_NAME": "eval", "DEPLOYMENT_ID": "42", "DEPLOYMENT_GROUP_NAME": "eval/production",
+            "DEPLOYMENT_GROUP_ID": "eval/production", "LIFECYCLE_EVENT": "ApplicationStart", "BUNDLE_COMMIT": given["sha"],
+            "DROVER_ATTEMPT": str(self.host.number), "DROVER_RELEASE": release, "DROVER_APP_DIR": self.host.app,
+            "AWS_SSM_INSTANCE_ID": h.INSTANCE, "AWS_SSM_REGION_NAME": "eu-north-1", "DROVER_ROOT": self.host.root,
+            "GREETING": "it's a \"word\" $HOME", "EMPTY": "", "LANG": "C", "HOME": "/root" if os.getuid() == 0 else env["HOME"],
+            "PATH": self.host.path}
+        of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+        self.assertEqual({k: v for k, v in env.items() if k not in of_the_shell}, expected)
+        self.assertNotIn(NONCE, read("env"))
+        self.assertNotIn(TOKEN, read("env"))
+        self.assertEqual((read("pwd"), read("stdin")), ("/\n", ""))
+        self.assertLessEqual(set(re.findall(r" (\d+) -> ", read("fds"))), {"0", "1", "2", "3"}, "3 is that of ls")
+
+    def test_secrets_are_out_of_reach(self):
+        script = '#!/bin/sh\nfor p in /proc/[0-9]*/cmdline; do tr "\\0" " " <$p; echo; done >"$DROVER_ROOT/ps" 2>/dev/null\n'
+        self.assertEqual(self.host.run(**self.publish_one_hook(script)).code, 0)
+        listed = self.host.read("ps")
+        self.assertIn("hook.sh", listed)
+        self.assertNotIn(TOKEN, listed)
+        self.assertNotIn(NONCE, listed)
+        mode = os.stat(os.path.join(self.host.app, "attempts", str(self.host.number))).st_mode
+        self.assertEqual(mode & 0o777, 0o700)
+
+    def test_several_hooks_and_first_event(self):
+        host = self.host
+        revision = host.publish("one", {name: tracing(name) for name in ("a", "b", "c")})
+        table = "AfterInstall|20||a\nApplicationStart|20||b\nApplicationStart|20||c\nApplicationStart|20||a"
+        done = host.run(sha=revision, hooks=table, first="ApplicationStart")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(host.trace(), ["ApplicationStart b", "ApplicationStart c", "ApplicationStart a"])
+        self.assertFalse(host.exists("current"), "Install lies before the first event")
+
+    def test_a_failed_hook_ends_the_attempt(self):
+        host = self.host
+        revision = host.publish("one", {"bad": tracing("bad", "for i in $(seq 1 100); do echo line $i; done; exit 7\n"), "next": tracing("next")})
+        done = host.run(sha=revision, hooks="ApplicationStart|20||bad\nApplicationStart|20||next\nValidateService|20||next")
+        self.assertEqual(done.code, 1, done)
+        self.assertResult(done, status="failed", event="ApplicationStart", hook="bad", exit=7)
+        self.assertEqual(host.trace(), ["ApplicationStart bad"])
+        self.assertEqual(done.out.splitlines()[:-1], ["drover: tail line %d" % n for n in range(81, 101)])
+
+    def test_stdout_stays_small(self):
+        given = self.publish_one_hook("#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x; printf '\\0\\377'; exit 1\n")
+        done = self.host.run(**given)
+        self.assertResult(done, status="failed")
+        self.assertLess(len(done.out), 1900)
+        self.assertLessEqual(sum(len(line) for line in done.out.splitlines() if line.startswith("drover: tail")), 1500)
+        self.assertGreater(int(done["bytes"]), 3000000)
+
+    def test_missing_and_not_executable(self):
+        host = self.host
+        revision = host.publish("one", {"plain": ("#!/bin/sh\n", 0o644), "dir/x": "", "noshebang": "echo plain text\n"})
+        for location, code, words in (("gone.sh", 127, "gone.sh is missing"), ("plain", 126, "plain is not executable"),
+                                      ("dir", 127, "missing"), ("dir/../../../x", 126, "outside the release")):
+            done = host.run(sha=revision, hooks="ApplicationStart|20||" + location)
+            self.assertEqual(done.code, 1, done)
+            self.assertResult(done, status="failed", event="ApplicationStart", exit=code, hook=location)
+            self.assertIn(words, host.log())
+            self.assertIn(words, done.out)
+        done = host.run(sha=revision, hooks="ApplicationStart|20||noshebang")
+        self.assertEqual(done.code, 0, done)
+        self.assertIn("plain text\n", host.log())
+
+    def test_time_out(self):
+        given = self.publish_one_hook(tracing("slow", 'sleep 300 & echo $! >"$DROVER_ROOT/child"; wait\n'), seconds=1)
+        done = self.host.run(**given)
+        self.assertEqual(done.code, 1, done)
+        self.assertResult(done, status="failed", event="ApplicationStart", exit=124)
+        self.assertIn("time-out of 1 s", done.out)
+        pid = self.host.read("child").strip()
+        wait_for(lambda: not os.path.exists("/proc/" + pid), "the end of the hook's child")
+
+    def test_time_out_of_a_deaf_hook(self):
+        given = self.publish_one_hook('#!/bin/sh\ntrap "" TERM; echo deaf; sleep 300 & wait; wait; sleep 300\n', seconds=1)
+        begun = time.monotonic()
+        done = self.host.run(**given)
+        self.assertResult(done, status="failed", exit=124)
+        self.assertGreater(time.monotonic() - begun, 10)
+        self.assertLess(time.monotonic() - begun, 25)
+
+    def test_background_child(self):
+        script = tracing("start", '(while :; do echo tick; sleep 0.05; done) & echo $! >"$DROVER_ROOT/child"\n')
+        given = self.publish_one_hook(script)
+        begun = time.monotonic()
+        done = self.host.run(**given)
+        self.assertEqual(done.code, 0, done)
+        self.assertLess(time.monotonic() - begun, 10)
+        pid = int(self.host.read("child"))
+        os.kill(pid, 0)
+        # it goes on writing to the file; what it writes after the finish line is no part of the log
+        end = int(done["bytes"])
+        wait_for(lambda: len(self.host.file("attempts", self.host.number, "log")) > end, "a late line")
+        log = self.host.file("attempts", self.host.number, "log")
+        self.assertRegex(log[:end].decode(), "finish status=succeeded event=BeforeAllowTraffic exit=0 at=\\d+\n\\Z")
+        self.assertEqual(hashlib.sha256(log[:end]).hexdigest(), done["sha256"])
+        self.host.delivered()
+        os.kill(pid, signal.SIGKILL)
+
+    def test_runas(self):
+        if os.getuid() != 0:
+            self.fail("run the tests as root: runas needs it")
+        given = self.publish_one_hook('#!/bin/sh\nid -un; id -Gn; echo "home $HOME $USER"; exit 5\n', user="nobody")
+        done = self.host.run(**given)
+        self.assertResult(done, status="failed", exit=5)
+        groups = subprocess.run(["id", "-Gn", "nobody"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        self.assertIn("\nnobody\n%shome /nonexistent nobody\n" % groups, self.host.log())
+        done = self.host.run(**self.publish_one_hook("#!/bin/sh\n", user="no-such-user"))
+        self.assertResult(done, status="failed", exit=126)
+        self.assertIn("no user no-such-user", done.out)
+
+    def test_runas_time_out(self):
+        if os.getuid() != 0:
+            self.fail("run the tests as root: runas needs it")
+        given = self.publish_one_hook("#!/bin/sh\nsleep 300 & echo child $!; wait\n", user="nobody", seconds=1)
+        self.assertResult(self.host.run(**given), status="failed", exit=124)
+        pid = re.search(r"child (\d+)", self.host.log())[1]
+        wait_for(lambda: not os.path.exists("/proc/" + pid), "the end of the hook's child")
+
+    def test_runas_without_root(self):
+        if os.getuid() != 0:
+            self.fail("run the tests as root: they change to another user")
+        host = self.host
+        os.makedirs(host.app)
+        for folder in ("opt", "opt/drover", "opt/drover/eval"):
+            os.chown(os.path.join(host.root, folder), 65534, 65534)
+        revision = host.publish("one", {"hook.sh": "#!/bin/sh\nid -un\n"})
+
+        def run(user):
+            path = os.path.join(host.root, "spec")
+            with open(path, "w") as spec:
+                spec.write(host.spec(sha=revision, hooks="ApplicationStart|20|%s|hook.sh" % user))
+            os.chown(path, 65534, 65534)
+            drop = lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))
+            done = subprocess.run(["sh", host.runner, path], env=host.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=drop, cwd="/")
+            return h.Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+        self.assertResult(run("nobody"), status="succeeded")
+        done = run("daemon")
+        self.assertResult(done, status="failed", event="ApplicationStart", exit=126)
+        self.assertIn("can't become daemon, the agent runs as nobody and not as root", done.out)
+        os.chown(host.app, 0, 0)
+        os.rename(os.path.join(host.app, "attempts"), os.path.join(host.app, "was"))
+        done = run("nobody")
+        self.assertEqual(done.code, 73, done)
+        self.assertIn("not permitted to nobody", done.out)
+
+
+class Releases:
+    """DownloadBundle, Install, the old release's hooks, pruning."""
+
+    def test_stage(self):
+        host = self.host
+        revision = host.publish("one", {"hook.sh": "#!/bin/sh\n", "deep/down/file": "content"})
+        data = host.daemon.bundles[revision]
+        given = {"sha": revision, "hooks": "ApplicationStop|5||hook.sh", "bundle_sha256": hashlib.sha256(data).hexdigest()}
+        done = host.run("stage", **given)
+        self.assertEqual(done.code, 0, done)
+        self.assertResult(done, status="succeeded", event="DownloadBundle")
+        self.assertEqual(host.file("releases", revision, "deep/down/file"), b"content")
+        self.assertEqual(host.file("releases", revision, ".drover-hooks"), b"ApplicationStop|5||hook.sh\n")
+        self.assertTrue(host.exists("releases", revision, ".complete"))
+        self.assertFalse(host.exists("current"))
+        self.assertEqual(os.listdir(os.path.join(host.app, "releases")), [revision])
+        del host.daemon.bundles[revision]
+        done = host.run("stage", **given)
+        self.assertEqual(done.code, 0, "not downloaded again: %s" % done)
+
+    def test_download_failures(self):
+        host = self.host
+        revision = host.publish("one", {"hook.sh": "#!/bin/sh\n"})
+        good = host.daemon.bundles[revision]
+        for data, checksum, words in ((None, "", "could not be downloaded"), (good, "0" * 64, "checksum is %s, expected 000" % hashlib.sha256(good).hexdigest()),
+                                      (b"no archive", "", "could not be unpacked"), (good[:-20], "", "could not be unpacked")):
+            host.daemon.bundles[revision] = data
+            done = host.run("stage", sha=revision, bundle_sha256=checksum)
+            self.assertEqual(done.code, 74, done)
+            self.assertResult(done, status="failed", event="DownloadBundle", hook="-", exit=74)
+            self.assertIn(words, done.out)
+            self.assertEqual(os.listdir(os.path.join(host.app, "releases")), [])
+        done = host.run("stage", sha=revision, bundle_url="http://127.0.0.1:1/x")
+        self.assertResult(done, status="failed", event="DownloadBundle", exit=74)
+
+    def test_bundle_authorization(self):
+        host = self.host
+        revision = host.publish("one", {"hook.sh": "#!/bin/sh\n"})
+        host.daemon.auth[revision] = "Bearer s3cret"
+        self.assertResult(host.run("stage", sha=revision), status="failed", exit=74)
+        done = host.run("stage", sha=revision, bundle_auth="Bearer s3cret")
+        self.assertResult(done, status="succeeded")
+        self.assertNotIn("s3cret", host.log())
+
+    def test_a_release_is_complete_or_absent(self):
+        """A runner killed while it downloads leaves nothing that a later one would take for a release."""
+        host = self.host
+        revision = host.publish("one", {"hook.sh": "#!/bin/sh\n"})
+        good, asked = host.daemon.bundles[revision], []
+
+        def slow():
+            asked.append(1)
+            time.sleep(30)
+            return good
+
+        host.daemon.bundles[revision] = slow
+        process = host.start("stage", sha=revision)
+        wait_for(lambda: asked, "the download")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        killed = host.number
+        host.daemon.bundles[revision] = good
+        done = host.run("stage", sha=revision)
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(os.listdir(os.path.join(host.app, "releases")), [revision])
+        self.assertIn("status=interrupted event=DownloadBundle", host.file("attempts", killed, "result").decode())
+
+    def test_old_release_stops(self):
+        host = self.host
+        old = host.publish("old", {"stop": tracing("old", 'echo "$DROVER_RELEASE" >"$DROVER_ROOT/release"\n'), "only-old": tracing("block")})
+        new = host.publish("new", {"stop": tracing("new")})
+        host.run(sha=old, hooks="ApplicationStop|5||stop\nAfterBlockTraffic|5||only-old")
+        done = host.run(sha=new, hooks="ApplicationStop|5||stop\nAfterBlockTraffic|5||gone\nBeforeInstall|5||stop")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(host.trace(), ["AfterBlockTraffic block", "ApplicationStop old", "BeforeInstall new"])
+        self.assertEqual(host.read("release").strip(), os.path.join(host.app, "releases", old))
+
+    def test_a_stop_hook_that_fails_is_tried_from_the_new_revision(self):
+        host = self.host
+        old = host.publish("old", {"stop": tracing("old", "exit 9\n")})
+        new = host.publish("new", {"stop": tracing("new")})
+        worse = host.publish("worse", {"stop": tracing("worse", "exit 8\n")})
+        bare = host.publish("bare", {"x": ""})
+        stop = "ApplicationStop|5||stop"
+        host.run(sha=old, hooks=stop)
+        self.assertResult(host.run(sha=worse, hooks=stop), status="failed", event="ApplicationStop", exit=8)
+        self.assertResult(host.run(sha=bare, hooks=""), status="failed", event="ApplicationStop", exit=9)
+        done = host.run(sha=new, hooks=stop)
+        self.assertResult(done, status="succeeded")
+        self.assertIn("failed with 9, trying the hooks of " + new, host.log())
+        self.assertEqual(host.trace(), ["ApplicationStop " + name for name in ("old", "worse", "old", "old", "new")])
+        host.run(sha=old, hooks=stop)
+        self.assertResult(host.run(sha=old, hooks=stop), status="failed", event="ApplicationStop", exit=9)
+        self.assertEqual(host.trace()[-2:], ["ApplicationStop new", "ApplicationStop old"], "its own hook isn't tried twice")
+
+    def test_prune(self):
+        host = self.host
+        revisions = [host.publish("r%d" % n, {"file": "x"}) for n in range(7)]
+        for n, revision in enumerate(revisions):
+            self.assertResult(host.run("stage", sha=revision), status="succeeded")
+            os.utime(os.path.join(host.app, "releases", revision), (1000 + n, 1000 + n))
+        done = host.run(sha=revisions[1], keep="2", good=revisions[0])
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(host.file("good"), revisions[0].encode() + b"\n")
+        left = lambda: sorted(os.listdir(os.path.join(host.app, "releases")))
+        wait_for(lambda: left() == sorted([revisions[n] for n in (0, 1, 5, 6)]), "the old releases to go")
+        self.assertResult(host.run(sha=revisions[6], keep="1"), status="succeeded")
+        wait_for(lambda: left() == sorted([revisions[0], revisions[6]]), "the old releases to go; the good one stays")
+
+    def test_a_failed_run_prunes_nothing(self):
+        host = self.host
+        revisions = [host.publish("r%d" % n, {"bad": "#!/bin/sh\nexit 1\n"}) for n in range(4)]
+        for revision in revisions:
+            host.run("stage", sha=revision)
+        self.assertResult(host.run(sha=revisions[0], keep="1", hooks="ApplicationStart|5||bad"), status="failed")
+        self.assertEqual(sorted(os.listdir(os.path.join(host.app, "releases"))), sorted(revisions))
+
+
+class Authority:
+    """The host decides which attempt runs, and that no hook runs twice in one."""
+
+    def test_lower_attempt_is_refused(self):
+        given = self.publish_one_hook(tracing("ran"))
+        self.host.run(**given)
+        done = self.host.run(attempt=self.host.number - 5, **given)
+        self.assertEqual(done.code, 70, done)
+        self.assertResult(done, status="refused", exit=70, attempt=self.host.number - 5)
+        self.assertEqual(len(self.host.trace()), 1)
+
+    def test_finished_attempt_is_answered_again(self):
+        given = self.publish_one_hook(tracing("ran", "echo why; exit 6\n"))
+        first = self.host.run(**given)
+        second = self.host.run(attempt=self.host.number, **given)
+        self.assertEqual((first.code, first.out), (second.code, second.out))
+        self.assertEqual(len(self.host.trace()), 1)
+
+    def test_running_attempt_is_followed(self):
+        given = self.publish_one_hook(tracing("ran", 'until [ -e "$DROVER_ROOT/go" ]; do sleep 0.1; done; exit 3\n'))
+        first = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        second = self.host.start(attempt=self.host.number, **given)
+        third = self.host.start(attempt=self.host.number, **given)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            second.wait(0.5)
+        self.host.go()
+        results = [self.host.finish(process) for process in (first, second, third)]
+        self.assertEqual({(done.code, done.line) for done in results}, {(1, results[0].line)})
+        self.assertResult(results[0], status="failed", exit=3)
+        self.assertEqual(len(self.host.trace()), 1)
+
+    def test_other_attempt_is_busy(self):
+        given = self.publish_one_hook(tracing("ran", 'until [ -e "$DROVER_ROOT/go" ]; do sleep 0.1; done\n'))
+        first = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        done = self.host.run(**given)
+        self.assertEqual(done.code, 75, done)
+        self.assertResult(done, status="busy", exit=75)
+        self.assertIn("attempt %d is at work" % (self.host.number - 1), done.out)
+        self.host.go()
+        self.assertEqual(self.host.finish(first).code, 0)
+        self.assertResult(self.host.run(attempt=self.host.number, **given), status="succeeded")
+
+    def test_many_deliveries_at_once(self):
+        given = self.publish_one_hook(tracing("ran", "sleep 0.3\n"))
+        number = self.host.next()
+        processes = [self.host.start(attempt=number, **given) for _ in range(8)]
+        results = [self.host.finish(process) for process in processes]
+        self.assertEqual({(done.code, done.line) for done in results}, {(0, results[0].line)}, results)
+        self.assertEqual(len(self.host.trace()), 1)
+
+    def test_many_attempts_at_once(self):
+        """One runs at a time: a hook that finds another one at work says so."""
+        script = tracing("ran", 'mkdir "$DROVER_ROOT/alone" || echo OVERLAP >>"$DROVER_ROOT/trace"; sleep 0.1; rmdir "$DROVER_ROOT/alone"\n')
+        given = self.publish_one_hook(script)
+        processes = [self.host.start(**given) for _ in range(8)]
+        results = [self.host.finish(process) for process in processes]
+        codes = sorted(done.code for done in results)
+        self.assertNotIn("OVERLAP", self.host.trace())
+        self.assertEqual(codes.count(0), len(self.host.trace()), results)
+        self.assertGreaterEqual(codes.count(0), 1)
+        self.assertLessEqual(set(codes), {0, 70, 75})
+
+    def test_killed_runner(self):
+        """As CancelCommand does it: the runner's group is killed, the hook's lives on until the next contact."""
+        given = self.publish_one_hook(tracing("ran", 'echo $$ >"$DROVER_ROOT/hook"; exec sleep 300\n'))
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        hook = wait_for(lambda: self.host.read("hook").strip(), "the hook's pid")
+        wait_for(lambda: self.host.exists("attempts", self.host.number, "pgid"), "the record of the hook's group")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.assertTrue(os.path.exists("/proc/" + hook), "the hook has a group of its own")
+        done = self.host.run(attempt=self.host.number, **given)
+        self.assertEqual(done.code, 71, done)
+        self.assertResult(done, status="interrupted", event="ApplicationStart", hook="hook.sh", exit=71)
+        wait_for(lambda: not os.path.exists("/proc/" + hook), "the end of the hook")
+        again = self.host.run(attempt=self.host.number, **given)
+        self.assertEqual((again.code, again.line), (71, done.line))
+        self.assertEqual(len(self.host.trace()), 1)
+        self.assertIn("finish status=interrupted event=ApplicationStart exit=71", self.host.controls())
+        received = self.host.delivered()
+        self.assertEqual(received.end.strip(), done.line)
+
+    def test_killed_runner_of_another_attempt(self):
+        given = self.publish_one_hook(tracing("ran", '[ -e "$DROVER_ROOT/go" ] || exec sleep 300\n'))
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        killed = self.host.number
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.host.go()
+        done = self.host.run(**given)
+        self.assertResult(done, status="succeeded")
+        self.assertIn("attempt %d had died" % killed, done.out)
+        self.assertIn("status=interrupted event=ApplicationStart hook=hook.sh", self.host.file("attempts", killed, "result").decode())
+        self.assertIn("status=interrupted", self.host.delivered(killed).end)
+
+    def test_killed_at_any_moment(self):
+        """Wherever the runner dies, a second delivery never runs a hook again, and the application is not blocked."""
+        given = self.publish_one_hook(tracing("ran"))
+        for step in range(12):
+            process = self.host.start(**given)
+            time.sleep(step * 0.02)  # the moment is what varies here, nothing is waited for
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+            killed = self.host.number
+            before = len(self.host.trace())
+            done = self.host.run(attempt=killed, **given)
+            self.assertIn(done.code, (0, 71), done)
+            ran = [line for line in self.host.trace()]
+            self.assertLessEqual(len(ran), before + 1)
+            if done.code == 71:
+                self.assertLessEqual(len(ran) - before, 1)
+        self.assertResult(self.host.run(**given), status="succeeded")
+        self.assertLessEqual(len(self.host.trace()), 13)
+
+    def test_terminated_runner(self):
+        given = self.publish_one_hook(tracing("ran", "exec sleep 300\n"))
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        os.kill(process.pid, signal.SIGTERM)
+        done = self.host.finish(process)
+        self.assertEqual(done.code, 71, done)
+        self.assertResult(done, status="interrupted", event="ApplicationStart", exit=143)
+
+    def test_pid_reuse(self):
+        """A lock whose pid belongs to another process now (start time differs) is dead."""
+        given = self.publish_one_hook(tracing("ran"))
+        self.host.run(**given)
+        os.mkdir(os.path.join(self.host.app, "lock"))
+        with open("/proc/sys/kernel/random/boot_id") as boot, open(os.path.join(self.host.app, "lock/owner"), "w") as owner:
+            owner.write("%d %d 1 %s" % (self.host.number, os.getpid(), boot.read()))
+        self.assertResult(self.host.run(**given), status="succeeded")
+
+    def test_other_boot(self):
+        given = self.publish_one_hook(tracing("ran"))
+        self.host.run(**given)
+        os.mkdir(os.path.join(self.host.app, "lock"))
+        with open("/proc/self/stat") as stat, open(os.path.join(self.host.app, "lock/owner"), "w") as owner:
+            owner.write("%d %d %s 00000000-0000-0000-0000-000000000000\n" % (self.host.number, os.getpid(), stat.read().rsplit(") ")[1].split()[19]))
+        self.assertResult(self.host.run(**given), status="succeeded")
+
+    def test_applications_are_apart(self):
+        given = self.publish_one_hook(tracing("ran"))
+        self.assertResult(self.host.run(**given), status="succeeded")
+        self.assertResult(self.host.run(app="other", attempt=5, **given), status="succeeded")
+
+
+class Reboots:
+    def test_reboot_continues_with_the_same_hook(self):
+        host = self.host
+        revision = host.publish("one", {"a": tracing("a"), "b": tracing("b", '[ "$(grep -c " b" "$DROVER_ROOT/trace")" -ge 3 ] || exit 194\n'), "c": tracing("c")})
+        given = {"sha": revision, "hooks": "BeforeInstall|20||a\nApplicationStart|20||a\nApplicationStart|20||b\nApplicationStart|20||c"}
+        done = host.run(**given)
+        self.assertEqual(done.code, 194, done)
+        self.assertFalse(done.has_result)
+        self.assertEqual(host.run(attempt=host.number, **given).code, 194)
+        done = host.run(attempt=host.number, **given)
+        self.assertEqual(done.code, 0, done)
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(host.trace(), ["BeforeInstall a", "ApplicationStart a"] + ["ApplicationStart b"] * 3 + ["ApplicationStart c"])
+        received = host.delivered()
+        self.assertEqual(bytes(received.data), host.file("attempts", host.number, "log"))
+
+    def test_reboots_are_limited(self):
+        given = self.publish_one_hook(tracing("again", "exit 194\n"))
+        number = self.host.next()
+        codes = [self.host.run(attempt=number, **given).code for _ in range(3)]
+        self.assertEqual(codes, [194, 194, 194])
+        done = self.host.run(attempt=number, **given)
+        self.assertEqual(done.code, 1, done)
+        self.assertResult(done, status="failed", event="ApplicationStart", exit=194)
+        self.assertEqual(len(self.host.trace()), 4)
+
+    def test_a_reboot_nobody_asked_for(self):
+        given = self.publish_one_hook(tracing("again", '[ "$(wc -l <"$DROVER_ROOT/trace")" -gt 1 ] || exit 194\nexec sleep 300\n'))
+        number = self.host.next()
+        self.assertEqual(self.host.run(attempt=number, **given).code, 194)
+        process = self.host.start(attempt=number, **given)
+        wait_for(lambda: len(self.host.trace()) == 2, "the hook's second run")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.assertResult(self.host.run(attempt=number, **given), status="interrupted", event="ApplicationStart")
+        self.assertEqual(len(self.host.trace()), 2)
+
+    def test_another_attempt_instead_of_the_continuation(self):
+        given = self.publish_one_hook(tracing("again", '[ -e "$DROVER_ROOT/go" ] || exit 194\n'))
+        self.assertEqual(self.host.run(**given).code, 194)
+        first = self.host.number
+        self.host.go()
+        self.assertResult(self.host.run(**given), status="succeeded")
+        self.assertIn("status=interrupted event=ApplicationStart", self.host.file("attempts", first, "result").decode())
+
+    def test_stop_while_a_reboot_is_awaited(self):
+        given = self.publish_one_hook(tracing("again", "exit 194\n"))
+        self.assertEqual(self.host.run(**given).code, 194)
+        done = self.host.run("stop", attempt=self.host.number)
+        self.assertResult(done, status="stopped", event="ApplicationStart")
+        self.assertEqual(self.host.run(attempt=self.host.number, **given).line, done.line)
+        self.assertEqual(len(self.host.trace()), 1)
+
+
+class Stopping:
+    def test_stop_now(self):
+        given = self.publish_one_hook(tracing("ran", 'sleep 300 & echo $! >"$DROVER_ROOT/child"; wait\n'))
+        process = self.host.start(**given)
+        wait_for(lambda: self.host.read("child"), "the hook")
+        stop = self.host.run("stop", attempt=self.host.number)
+        done = self.host.finish(process)
+        self.assertEqual((done.code, stop.code, stop.line), (72, 72, done.line), (done, stop))
+        self.assertResult(done, status="stopped", event="ApplicationStart", hook="hook.sh", exit=143)
+        pid = self.host.read("child").strip()
+        wait_for(lambda: not os.path.exists("/proc/" + pid), "the end of the hook's child")
+        self.assertEqual(self.host.run("stop", attempt=self.host.number).line, done.line)
+
+    def test_stop_now_of_a_deaf_hook(self):
+        given = self.publish_one_hook(tracing("ran", 'trap "" TERM; sleep 300; sleep 300\n'), seconds=100)
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        stop = self.host.run("stop", attempt=self.host.number)
+        self.assertResult(stop, status="stopped", event="ApplicationStart", exit=137)
+        self.assertEqual(self.host.finish(process).line, stop.line)
+
+    def test_stop_now_during_the_download(self):
+        host = self.host
+        asked = []
+        revision = sha("one")
+        host.daemon.bundles[revision] = lambda: (asked.append(1), time.sleep(20))[1] or b""
+        process = host.start("stage", sha=revision)
+        wait_for(lambda: asked, "the download")
+        stop = host.run("stop", attempt=host.number)
+        self.assertResult(stop, status="stopped", event="DownloadBundle")
+        self.assertEqual(host.finish(process).line, stop.line)
+        self.assertEqual(os.listdir(os.path.join(host.app, "releases")), [])
+
+    def test_stop_after_lets_the_event_end(self):
+        host = self.host
+        wait = 'until [ -e "$DROVER_ROOT/go" ]; do sleep 0.1; done\n'
+        revision = host.publish("one", {"wait": tracing("wait", wait), "next": tracing("next")})
+        process = host.start(sha=revision, hooks="AfterInstall|20||wait\nAfterInstall|20||next\nApplicationStart|20||next")
+        self.wait_trace("AfterInstall wait")
+        stop = host.run("stop", stop_mode="after", attempt=host.number)
+        self.assertEqual(stop.code, 0, stop)
+        self.assertResult(stop, status="busy", exit=0)
+        host.go()
+        done = host.finish(process)
+        self.assertEqual(done.code, 72, done)
+        self.assertResult(done, status="stopped", event="AfterInstall", exit=0)
+        self.assertEqual(host.trace(), ["AfterInstall wait", "AfterInstall next"])
+
+    def test_stop_of_an_attempt_never_seen(self):
+        given = self.publish_one_hook(tracing("ran"))
+        number = self.host.next()
+        stop = self.host.run("stop", attempt=number)
+        self.assertEqual(stop.code, 72, stop)
+        self.assertResult(stop, status="stopped", event="-")
+        late = self.host.run(attempt=number, **given)
+        self.assertEqual((late.code, late.line), (72, stop.line))
+        self.assertEqual(self.host.trace(), [])
+        self.assertResult(self.host.run(**given), status="succeeded")
+
+    def test_stop_of_an_unseen_attempt_while_another_runs(self):
+        given = self.publish_one_hook(tracing("ran", 'until [ -e "$DROVER_ROOT/go" ]; do sleep 0.1; done\n'))
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        first, later = self.host.number, self.host.next()
+        self.assertResult(self.host.run("stop", attempt=later), status="stopped")
+        self.host.go()
+        self.assertResult(self.host.finish(process), status="succeeded", attempt=first)
+        self.assertResult(self.host.run(attempt=later, **given), status="stopped")
+
+    def test_stop_of_a_finished_attempt(self):
+        given = self.publish_one_hook(tracing("ran"))
+        done = self.host.run(**given)
+        stop = self.host.run("stop", attempt=self.host.number)
+        self.assertEqual((stop.code, stop.line), (0, done.line))
+        self.host.run(**given)
+        self.assertEqual(self.host.run("stop", attempt=self.host.number - 1).line, done.line, "also when a later one was seen")
+
+    def test_stop_of_a_dead_attempt(self):
+        given = self.publish_one_hook(tracing("ran", "exec sleep 300\n"))
+        process = self.host.start(**given)
+        self.wait_trace("ApplicationStart ran")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        stop = self.host.run("stop", attempt=self.host.number)
+        self.assertResult(stop, status="interrupted", event="ApplicationStart")
+
+
+class Specs:
+    def test_bad_specs(self):
+        host = self.host
+        good = host.spec(sha=sha("x"))
+        for text, words in ((good.replace("D_SPEC='1'", "D_SPEC='2'"), "D_SPEC is '2'"), (good.replace(sha("x"), "main"), "not a full commit SHA"),
+                            (good.replace("D_APP='eval'", "D_APP='../x'"), "D_APP is '../x'"), (good + "if\n", "not a list of shell assignments"),
+                            (good.replace("D_KIND='run'", "D_KIND='walk'"), "D_KIND is 'walk'"), (host.spec(sha=sha("x"), first="Nonsense"), "first event Nonsense"),
+                            (host.spec(sha=sha("x"), rows=h.INSTANCE + " seven Install n t -"), "not a number: seven"),
+                            (host.spec("stop", stop_mode="later"), "D_STOP_MODE is 'later'")):
+            process = host.start(text=text)
+            done = host.finish(process)
+            self.assertEqual(done.code, 64, done)
+            self.assertResult(done, status="failed", exit=64, event="-")
+            self.assertIn(words, done.out)
+            self.assertFalse(os.path.exists(process.spec))
+        self.assertFalse(os.path.exists(host.app))
+
+    def test_rows(self):
+        host = self.host
+        given = self.publish_one_hook(tracing("ran"))
+        one, two = host.next(), host.next()
+        rows = "i-other %d Install %s t -\n%s %d ApplicationStart %s %s -" % (one, NONCE, h.INSTANCE, two, NONCE, TOKEN)
+        self.assertResult(host.run(rows=rows, **given), status="succeeded", attempt=two)
+        done = host.run(rows="i-other 99 Install %s t -" % NONCE, **given)
+        self.assertEqual(done.code, 66, done)
+        self.assertResult(done, status="failed", exit=66)
+        three = host.next()
+        self.assertResult(host.run(rows="* %d Install %s %s -" % (three, NONCE, TOKEN), **given), status="succeeded", attempt=three)
+        del host.env["AWS_SSM_INSTANCE_ID"]
+        four = host.next()
+        self.assertResult(host.run(rows="* %d Install %s %s -" % (four, NONCE, TOKEN), **given), status="succeeded", attempt=four)
+
+
+class Tools:
+    """Not for a busybox that prefers its own applets to the PATH."""
+
+    def test_missing_tool(self):
+        tools = h.gnu_wget(os.path.join(self.host.root, "fewer"))
+        os.unlink(os.path.join(tools, "tar"))
+        self.host.env["PATH"] = tools
+        done = self.host.run(sha=sha("x"))
+        self.assertEqual(done.code, 73, done)
+        self.assertIn("tar is missing", done.out)
+
+
+class DiskFull:
+    """On a small tmpfs in a mount namespace of its own."""
+
+    def full_host(self, script, room):
+        """Runs `script` (sh) with the application's directory on a tmpfs of `room`."""
+        os.makedirs(self.host.app)
+        spec = os.path.join(self.host.root, "spec")
+        command = 'mount -t tmpfs -o size=%s none "$DROVER_ROOT/opt/drover/eval" || exit 99\n' % room + script
+        user = [] if os.getuid() == 0 else ["-r"]
+        return subprocess.Popen([h.need("unshare"), "-m", *user, "/bin/sh", "-c", command, spec], env=dict(self.host.env, PATH=self.host.path + ":" + h.SYSTEM_PATH),
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+    def write_spec(self, **given):
+        with open(os.path.join(self.host.root, "spec"), "w") as spec:
+            spec.write(self.host.spec(**given))
+
+    def check(self, done, event):
+        self.assertEqual(done.code, 73, done)
+        self.assertResult(done, status="failed", event=event, exit=73)
+        self.assertIn("no space left", done.out)
+
+    def test_full_before_the_start(self):
+        given = self.publish_one_hook(tracing("ran"))
+        self.write_spec(**given)
+        process = self.full_host('mkdir "$DROVER_ROOT/opt/drover/eval/attempts" "$DROVER_ROOT/opt/drover/eval/releases"; cat /dev/zero >"$DROVER_ROOT/opt/drover/eval/fill" 2>/dev/null; exec sh "$DROVER_ROOT/runner.sh" "$0"', "256k")
+        self.host.started.append(process)
+        done = self.host.finish(process)
+        self.assertEqual(done.code, 73, done)
+        self.assertResult(done, status="failed", exit=73)
+        self.assertEqual(self.host.trace(), [])
+
+    def test_full_while_unpacking(self):
+        self.host.publish("one", {})
+        revision = self.host.publish("big", {"big": bytes(range(256)) * 8192})
+        self.write_spec(sha=revision)
+        process = self.full_host('exec sh "$DROVER_ROOT/runner.sh" "$0"', "1m")
+        self.host.started.append(process)
+        self.check(self.host.finish(process), "DownloadBundle")
+
+    def test_full_by_a_hook(self):
+        given = self.publish_one_hook(tracing("ran", 'cat /dev/zero 2>/dev/null; cat /dev/zero >"$DROVER_APP_DIR/fill" 2>/dev/null\nexit 0\n'))
+        self.write_spec(**given)
+        process = self.full_host('sh "$DROVER_ROOT/runner.sh" "$0"; code=$?; cp "$DROVER_ROOT"/opt/drover/eval/attempts/*/result "$DROVER_ROOT/result"; exit $code', "1m")
+        self.host.started.append(process)
+        done = self.host.finish(process)
+        self.check(done, "ApplicationStart")
+        self.assertEqual(self.host.read("result").splitlines()[0], done.line, "recorded, thanks to the reserve")
+
+
+RULES = (Events, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
+
+
+class Dash(*RULES, Tools, Case):
+    pass
+
+
+class Bash(*RULES, Tools, Case):
+    flavour = staticmethod(h.bash)
+
+
+class Busybox(*RULES, Case):
+    flavour = staticmethod(h.busybox)
+
+
+class File(unittest.TestCase):
+    """The file itself, which travels in every command."""
+
+    def test_size(self):
+        with open(h.RUNNER, "rb") as runner:
+            text = runner.read()
+        # a command's script is to stay under 32 KB; the rest is for the spec, with up to fifty rows
+        self.assertLess(len(base64.b64encode(gzip.compress(text))), 16 * 1024)
+
+    def test_shellcheck(self):
+        found = subprocess.run([h.need("shellcheck"), "-s", "sh", h.RUNNER], stdout=subprocess.PIPE)
+        self.assertEqual(found.returncode, 0, found.stdout.decode())
+
+
+if __name__ == "__main__":
+    unittest.main()
