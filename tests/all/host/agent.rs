@@ -27,8 +27,11 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
     let reply = cloud.reply("c-3").await;
     assert_eq!((&reply["status"], &reply["exit_code"]), (&"TimedOut".into(), &137.into()));
 
-    cloud.run("c-4", "trap 'echo trapped' TERM\ntouch /tmp/c-4\nsetsid sleep 8642 >/dev/null 2>&1 &\nsleep 500", 3600);
-    eventually("the script", async || (sh(&host, "test -e /tmp/c-4").await.code == 0).then_some(())).await;
+    cloud.run("c-4", "trap 'echo trapped' TERM\ntouch $DROVER_ROOT/tmp/c-4\nsetsid sleep 8642 >/dev/null 2>&1 &\nsleep 500", 3600);
+    eventually("the script", async || {
+        (sh(&host, "test -e $DROVER_ROOT/tmp/c-4").await.code == 0).then_some(())
+    })
+    .await;
     cloud.cancel("c-4");
     let reply = cloud.reply("c-4").await;
     assert_eq!((&reply["status"], &reply["stdout"]), (&"Cancelled".into(), &"".into()));
@@ -36,11 +39,19 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
 
     // Five run, five wait, the rest is not taken; a waiting one can be cancelled.
     for number in 0..12 {
-        cloud.run(&format!("many-{number}"), "until [ -e /tmp/go ]; do sleep 0.05; done; echo done", 3600);
+        cloud.run(
+            &format!("many-{number}"),
+            "until [ -e $DROVER_ROOT/tmp/go ]; do sleep 0.05; done; echo done",
+            3600,
+        );
     }
     eventually("ten taken", async || (cloud.calls("progress").len() == 14).then_some(())).await;
-    assert_eq!(out(&host, "ls /var/lib/amazon/ssm/*/document/orchestration/many-*/worker.json | wc -l").await, "5");
-    out(&host, "touch /tmp/go").await;
+    assert_eq!(
+        out(&host, "ls $DROVER_ROOT/var/lib/amazon/ssm/*/document/orchestration/many-*/worker.json | wc -l")
+            .await,
+        "5"
+    );
+    out(&host, "touch $DROVER_ROOT/tmp/go").await;
     for number in 0..12 {
         assert_eq!(cloud.reply(&format!("many-{number}")).await["stdout"], "done\n");
     }
@@ -50,18 +61,24 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
 async fn a_restarted_agent_takes_running_commands_up_and_a_killed_one_loses_them() {
     let (dir, cloud) = (tempfile::tempdir().unwrap(), Cloud::start().await);
     let host = Host::launch(spec(&dir, "i-0000000000000a9e2", &cloud)).await.unwrap();
-    cloud.run("r-1", "echo one\necho x >>/tmp/runs\nuntil [ -e /tmp/go ]; do sleep 0.05; done\necho two", 3600);
-    eventually("the script", async || (sh(&host, "test -e /tmp/runs").await.code == 0).then_some(())).await;
+    cloud.run("r-1", "echo one\necho x >>$DROVER_ROOT/tmp/runs\nuntil [ -e $DROVER_ROOT/tmp/go ]; do sleep 0.05; done\necho two", 3600);
+    eventually("the script", async || {
+        (sh(&host, "test -e $DROVER_ROOT/tmp/runs").await.code == 0).then_some(())
+    })
+    .await;
     host.stop_agent().await.unwrap();
-    out(&host, "touch /tmp/go").await;
+    out(&host, "touch $DROVER_ROOT/tmp/go").await;
     assert!(cloud.calls("reply").is_empty());
     host.start_agent().await.unwrap();
     let reply = cloud.reply("r-1").await;
     assert_eq!((&reply["stdout"], &reply["status"]), (&"one\ntwo\n".into(), &"Success".into()));
-    assert_eq!(out(&host, "cat /tmp/runs").await, "x");
+    assert_eq!(out(&host, "cat $DROVER_ROOT/tmp/runs").await, "x");
 
-    cloud.run("r-2", "echo x >/tmp/second\nsleep 500", 3600);
-    eventually("the script", async || (sh(&host, "test -e /tmp/second").await.code == 0).then_some(())).await;
+    cloud.run("r-2", "echo x >$DROVER_ROOT/tmp/second\nsleep 500", 3600);
+    eventually("the script", async || {
+        (sh(&host, "test -e $DROVER_ROOT/tmp/second").await.code == 0).then_some(())
+    })
+    .await;
     host.kill_agent().await.unwrap();
     let reply = cloud.reply("r-2").await;
     assert_eq!((&reply["status"], &reply["exit_code"]), (&"Failed".into(), &1.into()));
@@ -72,7 +89,7 @@ async fn a_restarted_agent_takes_running_commands_up_and_a_killed_one_loses_them
 async fn exit_194_reboots_and_the_script_runs_again() {
     let (dir, cloud) = (tempfile::tempdir().unwrap(), Cloud::start().await);
     let host = Host::launch(spec(&dir, "i-0000000000000a9e3", &cloud)).await.unwrap();
-    cloud.run("b-1", "[ -e /opt/seen ] && { echo again; exit 0; }\ntouch /opt/seen\necho first\nexit 194", 3600);
+    cloud.run("b-1", "[ -e $DROVER_ROOT/opt/seen ] && { echo again; exit 0; }\ntouch $DROVER_ROOT/opt/seen\necho first\nexit 194", 3600);
     eventually("the wish for a reboot", async || cloud.calls("reboot").pop()).await;
     host.reboot().await.unwrap();
     let reply = cloud.reply("b-1").await;

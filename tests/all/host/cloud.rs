@@ -44,7 +44,8 @@ impl Cloud {
                 let state = shared.clone();
                 let service = service_fn(move |request| state.clone().answer(request));
                 tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
@@ -79,13 +80,18 @@ impl Cloud {
 
     pub async fn reply(&self, command_id: &str) -> Value {
         let what = format!("the reply to {command_id}");
-        eventually(&what, async || self.calls("reply").into_iter().find(|reply| reply["command_id"] == command_id))
-            .await
+        eventually(&what, async || {
+            self.calls("reply").into_iter().find(|reply| reply["command_id"] == command_id)
+        })
+        .await
     }
 }
 
 impl State {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         assert_eq!(request.headers()["authorization"], format!("Bearer {TOKEN}"));
         let verb = request.uri().path().strip_prefix("/_agent/v1/").unwrap().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();

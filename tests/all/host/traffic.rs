@@ -55,22 +55,23 @@ async fn front() -> Front {
 /// An instance that serves version 1 of the sample, put there as a deploy would.
 async fn serving(dir: &tempfile::TempDir, id: &str, cloud: &Cloud) -> Arc<Host> {
     let host = Host::launch(spec(dir, id, cloud)).await.unwrap();
-    let at = "/opt/drover/sample/releases/v1";
+    let at = "$DROVER_ROOT/opt/drover/sample/releases/v1";
     out(&host, &format!("mkdir -p {at}; echo 1 >{at}/VERSION; echo hello >{at}/GREETING")).await;
     start(&host).await;
     Arc::new(host)
 }
 
 async fn start(host: &Host) {
-    let command = "setsid drover sample-service --port 80 --release /opt/drover/sample/releases/v1 \
-        >>/var/log/sample.log 2>&1 </dev/null & echo $! >/run/sample.pid
-        n=0; until curl -fsS http://127.0.0.1:80/health; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.05; done";
+    let command = "setsid drover sample-service --port ${PORT:-80} --release $DROVER_ROOT/opt/drover/sample/releases/v1 \
+        >>$DROVER_ROOT/var/log/sample.log 2>&1 </dev/null & echo $! >$DROVER_ROOT/run/sample.pid
+        n=0; until curl -fsS http://${ADDRESS:-127.0.0.1}:${PORT:-80}/health; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.05; done";
     out(host, command).await;
 }
 
 async fn get(front: &Front, path: &str) -> Result<(u16, String), String> {
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.get(format!("{}{path}", front.url).parse().unwrap()).await.map_err(|e| e.to_string())?;
+    let response =
+        client.get(format!("{}{path}", front.url).parse().unwrap()).await.map_err(|e| e.to_string())?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
@@ -89,7 +90,8 @@ async fn the_balancer_carries_requests_streams_and_websockets_and_fails_honestly
     let cutting = async {
         let address = front.url.strip_prefix("http://").unwrap();
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/ws"), stream).await.unwrap();
+        let (mut socket, _) =
+            tokio_tungstenite::client_async(format!("ws://{address}/ws"), stream).await.unwrap();
         assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().starts_with("tick 1"));
         eventually("both in flight", async || (front.balancer.in_flight(host.id()) == 2).then_some(())).await;
         front.balancer.close_target(host.id());
@@ -112,7 +114,7 @@ async fn the_balancer_carries_requests_streams_and_websockets_and_fails_honestly
     let stopping = async {
         eventually("it in flight", async || (front.balancer.in_flight(host.id()) == 1).then_some(())).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        out(&host, "kill $(cat /run/sample.pid)").await;
+        out(&host, "kill $(cat $DROVER_ROOT/run/sample.pid)").await;
         let refused = eventually("a 502", async || {
             get(&front, "/").await.ok().filter(|(status, _)| *status == 502).map(|answer| answer.0)
         });
@@ -157,10 +159,11 @@ async fn load_sees_no_failure_where_there_is_none_and_every_one_where_there_are(
     eventually("some load", async || (load.so_far().total > 100).then_some(())).await;
     // A well-behaved change: out of the rotation, in-flight requests end, then the stragglers are cut.
     front.rotation.targets.lock().unwrap().retain(|host| host.id() == two.id());
-    eventually("only WebSockets left", async || (front.balancer.in_flight(one.id()) <= 4).then_some(())).await;
+    eventually("only WebSockets left", async || (front.balancer.in_flight(one.id()) <= 4).then_some(()))
+        .await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     front.balancer.close_target(one.id());
-    out(&one, "kill $(cat /run/sample.pid)").await;
+    out(&one, "kill $(cat $DROVER_ROOT/run/sample.pid)").await;
     eventually("more load", async || (load.so_far().total > 300).then_some(())).await;
     let report = load.stop().await;
     println!("{report:?}");
