@@ -19,7 +19,7 @@
 # Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. Best is curl. With wget the log
 # is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it, and the checksum shows it.
 #
-# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2317
+# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2094,SC2317
 set -f
 NL='
 '
@@ -86,6 +86,14 @@ end_group() {
 		fi
 		nap
 	done
+}
+
+# pipe NAME: a pipe, 3 its end to write and 4 its end to read. Made by way of a fifo, open before anybody is forked who could wait for it.
+pipe() {
+	rm -f "$1"
+	mkfifo -m 622 "$1" || return 1
+	exec 5<>"$1" 4<"$1" 3>"$1" 5>&-
+	rm -f "$1"
 }
 
 # ---- the attempt's log
@@ -341,12 +349,17 @@ halt_if_asked() {
 	esac
 }
 
-# guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE
+# guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE.
+# A pipe lies between, since a hook's `>/dev/stderr` would truncate a file; its reader lives as long as anything writes.
 guarded() {
 	limit=$1
 	shift
-	("$@") </dev/null >>"$A/log" 2>&1 &
+	pipe "$A/out" || no_space
+	setsid cat <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
+	reader=$!
+	("$@") </dev/null >&3 2>&1 3>&- 4<&- &
 	h=$!
+	exec 3>&- 4<&-
 	put "$A/pgid" "$h $(started "$h") $BOOT"
 	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
 	trap - TERM
@@ -360,7 +373,7 @@ guarded() {
 	) </dev/null >/dev/null 2>&1 &
 	timer=$!
 	trap 'SIGNAL=TERM' TERM
-	wait "$h"
+	wait "$h" 2>/dev/null
 	CODE=$?
 	if [ -n "$SIGNAL" ]; then
 		end_group "$h" &
@@ -369,8 +382,13 @@ guarded() {
 		wait "$ending"
 	fi
 	kill -s TERM "$timer" 2>/dev/null
-	wait "$timer"
+	wait "$timer" 2>/dev/null
 	if [ $? -eq 3 ]; then CODE=124; fi
+	# all that the hook wrote has woken the reader: once that sleeps again, or is gone, the log has it
+	while { IFS= read -r st <"/proc/$reader/stat"; } 2>/dev/null; do
+		case ${st##*) } in S* | Z*) break ;; esac
+		sleep 0.01 2>/dev/null || sleep 1
+	done
 	rm -f "$A/pgid"
 }
 
@@ -412,6 +430,9 @@ hook_process() {
 		esac
 	done
 	unset IFS
+	# a shell's background child ignores INT and QUIT, and so would what the hook starts; busybox's env can't undo it
+	trap - HUP
+	if env --default-signal=INT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
 	exec setsid "$@"
 }
 
@@ -538,18 +559,18 @@ curl_bundle() {
 
 wget_bundle() {
 	if gnu_wget; then
-		wgetrc "$D_BUNDLE_AUTH" || exit 73
+		wgetrc .wgetrc-bundle "$D_BUNDLE_AUTH" || exit 73
 		exec setsid wget -q -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
 	fi
 	exec setsid wget -q ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
 }
 
-# wgetrc AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
+# wgetrc FILE AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
 wgetrc() {
-	WGETRC=$A/.wgetrc
+	WGETRC=$A/$1
 	export WGETRC
 	umask 077
-	put "$WGETRC" "${1:+header = Authorization: $1}"
+	put "$WGETRC" "${2:+header = Authorization: $2}"
 }
 
 gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
@@ -590,7 +611,7 @@ fetch() {
 		fi
 	fi
 	if [ "$CODE" -ne 0 ] && ! head -c 65536 /dev/zero 2>/dev/null >"$B/releases/.staging-probe"; then CODE=73; fi
-	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe"
+	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe" "$A/.wgetrc-bundle"
 	if [ "$CODE" -eq 73 ]; then remark "no space left in $B/releases"; fi
 }
 
@@ -688,7 +709,7 @@ http() {
 		)
 	elif gnu_wget; then
 		STATUS=$(
-			wgetrc "Bearer $TOKEN"
+			wgetrc .wgetrc "Bearer $TOKEN"
 			wget -nv -S -t 1 -T "$4" -O "$A/.answer" ${3:+--post-file="$3"} "$URL$2" 2>&1
 		)
 		STATUS=$(printf '%s\n' "$STATUS" | sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' | tail -n 1)
@@ -736,7 +757,7 @@ deliver_end() {
 	http POST "/end?size=$size&sha256=$sum" "$A/.end" 60
 	if [ "$STATUS" != 200 ]; then return 1; fi
 	put "$A/pushed" complete
-	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.pipe" "$A/.code" "$A/.wgetrc" "$A/uploader"
+	rm -f "$A/.piece" "$A/.answer" "$A/.end" "$A/.code" "$A/.wgetrc" "$A/uploader"
 	exit 0
 }
 
@@ -753,24 +774,27 @@ await() {
 
 # stream: one request that follows the log from OFFSET on; ends with the connection, or with the attempt
 stream() {
-	rm -f "$A/.pipe" "$A/.code"
-	mkfifo "$A/.pipe" || return 1
+	rm -f "$A/.code"
+	pipe "$A/.pipe" || return 1
 	from=$OFFSET
 	: >"$A/.answer"
-	tail -c +$((from + 1)) -f "$A/log" 2>/dev/null >"$A/.pipe" 7>&- &
+	tail -c +$((from + 1)) -f "$A/log" 2>/dev/null >&3 3>&- 4<&- 7>&- &
 	tail_pid=$!
 	(
+		exec 3>&-
 		client=
 		trap 'kill "$client" 2>/dev/null' TERM
 		curl -K /proc/self/fd/8 -sS -T - -o "$A/.answer" -w '%{http_code}' -H 'Expect:' -H 'Content-Type: application/octet-stream' \
-			--connect-timeout 5 "$URL?offset=$from" 2>/dev/null >"$A/.code" <"$A/.pipe" 7>&- 8<<-EOF &
+			--connect-timeout 5 "$URL?offset=$from" 2>/dev/null >"$A/.code" <&4 4<&- 7>&- 8<<-EOF &
 			header = "Authorization: Bearer $TOKEN"
 		EOF
 		client=$!
+		exec 4<&-
 		wait "$client"
 		printf 'closed\n' >&7
 	) &
 	sender=$!
+	exec 3>&- 4<&-
 	over= before=$from
 	if [ -f "$A/result" ]; then printf 'end\n' >&7; fi
 	while IFS= read -r message <&7; do
@@ -784,6 +808,10 @@ stream() {
 			;;
 		late) if [ -n "$over" ]; then kill "$sender" 2>/dev/null; fi ;;
 		tick)
+			if [ ! -d "$A" ]; then
+				kill "$tail_pid" "$sender" 2>/dev/null
+				exit 0
+			fi
 			if [ -f "$A/result" ]; then
 				printf 'end\n' >&7
 				continue
@@ -824,6 +852,7 @@ upload() {
 	set -- "$A" $LINE
 	if [ $# -ge 4 ] && alive "$2" "$3" "$4"; then exit 0; fi
 	put "$A/uploader" "$$ $(started $$) $BOOT"
+	[ -p "$A/wake" ] || mkfifo "$A/wake" || exit 0
 	exec 7<>"$A/wake"
 	(while sleep 5 7>&- && kill -0 $$ 2>/dev/null; do printf 'tick\n' >&7; done) &
 	PUT=PUT
@@ -836,7 +865,7 @@ upload() {
 						set -- $LINE
 			if [ "${1:-}" = "${A##*/}" ] && alive "$2" "$3" "$4"; then until=$(($(now) + 86400)); fi
 		fi
-		if [ "$(now)" -gt "$until" ]; then exit 0; fi
+		if [ ! -d "$A" ] || [ "$(now)" -gt "$until" ]; then exit 0; fi
 		if is_number "$OFFSET" || ask; then
 			if [ -f "$A/result" ]; then
 				deliver_end
@@ -868,8 +897,9 @@ bad_spec() {
 
 read_spec() {
 	SPEC=$1
+	[ -f "$SPEC" ] || bad_spec "the first argument is to name the spec's file, '$SPEC' is none"
 	case $SPEC in /*) ;; *) SPEC=./$SPEC ;; esac
-	[ -r "$SPEC" ] || bad_spec "can't read ${SPEC:-the file named by the first argument}"
+	[ -r "$SPEC" ] || bad_spec "can't read $SPEC as $ME"
 	if ! (. "$SPEC") >/dev/null 2>&1; then
 		rm -f "$SPEC"
 		bad_spec "it is not a list of shell assignments"

@@ -57,7 +57,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
 fn main() -> ExitCode {
     // Before any thread exists: a simulated instance enters its namespaces here.
     let arguments: Vec<_> = std::env::args_os().collect();
-    let ended = drover::sim::instance::hidden_subcommand(&arguments).unwrap_or_else(|| {
+    let ended = drover::cli::sim::hidden_subcommand(&arguments).unwrap_or_else(|| {
         let command = Command::parse();
         let code = tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(run(command))?;
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))

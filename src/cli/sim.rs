@@ -49,6 +49,12 @@ fn repository(text: &str) -> Result<RepositorySpec, String> {
     Ok(RepositorySpec { name: name.to_owned(), path: PathBuf::from(path) })
 }
 
+/// Runs the part of a simulated instance that these arguments (program name first) ask for, if they ask for one; `main`
+/// must call it before any thread exists.
+pub fn hidden_subcommand(argv: &[std::ffi::OsString]) -> Option<anyhow::Result<std::process::ExitCode>> {
+    crate::sim::instance::hidden_subcommand(argv)
+}
+
 /// Runs the simulated cloud until SIGTERM or SIGINT, then kills all its instances.
 pub async fn run(args: SimArgs) -> anyhow::Result<()> {
     let world = match &args.world {

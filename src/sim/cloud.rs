@@ -174,11 +174,11 @@ impl Cloud {
     }
 
     async fn launch(self: Arc<Self>, id: String) {
-        let Ok(_permit) = self.launches.acquire().await else { return };
+        let Ok(permit) = self.launches.acquire().await else { return };
         let spec = self.with(|s| {
             let group = s.groups.get(&s.instances.get(&id)?.group)?;
             let mut env = group.env.clone();
-            env.push(("INSTANCE_ID".to_owned(), id.clone()));
+            env.push(("AWS_SSM_INSTANCE_ID".to_owned(), id.clone()));
             let mut reach = s.reach.clone();
             reach.push(self.address);
             Some(HostSpec {
@@ -193,7 +193,9 @@ impl Cloud {
             })
         });
         let Some(spec) = spec else { return };
-        match Host::launch(spec).await {
+        let launched = Host::launch(spec).await;
+        drop(permit);
+        match launched {
             Ok(host) => {
                 let host = Arc::new(host);
                 self.with(|s| s.launched(&id, Arc::clone(&host)));

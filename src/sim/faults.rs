@@ -32,6 +32,8 @@ pub enum Kind {
     InvalidInstance,
     /// The agent can't reach the service for `seconds`.
     AgentOffline,
+    /// A command ends Undeliverable on an instance.
+    Undeliverable,
     /// A command's delivery takes `seconds` longer.
     DeliveryDelay,
     /// A hook ends with `exit` at `event`.

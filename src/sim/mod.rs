@@ -64,6 +64,7 @@
 //! - `lose-response`: the call takes effect, then the connection closes without an answer;
 //! - `delay-visibility` (`seconds`): the command sent by the next SendCommand is missing from ListCommands that long;
 //! - `invalid-instance`: SendCommand answers InvalidInstanceId;
+//! - `undeliverable`: the command ends Undeliverable on the instance;
 //! - `delivery-delay` (`seconds`): the command reaches the agent that much later;
 //! - `download-fail`: an archive's download answers 502.
 //!
@@ -83,10 +84,10 @@
 //!   executionTimeout together.
 //! - An instance is in service 1 s after its process tree runs, whether or not its user-data has ended, as an EC2 instance
 //!   would be; health checks then decide. Standby is reached when the drain is over.
-//! - Target states `unhealthy.draining` and `unavailable`, StatusDetails `Delayed` and `Undeliverable`, lifecycle hooks,
+//! - Target states `unhealthy.draining` and `unavailable`, StatusDetails `Delayed`, lifecycle hooks,
 //!   warm pools and instance refreshes don't occur. ExitStandby past MaxSize is refused.
 //! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
-//! - There is no instance scale-in by alarms, no scheduled action, no IAM.
+//! - There are no alarms, scheduled actions, CloudWatch Logs or IAM: every signed call is allowed.
 
 pub mod audit;
 pub mod autoscaling;

@@ -384,3 +384,42 @@ fn any_address_but_loopback_is_refused() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("loopback only"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_waits_for_an_agent_that_is_away() {
+    let cloud = Cloud::start(&[]).await;
+    let (_, ids) = cloud.fleet(1).await;
+    let id = &ids[0];
+    for kind in ["agent-offline", "network-cut"] {
+        cloud
+            .control("POST", "faults", json!({"kind": kind, "match": {"instance": id}, "seconds": 15}))
+            .await;
+        let command = cloud.send(&ids, "echo there").await.unwrap();
+        cloud.until("the command is listed", async || cloud.status(&command, id).await != "absent").await;
+        assert_eq!(cloud.status(&command, id).await, "Pending", "{kind}");
+        cloud.until("it has run", async || cloud.status(&command, id).await == "Success").await;
+    }
+    cloud.control("POST", "faults", json!({"kind": "undeliverable"})).await;
+    let command = cloud.send(&ids, "true").await.unwrap();
+    cloud.until("it is given up", async || cloud.status(&command, id).await == "Undeliverable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unhealthy_target_is_marked_and_recovers() {
+    let cloud = Cloud::start(&[]).await;
+    let (_, ids) = cloud.fleet(2).await;
+    let suspend = cloud.autoscaling.suspend_processes().auto_scaling_group_name("web");
+    suspend.scaling_processes("ReplaceUnhealthy").send().await.unwrap();
+    let groups = cloud.autoscaling.describe_auto_scaling_groups().send().await.unwrap();
+    let arn = groups.auto_scaling_groups()[0].target_group_arns()[0].clone();
+    for (kind, reason) in [("health-fail", "Target.ResponseCodeMismatch"), ("health-slow", "Target.Timeout")]
+    {
+        let fault = json!({"kind": kind, "match": {"instance": ids[0]}, "seconds": 40});
+        cloud.control("POST", "faults", fault).await;
+        cloud
+            .until("the target is unhealthy", async || cloud.target(&arn, &ids[0]).await.0 == "unhealthy")
+            .await;
+        assert_eq!(cloud.target(&arn, &ids[0]).await.1, reason);
+        cloud.until("it has recovered", async || cloud.target(&arn, &ids[0]).await.0 == "healthy").await;
+    }
+}

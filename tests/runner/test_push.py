@@ -136,21 +136,28 @@ class Push:
         done = self.host.finish(process)
         self.assertDelivered(done)
         folder = os.path.join(self.host.app, "attempts", done["attempt"])
-        wait_for(lambda: sorted(os.listdir(folder)) == ["journal", "log", "pushed", "result", "wake"], lambda: os.listdir(folder))
-        marker = folder.encode()
+        wait_for(lambda: sorted(os.listdir(folder)) == ["journal", "log", "pushed", "result", "wake"], "nothing else to be left")
+        wait_for(lambda: not self.uploaders(folder), "the uploader's processes to go")
 
-        def left():
-            found = []
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    with open("/proc/%s/cmdline" % pid, "rb") as line:
-                        if marker in line.read():
-                            found.append(pid)
-                except OSError:
-                    pass
-            return found
+    def test_an_uploader_whose_attempt_was_removed_ends(self):
+        self.host.daemon.answer = 503
+        done = self.host.run(**self.publish_one_hook("#!/bin/sh\n"))
+        folder = os.path.join(self.host.app, "attempts", done["attempt"])
+        wait_for(lambda: self.uploaders(folder), "the uploader")
+        os.rename(self.host.app, self.host.app + ".moved")
+        wait_for(lambda: not self.uploaders(folder), "the uploader's processes to go")
 
-        wait_for(lambda: not left(), "the uploader's processes to go")
+    def uploaders(self, folder):
+        """The processes that name this attempt's folder."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as line:
+                    if folder.encode() in line.read():
+                        found.append(pid)
+            except OSError:
+                pass
+        return found
 
 
 class Streaming(Push):

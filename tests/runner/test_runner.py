@@ -105,6 +105,13 @@ class Events:
         self.assertEqual((read("pwd"), read("stdin")), ("/\n", ""))
         self.assertLessEqual(set(re.findall(r" (\d+) -> ", read("fds"))), {"0", "1", "2", "3"}, "3 is that of ls")
 
+    def test_signals_of_hooks(self):
+        self.assertEqual(self.host.run(**self.publish_one_hook('#!/bin/sh\ngrep SigIgn /proc/self/status\n')).code, 0)
+        ignored = int(re.search("SigIgn:\\s*([0-9a-f]+)", self.host.log())[1], 16)
+        self.assertEqual(ignored & ~self.still_ignored, 0, hex(ignored))
+
+    still_ignored = 0
+
     def test_secrets_are_out_of_reach(self):
         script = '#!/bin/sh\nfor p in /proc/[0-9]*/cmdline; do tr "\\0" " " <$p; echo; done >"$DROVER_ROOT/ps" 2>/dev/null\n'
         self.assertEqual(self.host.run(**self.publish_one_hook(script)).code, 0)
@@ -189,6 +196,21 @@ class Events:
         self.assertEqual(hashlib.sha256(log[:end]).hexdigest(), done["sha256"])
         self.host.delivered()
         os.kill(pid, signal.SIGKILL)
+
+    def test_hooks_that_open_their_stderr(self):
+        """A script's `>/dev/stderr` opens what stderr is: a file would be truncated."""
+        script = "#!/bin/sh\necho a; echo b >/dev/stderr; echo c | tee /dev/stderr; echo d >/dev/stdout\n"
+        for user in ("", "nobody") if os.getuid() == 0 else ("",):
+            self.assertResult(self.host.run(**self.publish_one_hook(script, user=user)), status="succeeded")
+            self.assertIn(" at=", self.host.log().split("\na\nb\nc\nc\nd\n\x1edrover %s end" % NONCE)[1])
+
+    def test_much_output_before_the_end(self):
+        """All that a hook wrote lies before its end line, also while a child of it holds the pipe."""
+        given = self.publish_one_hook('#!/bin/sh\nsleep 30 & echo $! >"$DROVER_ROOT/child"\nseq 1 20000\nprintf last\n')
+        for _ in range(5):
+            self.assertResult(self.host.run(**given), status="succeeded")
+            self.assertIn("\n19999\n20000\nlast\n\x1edrover %s end" % NONCE, self.host.log())
+            os.kill(int(self.host.read("child")), signal.SIGKILL)
 
     def test_runas(self):
         if os.getuid() != 0:
@@ -618,8 +640,11 @@ class Stopping:
         stop = self.host.run("stop", attempt=number)
         self.assertEqual(stop.code, 72, stop)
         self.assertResult(stop, status="stopped", event="-")
+        self.host.daemon.answer = 503
         late = self.host.run(attempt=number, **given)
         self.assertEqual((late.code, late.line), (72, stop.line))
+        self.host.daemon.answer = None
+        self.assertEqual(self.host.delivered().end.strip(), stop.line)
         self.assertEqual(self.host.trace(), [])
         self.assertResult(self.host.run(**given), status="succeeded")
 
@@ -667,6 +692,11 @@ class Specs:
             self.assertIn(words, done.out)
             self.assertFalse(os.path.exists(process.spec))
         self.assertFalse(os.path.exists(host.app))
+
+    def test_no_spec(self):
+        for argument in ([], ["nowhere"], ["/"]):
+            done = subprocess.run(["sh", self.host.runner] + argument, env=self.host.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertEqual((done.returncode, done.stderr), (64, b""), done)
 
     def test_rows(self):
         host = self.host
@@ -758,6 +788,7 @@ class Bash(*RULES, Tools, Case):
 
 class Busybox(*RULES, Case):
     flavour = staticmethod(h.busybox)
+    still_ignored = 1 << signal.SIGINT - 1 | 1 << signal.SIGQUIT - 1
 
 
 class File(unittest.TestCase):

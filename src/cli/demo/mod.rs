@@ -130,7 +130,9 @@ async fn play(
     say(&format!(
         "{unlucky} will meet a transient failure in AfterInstall, once; it is retried where it happened.\n"
     ));
-    let load = Load::start(LoadSpec { url: playground.service.clone(), rate_per_second: RATE, seed })?;
+    let spec = LoadSpec { url: playground.service.clone(), rate_per_second: RATE, seed };
+    // A foreign application answers GETs, perhaps; only the sample has the rest.
+    let load = if args.repo.is_some() { Load::start_gets(spec)? } else { Load::start(spec)? };
     let daemon = Daemon { url: playground.url.clone(), token: playground.token.clone() };
     let client = Client::new(&daemon)?;
     let wish = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };

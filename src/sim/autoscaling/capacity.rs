@@ -127,7 +127,8 @@ impl State {
     fn check_health(&mut self, name: &str) {
         let now = self.clock.now();
         let Some(group) = self.groups.get(name) else { return };
-        let (checks, replaces) = (group.runs("HealthCheck"), group.runs("ReplaceUnhealthy"));
+        let (checks, replaces) =
+            (group.runs("HealthCheck"), group.runs("ReplaceUnhealthy") && group.runs("Terminate"));
         let (elb, grace) = (group.elb_health, self.clock.wait(group.grace as f64));
         let arns = group.target_groups.clone();
         let patience = self.clock.wait(5.0);
@@ -145,7 +146,9 @@ impl State {
             let past_grace = instance.in_service_at.is_some_and(|at| now >= at + grace);
             let by_balancer = elb
                 && past_grace
-                && states.iter().any(|s| !matches!(s, Some(TargetState::Healthy | TargetState::Initial)));
+                && states.iter().any(|s| {
+                    !matches!(s, Some(TargetState::Healthy | TargetState::Initial | TargetState::Unused))
+                });
             if checks && (instance.dead || by_balancer) {
                 let since = *instance.ailing_since.get_or_insert(now);
                 if now >= since + patience && instance.healthy {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 
-/// How often something is said, and for how long nothing may be heard.
+/// How often something is said.
 const SAY: Duration = Duration::from_secs(1);
-const SILENCE: Duration = Duration::from_secs(10);
-/// Pause before a reopening.
+/// How long an opening may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Echoes that may be outstanding: seconds of silence, that is.
+const UNANSWERED: u64 = 10;
+/// Pause after a failure; after an orderly end the socket is reopened at once.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How a socket ended without a fault.
@@ -32,26 +35,26 @@ pub(super) async fn hold(authority: String, number: usize, shared: Arc<Shared>, 
     while !stopping.is_cancelled() {
         let talked = match stopping.run_until_cancelled(open(&authority)).await {
             None => return,
-            Some(Err(error)) => Err(error),
-            Some(Ok(socket)) => {
+            Some(opened) => {
                 {
                     let mut report = shared.report();
                     report.total += 1;
-                    report.by_kind.websocket.opened += 1;
+                    report.by_kind.websocket.opened += u64::from(opened.is_ok());
                 }
-                talk(socket, number, &stopping).await
+                match opened {
+                    Ok(socket) => talk(socket, number, &stopping).await,
+                    Err(error) => Err(error),
+                }
             }
         };
         match talked {
             Ok(End::Stopped) => return,
             Ok(End::Deregistered) => shared.report().by_kind.websocket.closed_by_deregistration += 1,
             Err(error) => {
-                let mut report = shared.report();
-                report.by_kind.websocket.failed += 1;
-                shared.failure(&mut report, "WebSocket /ws", &error);
+                shared.socket_failed(&error);
+                stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
         }
-        stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
     }
 }
 
@@ -61,7 +64,7 @@ async fn open(authority: &str) -> anyhow::Result<WebSocketStream<TcpStream>> {
         let opened = tokio_tungstenite::client_async(format!("ws://{authority}/ws"), stream).await;
         Ok(opened.context("open")?.0)
     };
-    tokio::time::timeout(SILENCE, opening).await.context("not opened in time")?
+    tokio::time::timeout(PATIENCE, opening).await.context("not opened in time")?
 }
 
 async fn talk(
@@ -70,27 +73,34 @@ async fn talk(
     stopping: &CancellationToken,
 ) -> anyhow::Result<End> {
     let mut ticks = tokio::time::interval(SAY);
-    let mut said = 0_u64;
+    let (mut said, mut heard) = (0_u64, 0_u64);
     loop {
         let message = tokio::select! {
+            // What has been heard comes first: saying something to a closed connection would turn its end into a reset.
+            biased;
+            message = socket.next() => message,
             () = stopping.cancelled() => {
                 // The report does not wait for the other side's goodbye.
                 drop(tokio::time::timeout(PAUSE, socket.close(None)).await);
                 return Ok(End::Stopped);
             }
             _ = ticks.tick() => {
+                ensure!(said - heard < UNANSWERED, "{UNANSWERED} messages without an echo");
                 said += 1;
-                match socket.send(Message::text(format!("socket {number} says {said}"))).await {
-                    // How it ended is what the next reading tells.
-                    Ok(()) | Err(_) => continue,
-                }
+                // How it ended, where this fails, is what the next reading tells.
+                drop(socket.send(Message::text(phrase(number, said))).await);
+                continue;
             }
-            message = tokio::time::timeout(SILENCE, socket.next()) => message.context("nothing heard")?,
         };
         match message {
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.map_or_else(|| "no code".to_owned(), |frame| frame.code.to_string());
                 bail!("closed by the service ({code})");
+            }
+            Some(Ok(Message::Text(text))) if text.starts_with("tick ") => {}
+            Some(Ok(Message::Text(text))) => {
+                heard += 1;
+                ensure!(text.as_str() == phrase(number, heard), "echo {heard} is wrong: {text:.80}");
             }
             Some(Ok(_)) => {}
             // The end of the connection without a closing frame.
@@ -101,4 +111,8 @@ async fn talk(
             None => return Ok(End::Deregistered),
         }
     }
+}
+
+fn phrase(number: usize, said: u64) -> String {
+    format!("socket {number} says {said}")
 }

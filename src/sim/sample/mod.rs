@@ -2,6 +2,8 @@
 //! Must not import anything of the daemon.
 
 pub mod service;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,18 +36,28 @@ const FILES: [(&str, &str, bool); 11] = [
     ("GREETING", "Hello from the first version.\n", false),
 ];
 
-/// Makes a git repository with two commits on branch `main`, the same SHAs every time.
+/// Subject of the second commit; by it a sample made earlier is known again.
+const SECOND: &str = "Greet with better manners";
+
+/// Makes a git repository with two commits on branch `main`, the same SHAs every time. One that was made there earlier
+/// is taken as it is.
 ///
 /// # Errors
-/// Where the directory can't be written or holds something, or the git command is missing.
+/// Where the directory can't be written or holds another repository, or the git command is missing.
 pub fn create_repository(dir: &Path) -> anyhow::Result<SampleRepo> {
     fs::create_dir_all(dir.join("hooks")).with_context(|| format!("make {}", dir.display()))?;
-    ensure!(
-        !dir.join(".git").exists(),
-        "{} already holds a git repository: choose another place",
-        dir.display()
-    );
-    git(dir, &["init", "--quiet", "--initial-branch=main"], "")?;
+    if dir.join(".git").exists() {
+        let subject = git(dir, &["log", "-1", "--format=%s", "main"], "").ok();
+        ensure!(
+            subject.as_deref() == Some(SECOND),
+            "{} already holds another git repository: choose another place",
+            dir.display()
+        );
+        let commit = |name| git(dir, &["rev-parse", "--verify", name], "");
+        return Ok(SampleRepo { v1: commit("main~1")?, v2: commit("main")? });
+    }
+    let init = ["init", "--quiet", "--initial-branch=main", "--object-format=sha1", "--template="];
+    git(dir, &init, "")?;
     for (path, text, executable) in FILES {
         let path = dir.join(path);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -56,7 +68,7 @@ pub fn create_repository(dir: &Path) -> anyhow::Result<SampleRepo> {
     let v1 = commit(dir, "Serve the first version", "2026-01-05T09:00:00Z")?;
     fs::write(dir.join("VERSION"), "2\n")?;
     fs::write(dir.join("GREETING"), "Hello from version two: faster, and with better manners.\n")?;
-    let v2 = commit(dir, "Greet with better manners", "2026-01-06T09:00:00Z")?;
+    let v2 = commit(dir, SECOND, "2026-01-06T09:00:00Z")?;
     Ok(SampleRepo { v1, v2 })
 }
 

@@ -1,12 +1,16 @@
 //! The sample service: answers what a balancer's traffic is made of, and leaves gracefully.
+//! Must not import anything of the daemon.
+//!
+//! `GET /` version, instance, greeting · `GET /health` `ok VERSION` · `POST /echo` length and SHA-256 of the body ·
+//! `GET /stream` chunks during three seconds · `GET /ws` WebSocket: echo, and a tick each second.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -31,82 +35,96 @@ pub(in crate::sim) const STREAM_CHUNKS: u32 = 30;
 const STREAM_PAUSE: Duration = Duration::from_millis(100);
 /// The last line of a streamed response: without it, it was broken off.
 pub(in crate::sim) const STREAM_END: &str = "end of stream";
-/// How long what is in flight may take after SIGTERM.
-const LEAVING: Duration = Duration::from_secs(20);
+/// How long what is in flight may take after SIGTERM: less than the ten seconds that the stop hook gives.
+const LEAVING: Duration = Duration::from_secs(9);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-struct Service {
+/// One run of the service.
+pub(in crate::sim) struct Service {
     version: String,
     greeting: String,
     instance: String,
-    leaving: CancellationToken,
+    /// Cancelled when it is to stop.
+    pub(in crate::sim) leaving: CancellationToken,
     /// Connections and WebSockets.
     tasks: TaskTracker,
 }
 
-/// `sample-service --port PORT --release DIR`; listens on the address in ADDRESS, else on all.
+/// Arguments of the hidden subcommand `sample-service`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The port to listen on.
+    #[arg(long, default_value_t = 80)]
+    pub port: u16,
+    /// The directory of the release: VERSION and GREETING are read from it, once.
+    #[arg(long, value_name = "DIR")]
+    pub release: PathBuf,
+    /// The address to listen on. In an instance, whose network is its own, 0.0.0.0 is right.
+    #[arg(long, env = "ADDRESS", default_value = "127.0.0.1")]
+    pub address: IpAddr,
+}
+
+/// The hidden subcommand as a process of its own; `words` are what follows its name.
+///
+/// # Errors
+/// Where the arguments are wrong, else as [`run`].
+pub fn main(words: &[String]) -> anyhow::Result<()> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+    let name = std::iter::once("sample-service");
+    let line = <Line as clap::Parser>::try_parse_from(name.chain(words.iter().map(String::as_str)))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(line.args))
+}
+
+/// Serves until SIGTERM, then until what is in flight has finished.
 ///
 /// # Errors
 /// Where the release can't be read or the port is taken.
-pub fn main(args: &[String]) -> anyhow::Result<()> {
-    let (mut port, mut release) = (80_u16, None::<PathBuf>);
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("{word} needs a value"))?;
-        match word.as_str() {
-            "--port" => port = value.parse().with_context(|| format!("read the port {value}"))?,
-            "--release" => release = Some(value.into()),
-            _ => bail!("sample-service does not know {word}: it takes --port and --release"),
-        }
-    }
-    let release = release.context("sample-service needs --release DIR")?;
-    let read = |name: &str| {
-        let path = release.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
-    };
-    let service = Service {
-        version: read("VERSION")?.trim().to_owned(),
-        greeting: read("GREETING").unwrap_or_default(),
-        instance: std::env::var("AWS_SSM_INSTANCE_ID").unwrap_or_else(|_| "no instance".into()),
-        leaving: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    };
-    let address = match std::env::var("ADDRESS") {
-        Ok(address) => address.parse().with_context(|| format!("read ADDRESS {address}"))?,
-        Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(Arc::new(service), (address, port).into()))
-}
-
-async fn serve(service: Arc<Service>, address: std::net::SocketAddr) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let service = Service::read(&args.release)?;
+    let address = SocketAddr::from((args.address, args.port));
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     say(&format!("version {} serves on {address}", service.version));
+    let leaving = service.leaving.clone();
+    let serving = serve(Arc::new(service), listener);
+    tokio::pin!(serving);
+    tokio::select! {
+        () = serving.as_mut() => return Ok(()),
+        _ = terminated.recv() => {}
+    }
+    say("SIGTERM: finishing what is in flight");
+    leaving.cancel();
+    match tokio::time::timeout(LEAVING, serving).await {
+        Ok(()) => say("finished"),
+        Err(_) => say("not all that was in flight has finished in time"),
+    }
+    Ok(())
+}
+
+/// Serves until the service leaves and nothing is in flight any more.
+pub(in crate::sim) async fn serve(service: Arc<Service>, listener: TcpListener) {
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            _ = terminated.recv() => break,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = service.leaving.cancelled() => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // No descriptors left, say: some come back as others end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         drop(stream.set_nodelay(true));
         service.tasks.spawn(service.clone().connection(stream));
     }
     drop(listener);
-    say("SIGTERM: finishing what is in flight");
-    service.leaving.cancel();
     service.tasks.close();
-    match tokio::time::timeout(LEAVING, service.tasks.wait()).await {
-        Ok(()) => say("finished"),
-        Err(_) => say("not all that was in flight has finished in time"),
-    }
-    Ok(())
+    service.tasks.wait().await;
 }
 
 /// Stdout is this service's log.
@@ -115,6 +133,23 @@ fn say(line: &str) {
 }
 
 impl Service {
+    /// The service as its release's files make it.
+    pub(in crate::sim) fn read(release: &Path) -> anyhow::Result<Service> {
+        let path = release.join("VERSION");
+        let version = std::fs::read_to_string(&path)
+            .with_context(|| format!("read the version in {}", path.display()))?;
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+        let instance = std::env::var("AWS_SSM_INSTANCE_ID").ok().or_else(|| host().ok());
+        Ok(Service {
+            version: version.trim().to_owned(),
+            // A release without one has nothing more to say.
+            greeting: std::fs::read_to_string(release.join("GREETING")).unwrap_or_default(),
+            instance: instance.unwrap_or_else(|| "an unnamed host".to_owned()),
+            leaving: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
     async fn connection(self: Arc<Self>, stream: TcpStream) {
         let service = self.clone();
         let answer = service_fn(move |request| {

@@ -19,6 +19,7 @@ impl State {
         let details = c.details();
         let status = match details {
             "ExecutionTimedOut" | "DeliveryTimedOut" => "TimedOut",
+            "Undeliverable" => "Failed",
             other => other,
         };
         let by_targets = c.targets.as_array().is_some_and(|t| !t.is_empty());

@@ -59,6 +59,8 @@ pub enum Details {
     ExecutionTimedOut,
     /// Not acknowledged, or not answered, in time.
     DeliveryTimedOut,
+    /// Could not be delivered.
+    Undeliverable,
     /// Not sent, because others failed before.
     Terminated,
 }
@@ -75,6 +77,7 @@ impl Details {
             Self::Cancelled => "Cancelled",
             Self::ExecutionTimedOut => "ExecutionTimedOut",
             Self::DeliveryTimedOut => "DeliveryTimedOut",
+            Self::Undeliverable => "Undeliverable",
             Self::Terminated => "Terminated",
         }
     }
@@ -83,6 +86,7 @@ impl Details {
     pub fn status(self) -> &'static str {
         match self {
             Self::ExecutionTimedOut | Self::DeliveryTimedOut => "TimedOut",
+            Self::Undeliverable => "Failed",
             Self::Terminated => "Cancelled",
             other => other.name(),
         }
@@ -95,7 +99,7 @@ impl Details {
 
     /// Whether it counts against MaxErrors.
     fn is_error(self) -> bool {
-        matches!(self, Self::Failed | Self::ExecutionTimedOut | Self::DeliveryTimedOut)
+        matches!(self, Self::Failed | Self::ExecutionTimedOut | Self::DeliveryTimedOut | Self::Undeliverable)
     }
 }
 
@@ -151,6 +155,7 @@ impl Command {
         }
         match () {
             () if any(Details::Failed) || any(Details::Terminated) => "Failed",
+            () if any(Details::Undeliverable) => "Undeliverable",
             () if any(Details::ExecutionTimedOut) => "ExecutionTimedOut",
             () if any(Details::DeliveryTimedOut) => "DeliveryTimedOut",
             () if any(Details::Cancelled) => "Cancelled",

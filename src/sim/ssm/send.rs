@@ -85,8 +85,9 @@ impl State {
             let only = [instance.clone()];
             let delay = self.faults.strike(&[Kind::DeliveryDelay], "SendCommand", &only, &mut self.chance);
             let delay = self.clock.wait(0.1 + delay.and_then(|f| f.seconds).unwrap_or(0.0));
+            let lost = self.faults.strike(&[Kind::Undeliverable], "SendCommand", &only, &mut self.chance);
             let invocation = Invocation {
-                details: Details::Pending,
+                details: if lost.is_some() { Details::Undeliverable } else { Details::Pending },
                 code: -1,
                 stdout: String::new(),
                 stderr: String::new(),
