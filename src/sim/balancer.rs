@@ -262,7 +262,6 @@ impl Balancer {
         });
         let upgrade = upgrade_of(request.headers());
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        exchange.outcome.upgraded = false;
         let request = prepare(request, peer, upgrade);
         match tokio::time::timeout(IDLE_TIMEOUT, sender.send_request(request)).await {
             Ok(Ok(mut response)) => {

@@ -4,5 +4,6 @@ mod client;
 mod crashes;
 mod deploys;
 mod ground;
+mod host;
 mod house;
 mod sim;

@@ -31,6 +31,8 @@ struct Init {
     spec: BootSpec,
     /// Empty in a namespace, the folder's path in a plain one.
     prefix: PathBuf,
+    /// This boot's own id; in a plain folder the kernel's would stay the same.
+    boot: String,
     control: OwnedFd,
     processes: Processes,
     agent: Mutex<Agent>,
@@ -45,7 +47,6 @@ struct Agent {
 
 /// Runs an instance until its control socket closes.
 pub(super) fn main() -> anyhow::Result<()> {
-    set_pdeathsig(Signal::SIGKILL).context("ask to die with the launcher")?;
     let spec = std::env::var("DROVER_SIM_BOOT").context("read the boot specification")?;
     let spec: BootSpec = serde_json::from_str(&spec).context("read the boot specification")?;
     let control = keeper::take_control()?;
@@ -58,8 +59,14 @@ pub(super) fn main() -> anyhow::Result<()> {
         return Err(error);
     }
     let prefix = if spec.isolation == Isolation::Plain { spec.root.clone() } else { PathBuf::new() };
+    let boot = match spec.isolation {
+        Isolation::Plain => fs::read_to_string("/proc/sys/kernel/random/uuid"),
+        Isolation::Root | Isolation::User => fs::read_to_string("/proc/sys/kernel/random/boot_id"),
+    };
+    let boot = boot.context("read the boot id")?.trim().to_owned();
     let init = Arc::new(Init {
         spec,
+        boot,
         prefix,
         control,
         processes: Processes::default(),
@@ -100,6 +107,8 @@ fn set_up(spec: &BootSpec) -> anyhow::Result<()> {
         fs::write(spec.root.join("etc/drover-sim.env"), text)?;
         return Ok(());
     }
+    // Not in a plain folder: there a thread of the simulated cloud is the parent, and the orphans have to be killed.
+    set_pdeathsig(Signal::SIGKILL).context("ask to die with the launcher")?;
     devices::mount_all(&spec.root)?;
     rootfs::enter(&spec.root)?;
     let name = format!("ip-{}", spec.address.to_string().replace('.', "-"));
@@ -190,6 +199,7 @@ impl Init {
         }
         command.env("AWS_SSM_INSTANCE_ID", &self.spec.id);
         command.env("SIM_AGENT_URL", &self.spec.agent_url).env("SIM_AGENT_TOKEN", &self.spec.agent_token);
+        command.env("SIM_AGENT_BOOT", &self.boot);
         command.env("SIM_AGENT_TIME_SCALE", self.spec.time_scale.to_string());
         command.env("SIM_AGENT_STATE", self.inside(&format!("var/lib/amazon/ssm/{}/document", self.spec.id)));
         command

@@ -10,6 +10,7 @@
 mod agent;
 mod boot;
 mod devices;
+mod exec;
 mod init;
 mod keeper;
 mod machine;
@@ -17,23 +18,24 @@ mod netlink;
 mod processes;
 mod reach;
 mod rootfs;
+mod spec;
 mod stream;
 mod wire;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use exec::Executed;
+pub use spec::{AgentSpec, HostSpec};
 pub use stream::Stream;
 
 use machine::Machine;
@@ -41,47 +43,6 @@ use wire::{AgentVerb, Answer, Ask, BootSpec, Isolation};
 
 /// How long a connection attempt to an instance without network takes to fail: the balancer's connect time-out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where and as whom the agent of an instance reports.
-#[derive(Debug, Clone)]
-pub struct AgentSpec {
-    /// The simulated cloud's base URL, `http://127.0.0.1:PORT`.
-    pub url: String,
-    /// The bearer token of its agent protocol.
-    pub token: String,
-}
-
-/// What an instance is made of.
-#[derive(Debug, Clone)]
-pub struct HostSpec {
-    /// The instance id, `i-…`.
-    pub id: String,
-    /// A directory for the instances' files; each makes one named by its id in it.
-    pub data_dir: PathBuf,
-    /// A script that runs once, at the first boot, before the agent starts.
-    pub user_data: Option<String>,
-    /// Environment of user-data and of the agent, and thereby of all that it runs.
-    pub env: Vec<(String, String)>,
-    /// Addresses of this machine that are reached from inside at the same address; the agent's is added.
-    pub reach: Vec<SocketAddr>,
-    /// The agent's service.
-    pub agent: AgentSpec,
-    /// What the agent's waits are divided by.
-    pub time_scale: f64,
-    /// The drover executable; None is this very process's.
-    pub program: Option<PathBuf>,
-}
-
-/// What a command run by [`Host::exec`] left.
-#[derive(Debug, Clone)]
-pub struct Executed {
-    /// The exit code; 128 + n after signal n.
-    pub code: i32,
-    /// Everything it wrote to stdout.
-    pub stdout: Vec<u8>,
-    /// Everything it wrote to stderr.
-    pub stderr: Vec<u8>,
-}
 
 /// A running simulated instance; dropping it kills it.
 pub struct Host {
@@ -355,48 +316,6 @@ impl Host {
         self.control()?.ask(Ask::Agent(verb), &[]).await.map(drop)
     }
 
-    /// Runs a command in the instance and waits for it to end.
-    ///
-    /// # Errors
-    /// Where the instance is not running, or goes down meanwhile.
-    pub async fn exec<S: AsRef<str>>(&self, argv: &[S]) -> io::Result<Executed> {
-        let control = self.control()?;
-        let (stdout, out) = io::pipe()?;
-        let (stderr, err) = io::pipe()?;
-        let (stdout, stderr) = (collect(stdout)?, collect(stderr)?);
-        let argv = argv.iter().map(|word| word.as_ref().to_owned()).collect();
-        let (out, err) = (std::os::fd::OwnedFd::from(out), std::os::fd::OwnedFd::from(err));
-        use std::os::fd::AsFd;
-        let asked = control.ask(Ask::Exec(argv), &[out.as_fd(), err.as_fd()]).await;
-        drop((out, err));
-        let code = match asked?.0 {
-            Answer::Exit(code) => code,
-            other => return Err(io::Error::other(format!("pid 1 answered {other:?} to a command"))),
-        };
-        // A background child may hold the pipes; what it writes later is not this command's.
-        let grace = Duration::from_secs(1);
-        Ok(Executed { code, stdout: stdout.finish(grace).await, stderr: stderr.finish(grace).await })
-    }
-
-    /// Arms the instance's `sim-fault` command: the next `times` calls for this lifecycle event print the message
-    /// and exit with this code.
-    ///
-    /// # Errors
-    /// Where the instance is not running or the file can't be written.
-    pub async fn arm_fault(&self, event: &str, exit: i32, message: &str, times: u32) -> io::Result<()> {
-        let script = r#"d="${DROVER_ROOT:-}/run/drover-sim/faults"; mkdir -p "$d" && printf '%s\n' "$2" "$3" "$4" >"$d/.$1" && mv "$d/.$1" "$d/$1""#;
-        let (exit, times) = (exit.to_string(), times.to_string());
-        let done = self.exec(&["/bin/sh", "-c", script, "sh", event, &exit, &times, message]).await?;
-        if done.code == 0 {
-            return Ok(());
-        }
-        Err(io::Error::other(format!(
-            "arm a fault for {event} in {}: {}",
-            self.spec.id,
-            String::from_utf8_lossy(&done.stderr).trim()
-        )))
-    }
-
     fn control(&self) -> io::Result<Arc<wire::Wire>> {
         self.network()
             .control
@@ -453,36 +372,6 @@ fn private_address(id: &str, isolation: Isolation) -> Ipv4Addr {
     match isolation {
         Isolation::Plain => Ipv4Addr::new(127, b | 1, c, d.clamp(2, 254)),
         Isolation::Root | Isolation::User => Ipv4Addr::new(10, b, c, d.clamp(2, 254)),
-    }
-}
-
-/// A pipe that is read to its end beside the command that fills it.
-struct Collected {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-fn collect(pipe: io::PipeReader) -> io::Result<Collected> {
-    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into())?;
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let sink = bytes.clone();
-    let task = tokio::spawn(async move {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            // Writing to memory does not fail.
-            drop(sink.write_all(&buffer[..count]));
-        }
-    });
-    Ok(Collected { bytes, task })
-}
-
-impl Collected {
-    async fn finish(mut self, grace: Duration) -> Vec<u8> {
-        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

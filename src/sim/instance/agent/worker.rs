@@ -53,7 +53,9 @@ fn run(folder: &Folder, document: &Document) -> anyhow::Result<Outcome> {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(&script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).current_dir("/usr/bin");
-    for name in ["SIM_AGENT_URL", "SIM_AGENT_TOKEN", "SIM_AGENT_TIME_SCALE", "SIM_AGENT_STATE"] {
+    for name in
+        ["SIM_AGENT_URL", "SIM_AGENT_TOKEN", "SIM_AGENT_TIME_SCALE", "SIM_AGENT_STATE", "SIM_AGENT_BOOT"]
+    {
         command.env_remove(name);
     }
     command.env("AWS_SSM_REGION_NAME", &document.region).env("SSM_COMMAND_ID", &document.command_id);
