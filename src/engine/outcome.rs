@@ -105,7 +105,7 @@ impl Engine {
                 let Some(invocation) = invocations.iter().find(|i| i.instance == attempt.instance) else {
                     continue;
                 };
-                if let Some(outcome) = self.from_invocation(attempt, invocation) {
+                if let Some(outcome) = self.outcome_of(attempt, invocation) {
                     let mut tx = self.store.write().await?;
                     tx.set_outcome(attempt.number, &json(&outcome)).await?;
                     tx.commit().await?;
@@ -115,7 +115,7 @@ impl Engine {
         Ok(())
     }
 
-    fn from_invocation(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
+    fn outcome_of(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
         if !invocation.is_over() {
             return None;
         }

@@ -6,4 +6,5 @@ mod deploys;
 mod ground;
 mod host;
 mod house;
+mod refusals;
 mod sim;

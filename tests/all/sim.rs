@@ -191,8 +191,10 @@ async fn an_instance_leaves_and_comes_back_and_runs_a_command() {
     assert_eq!(error.code(), Some("ValidationError"));
 
     // A command: nothing is seen of it right after sending; output only after the end.
-    let command =
-        cloud.send(&[id.clone()], "echo out; echo err >&2; echo $AWS_SSM_INSTANCE_ID; exit 3").await.unwrap();
+    let command = cloud
+        .send(std::slice::from_ref(&id), "echo out; echo err >&2; echo $AWS_SSM_INSTANCE_ID; exit 3")
+        .await
+        .unwrap();
     let early = cloud.ssm.get_command_invocation().command_id(&command).instance_id(&id).send().await;
     assert_eq!(early.unwrap_err().code(), Some("InvocationDoesNotExist"));
     cloud.until("the command has failed", async || cloud.status(&command, &id).await == "Failed").await;

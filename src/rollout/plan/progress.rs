@@ -158,7 +158,8 @@ impl Planner<'_> {
             return draft.step(Step::Drained, self.now, "drained");
         }
         if self.now < deadline {
-            return Ok(self.wake(deadline));
+            self.wake(deadline);
+            return Ok(());
         }
         let what = format!("{} after {} s; {refused}", describe(draft.sight), limit.as_secs());
         let fault = Fault {
@@ -186,7 +187,8 @@ impl Planner<'_> {
         }
         let deadline = draft.record.since + limit;
         if self.now < deadline {
-            return Ok(self.wake(deadline));
+            self.wake(deadline);
+            return Ok(());
         }
         let what = format!("{} after {} s", describe(draft.sight), limit.as_secs());
         let event = LifecycleEvent::AllowTraffic;

@@ -30,8 +30,8 @@ impl State {
             }
         }
         self.groups.retain(|name, g| {
-            !(g.deleting
-                && !self.instances.values().any(|i| i.group == *name && i.lifecycle != Lifecycle::Terminated))
+            !g.deleting
+                || self.instances.values().any(|i| i.group == *name && i.lifecycle != Lifecycle::Terminated)
         });
     }
 

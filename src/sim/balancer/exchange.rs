@@ -66,12 +66,12 @@ impl Drop for Exchange {
                 Ended::Deregistered => counts.deregistered += 1,
                 Ended::Complete | Ended::Idle | Ended::ClientLeft => {}
             }
-            if let Some(id) = &self.outcome.instance_id {
-                if let Some(open) = state.open.get_mut(id) {
-                    open.requests -= 1;
-                    if open.requests == 0 {
-                        state.open.remove(id);
-                    }
+            if let Some(id) = &self.outcome.instance_id
+                && let Some(open) = state.open.get_mut(id)
+            {
+                open.requests -= 1;
+                if open.requests == 0 {
+                    state.open.remove(id);
                 }
             }
         }
