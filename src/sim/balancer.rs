@@ -207,7 +207,7 @@ impl Balancer {
         };
         let closed = exchange.assign(&picked.instance_id);
         let answered = tokio::select! {
-            answered = self.forward(&picked, request, peer, &mut exchange) => answered,
+            answered = self.forward(&picked, request, peer) => answered,
             () = closed.cancelled() => {
                 exchange.ended = Some(Ended::Deregistered);
                 let reason = "the target was deregistered before it answered".to_owned();
@@ -237,7 +237,6 @@ impl Balancer {
         picked: &Picked,
         mut request: Request<Incoming>,
         peer: SocketAddr,
-        exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Option<hyper::upgrade::OnUpgrade>), (StatusCode, String)> {
         let bad = |what: &str, error: &dyn std::fmt::Display| {
             (StatusCode::BAD_GATEWAY, format!("{what} {}:{}: {error}", picked.instance_id, picked.port))
