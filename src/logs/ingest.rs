@@ -57,6 +57,10 @@ pub struct Ingest {
     instance: String,
     parser: Parser,
     hasher: Sha256,
+    /// Bytes of the file that are taken and not yet in a finished item, so not hashed either.
+    unhashed: Vec<u8>,
+    /// The runner's last line has come: what follows, from a background child, is not part of the log.
+    finished: bool,
     /// Bytes of the file taken so far.
     taken: u64,
     /// Bytes of it that are in finished items.
@@ -87,6 +91,8 @@ impl Logs {
                 instance: row.instance,
                 parser: Parser::new(nonce),
                 hasher: Sha256::new(),
+                unhashed: Vec::new(),
+                finished: false,
                 taken: 0,
                 parsed: 0,
                 stored: u64::try_from(row.log_bytes).unwrap_or(0),
@@ -126,15 +132,30 @@ impl Logs {
         if offset != ingest.taken {
             return Err(IngestError::Offset { wanted: ingest.taken });
         }
-        ingest.hasher.update(bytes);
         ingest.taken += bytes.len() as u64;
+        if ingest.finished {
+            return Ok(());
+        }
+        ingest.unhashed.extend_from_slice(bytes);
         let mut items = Vec::new();
         ingest.parser.feed(bytes, |item, length| items.push((item, length)));
-        self.take_items(ingest, items).await
+        let done = self.take_items(ingest, items).await;
+        if done.is_err() {
+            // What it held is lost: the host is asked for the file from its start.
+            self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
+        }
+        done
     }
 
     async fn take_items(&self, ingest: &mut Ingest, items: Vec<(Item, usize)>) -> Result<(), IngestError> {
+        let mut hashed = 0;
         for (item, length) in items {
+            if ingest.finished {
+                break;
+            }
+            let end = (hashed + length).min(ingest.unhashed.len());
+            ingest.hasher.update(&ingest.unhashed[hashed..end]);
+            hashed = end;
             let is_new = ingest.parsed + length as u64 > ingest.stored;
             match item {
                 Item::Line(line) => {
@@ -159,6 +180,7 @@ impl Logs {
                 self.flush(ingest).await?;
             }
         }
+        ingest.unhashed.drain(..hashed);
         Ok(())
     }
 
@@ -168,6 +190,10 @@ impl Logs {
                 ingest.event = Some(control.event.clone());
                 ingest.tail.clear();
                 (control.hook != "-").then(|| format!("--- {} {}", control.event, control.hook))
+            }
+            ("finish", _) => {
+                ingest.finished = true;
+                None
             }
             ("end", Some(code)) if code != 0 => {
                 Some(format!("{} {} ended with exit code {code}", control.event, control.hook))
@@ -201,14 +227,16 @@ impl Logs {
         size: u64,
         sha256: &str,
     ) -> Result<Vec<String>, IngestError> {
-        if ingest.taken != size {
+        if ingest.taken < size {
             return Err(IngestError::Offset { wanted: ingest.taken });
         }
         let mut items = Vec::new();
-        ingest.parser.finish(|item, length| items.push((item, length)));
+        if !ingest.finished {
+            ingest.parser.finish(|item, length| items.push((item, length)));
+        }
         self.take_items(ingest, items).await?;
         self.flush(ingest).await?;
-        let agrees = hex::encode(ingest.hasher.clone().finalize()) == sha256;
+        let agrees = ingest.parsed == size && hex::encode(ingest.hasher.clone().finalize()) == sha256;
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), agrees).await?;
         if !agrees {

@@ -40,6 +40,10 @@ impl Repository {
         sample::create_repository(&repository.path).unwrap();
         for entry in fs::read_dir(repository.path.join("hooks")).unwrap() {
             let hook = entry.unwrap().path();
+            if hook.extension().is_some() {
+                // What hooks source is no hook.
+                continue;
+            }
             let real = PathBuf::from(format!("{}.real", hook.display()));
             fs::rename(&hook, &real).unwrap();
             repository.write(hook.strip_prefix(&repository.path).unwrap(), WRAPPER);
