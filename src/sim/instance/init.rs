@@ -184,6 +184,9 @@ impl Init {
             command.env("PATH", format!("{root}/usr/local/bin:{PATH}")).env("HOME", root.to_string());
             command.env("DROVER_ROOT", &self.prefix).env("ADDRESS", self.spec.address.to_string());
             command.env("PORT", plain_port(80).to_string());
+        } else {
+            // The network is the instance's own: there is nobody else to reach what listens on all of it.
+            command.env("ADDRESS", "0.0.0.0").env("PORT", "80");
         }
         command.envs(self.spec.env.iter().map(|(name, value)| (name, value)))
     }

@@ -83,7 +83,11 @@ async fn the_balancer_carries_requests_streams_and_websockets_and_fails_honestly
     assert_eq!(get(&front, "/").await.unwrap().0, 503);
     let host = serving(&dir, "i-0000000000000ba11", &cloud).await;
     front.rotation.targets.lock().unwrap().push(host.clone());
-    assert_eq!(get(&front, "/").await.unwrap(), (200, "version 1 on no instance\nhello\n".into()));
+    let (status, page) = get(&front, "/").await.unwrap();
+    assert!(
+        status == 200 && page.starts_with("version 1 on ") && page.ends_with("hello\n"),
+        "{status} {page}"
+    );
 
     // A stream and a WebSocket in flight are cut when the deregistration delay ends.
     let streaming = async { get(&front, "/stream").await };
@@ -238,13 +242,4 @@ async fn the_hooks_of_the_sample_deploy_one_version_after_the_other() {
     host.arm_fault("ApplicationStart", 75, "the mirror is down", 1).await.unwrap();
     let failed = hook(&host, &made.v2, "ApplicationStart", "application-start").await;
     assert_eq!(failed, (75, "the mirror is down\n".into()));
-}
-
-#[test]
-fn the_sample_repository_is_the_same_every_time() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let made = sample::create_repository(one.path()).unwrap();
-    assert_eq!(sample::create_repository(two.path()).unwrap(), made);
-    assert_eq!((made.v1.len(), made.v2.len()), (40, 40));
-    assert!(sample::create_repository(one.path()).is_err());
 }
