@@ -86,6 +86,7 @@ impl State {
                             "running": i.host.is_some() && !i.dead,
                             "booted": i.booted,
                             "agent_seen": i.agent.last_ping.is_some(),
+                            "agent_online": self.is_online(i),
                             "limits": i.host.as_ref().map(|h| h.limits().to_vec()).unwrap_or_default(),
                         })
                     })

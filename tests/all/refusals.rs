@@ -137,10 +137,13 @@ async fn what_can_not_work_fails_before_a_host_is_touched() {
         playground.control(&format!("instances/{instance}/stop-agent"), &json!({})).await.unwrap();
     }
     until("the agents are known to be lost", 60, || async {
-        let ran = playground.drover(&["deploy", &sound, "--group", GROUP, "--follow"]).await;
-        ran.code == 1 && ran.stdout.contains("no reachable agent")
+        let world = playground.look("world").await.unwrap();
+        let members = world["groups"][0]["instances"].as_array().unwrap().clone();
+        members.iter().all(|member| member["agent_online"] == false)
     })
     .await;
+    let ran = playground.drover(&["deploy", &sound, "--group", GROUP, "--follow"]).await;
+    assert!(ran.code == 1 && ran.stdout.contains("no reachable agent"), "{} {}", ran.code, ran.stdout);
     untouched(&playground.look("world").await.unwrap());
     let calls = playground.look("audit?after=0").await.unwrap();
     let changing =

@@ -226,7 +226,7 @@ impl State {
     }
 
     /// Whether an agent was heard lately.
-    fn is_online(&self, instance: &Instance) -> bool {
+    pub(super) fn is_online(&self, instance: &Instance) -> bool {
         let now = self.clock.now();
         let patience = self.clock.wait_at_least(15.0, std::time::Duration::from_secs(3));
         instance.agent.last_ping.is_some_and(|(at, _)| now < at + patience)
