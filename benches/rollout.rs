@@ -114,6 +114,7 @@ async fn run() -> anyhow::Result<()> {
         seed: 1,
         deregistration_delay: 10,
         health_interval: 5,
+        health_path: "/health".into(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),
         listen: "127.0.0.1:0".into(),

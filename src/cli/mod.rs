@@ -12,3 +12,17 @@ pub mod render;
 pub mod serve;
 pub mod sim;
 pub mod status;
+
+/// Ends when standard input does; never, unless wanted.
+async fn stdin_closed(wanted: bool) {
+    if !wanted {
+        return std::future::pending().await;
+    }
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime would wait for a blocked read when it ends.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = sender.send(());
+    });
+    let _ = receiver.await;
+}

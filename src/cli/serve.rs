@@ -30,6 +30,9 @@ pub struct Args {
     /// Another data directory than the configuration's.
     #[arg(long)]
     pub data: Option<PathBuf>,
+    /// Stop when standard input closes: for a daemon that is to end with its owner.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 /// Runs until SIGTERM or SIGINT. The first line on standard output, once it serves, is
@@ -84,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let web = tokio::spawn(web.serve(listener));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));
     info!(url, epoch = store.epoch(), "serving");
-    wait_for_signal(&stop).await?;
+    wait_for_end(&stop, args.until_stdin_closes).await?;
     info!("stopping: what is under way goes on when the daemon is back");
     stop.cancel();
     let graceful = async {
@@ -98,12 +101,13 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-/// SIGTERM, SIGINT, or the engine's own wish to stop.
-async fn wait_for_signal(stop: &CancellationToken) -> anyhow::Result<()> {
+/// SIGTERM, SIGINT, the owner's end, or the engine's own wish to stop.
+async fn wait_for_end(stop: &CancellationToken, until_stdin_closes: bool) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = term.recv() => {}
         result = tokio::signal::ctrl_c() => result?,
+        () = super::stdin_closed(until_stdin_closes) => {}
         () = stop.cancelled() => {}
     }
     Ok(())

@@ -38,6 +38,9 @@ pub struct SimArgs {
     /// A loopback address that instances can reach, beside the cloud's own
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub reach: Vec<SocketAddr>,
+    /// Stop when standard input closes: for a cloud that is to end with its owner
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 fn repository(text: &str) -> Result<RepositorySpec, String> {
@@ -88,6 +91,7 @@ pub async fn run(args: SimArgs) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = super::stdin_closed(args.until_stdin_closes) => {}
     }
     sim.shut_down().await;
     Ok(())

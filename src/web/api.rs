@@ -3,16 +3,18 @@
 use super::{
     Web,
     reply::{Refusal, answer},
+    request::body,
     stream, token_hash,
 };
 use crate::{engine::Submission, logs::follow::Wanted};
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use warp::{Filter, Rejection, Reply, filters::BoxedFilter, reply::Response};
 
 /// A submission is a few hundred bytes.
-const LARGEST_BODY: u64 = 64 * 1024;
+const LARGEST_BODY: usize = 64 * 1024;
 /// Deployments in a list, unless asked otherwise; and at most.
 const LIST: i64 = 50;
 const LONGEST_LIST: i64 = 500;
@@ -55,9 +57,8 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(user.clone())
         .and(with.clone())
-        .and(warp::body::content_length_limit(LARGEST_BODY))
-        .and(warp::body::json())
-        .then(|by: String, web: Web, wish: Submission| async move { answer(submit(&web, wish, &by).await) });
+        .and(body(LARGEST_BODY))
+        .then(|by: String, web: Web, body: Bytes| async move { answer(submit(&web, &body, &by).await) });
     let list = warp::path!("deployments")
         .and(warp::get())
         .and(user.clone())
@@ -73,10 +74,9 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(user.clone())
         .and(with.clone())
-        .and(warp::body::content_length_limit(LARGEST_BODY))
-        .and(warp::body::json().or(warp::any().map(CancelBody::default)).unify())
-        .then(|id: i64, by: String, web: Web, body: CancelBody| async move {
-            answer(cancel(&web, id, body.now, &by).await)
+        .and(body(LARGEST_BODY))
+        .then(|id: i64, by: String, web: Web, body: Bytes| async move {
+            answer(cancel(&web, id, &body, &by).await)
         });
     let logs =
         warp::path!("deployments" / i64 / "logs")
@@ -143,10 +143,18 @@ async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
     Ok(warp::reply::json(&json!({ "groups": groups })))
 }
 
-async fn submit(web: &Web, wish: Submission, by: &str) -> Result<impl Reply + use<>, Refusal> {
+async fn submit(web: &Web, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
+    let wish: Submission = parse(body)?;
     let row = web.engine.submit(wish, by).await?;
     let view = web.deployment_view(row.id).await?;
     Ok(warp::reply::with_status(warp::reply::json(&view), StatusCode::CREATED))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| {
+        let words = format!("the request body is not the JSON object that is wanted: {e}");
+        Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", words)
+    })
 }
 
 async fn list(web: &Web, query: ListQuery) -> Result<impl Reply + use<>, Refusal> {
@@ -155,8 +163,9 @@ async fn list(web: &Web, query: ListQuery) -> Result<impl Reply + use<>, Refusal
     Ok(warp::reply::json(&json!({ "deployments": list })))
 }
 
-async fn cancel(web: &Web, id: i64, now: bool, by: &str) -> Result<impl Reply + use<>, Refusal> {
-    web.engine.cancel(id, now, by).await?;
+async fn cancel(web: &Web, id: i64, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
+    let wish: CancelBody = if body.is_empty() { CancelBody::default() } else { parse(body)? };
+    web.engine.cancel(id, wish.now, by).await?;
     Ok(warp::reply::json(&web.deployment_view(id).await?))
 }
 

@@ -21,7 +21,7 @@ use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 /// Lines reach the store, and so the readers, at the latest after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// The runner's last line is short.
-const LARGEST_RESULT: u64 = 16 * 1024;
+const LARGEST_RESULT: usize = 16 * 1024;
 
 #[derive(Deserialize)]
 struct Offset {
@@ -64,8 +64,7 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with)
         .and(token)
         .and(warp::query())
-        .and(warp::body::content_length_limit(LARGEST_RESULT))
-        .and(warp::body::bytes())
+        .and(super::request::body(LARGEST_RESULT))
         .then(|number: i64, web: Web, token: String, query: End, body: Bytes| async move {
             answer(end(&web, number, &token, query, &body).await)
         });

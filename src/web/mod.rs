@@ -6,6 +6,7 @@
 mod api;
 mod hosts;
 mod reply;
+mod request;
 mod stream;
 mod view;
 

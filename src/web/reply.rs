@@ -69,22 +69,12 @@ impl From<SubmitError> for Refusal {
 
 /// Whatever no route took.
 pub async fn rejected(rejection: warp::Rejection) -> Result<Response, std::convert::Infallible> {
-    use warp::{body::BodyDeserializeError, reject};
+    use warp::reject;
     if let Some(refusal) = rejection.find::<Refusal>() {
         return Ok(Refusal::new(refusal.status, refusal.code, refusal.message.clone()).into_response());
     }
     let refusal = if rejection.is_not_found() {
         Refusal::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; the API is under /api/v1")
-    } else if let Some(error) = rejection.find::<BodyDeserializeError>() {
-        use std::error::Error as _;
-        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-request",
-            format!("the request body is not what is wanted: {words}"),
-        )
-    } else if rejection.find::<reject::PayloadTooLarge>().is_some() {
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
     } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
         Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -101,6 +101,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         seed: 1,
         deregistration_delay: 8,
         health_interval: 5,
+        health_path: "/health".into(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
         listen: "127.0.0.1:0".into(),

@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=30))]
     pub instances: u32,
     /// A local git repository with an appspec.yml, branch main, instead of the sample; the fleet starts with the commit
-    /// before the last one.
+    /// before the last one. Its service must answer GET / on port 80.
     #[arg(long)]
     pub repo: Option<PathBuf>,
     /// Seed of all chance: which instance meets the failure. Random if absent, and printed.
@@ -94,13 +95,22 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         seed,
         deregistration_delay: DEREGISTRATION_DELAY,
         health_interval: HEALTH_INTERVAL,
+        health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
         policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
         poll: "500ms".into(),
         listen: args.listen.to_string(),
         data,
     };
-    let playground = Playground::start(setup).await?;
-    let result = play(&args, &playground, seed, &target, say).await;
+    let mut term = signal(SignalKind::terminate())?;
+    let playground = tokio::select! {
+        playground = Playground::start(setup) => playground?,
+        // The processes end with their owner.
+        _ = term.recv() => return Ok(1),
+    };
+    let result = tokio::select! {
+        result = play(&args, &playground, seed, &target, say) => result,
+        _ = term.recv() => Ok(1),
+    };
     playground.stop().await;
     result
 }
@@ -171,12 +181,9 @@ fn revisions(given: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Stri
             let path = path.canonicalize().with_context(|| format!("--repo {}", path.display()))?;
             let last = git(&path, &["rev-parse", "--verify", "main^{commit}"])
                 .with_context(|| format!("{} has no branch main", path.display()))?;
-            let before = git(&path, &["rev-parse", "--verify", "main~1^{commit}"]).with_context(|| {
-                format!(
-                    "{}: branch main needs two commits: the one to start with and the one to deploy",
-                    path.display()
-                )
-            })?;
+            // A repository of one commit: the fleet starts with what will be deployed.
+            let before =
+                git(&path, &["rev-parse", "--verify", "main~1^{commit}"]).unwrap_or_else(|_| last.clone());
             Ok((path, before, last))
         }
     }

@@ -54,6 +54,8 @@ pub struct Setup {
     pub deregistration_delay: u32,
     /// Health-check interval in seconds, before the time scale; AWS's range is 5–300.
     pub health_interval: u32,
+    /// What health checks ask for.
+    pub health_path: String,
     /// The policy's table in `drover.toml`, as TOML lines.
     pub policy: String,
     /// How often the daemon asks AWS, as written in `drover.toml`.
@@ -97,7 +99,9 @@ impl Playground {
     pub async fn start(setup: Setup) -> anyhow::Result<Playground> {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
         let mut command = Command::new(&setup.drover);
-        command.args(["sim", "--listen", "127.0.0.1:0", "--data"]).arg(setup.data.join("cloud"));
+        command
+            .args(["sim", "--until-stdin-closes", "--listen", "127.0.0.1:0", "--data"])
+            .arg(setup.data.join("cloud"));
         command.arg("--repo").arg(named(&setup.repository));
         for fork in &setup.forks {
             command.arg("--fork").arg(named(fork));
@@ -157,7 +161,7 @@ impl Playground {
             .env("AWS_SECRET_ACCESS_KEY", &self.cloud.secret_access_key)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("GITHUB_TOKEN", &self.cloud.github_token)
-            .args(["serve", "--config"])
+            .args(["serve", "--until-stdin-closes", "--config"])
             .arg(self.config_path());
         command
     }
@@ -218,7 +222,7 @@ impl Playground {
                 "name": "sample",
                 "port": 80,
                 "health_check": {
-                    "path": "/health", "interval": setup.health_interval, "timeout": 2,
+                    "path": setup.health_path, "interval": setup.health_interval, "timeout": 2,
                     "healthy_threshold": 2, "unhealthy_threshold": 2,
                 },
                 "deregistration_delay": setup.deregistration_delay,
@@ -309,7 +313,8 @@ fn named(path: &Path) -> std::ffi::OsString {
 async fn start(mut command: Command, log: &Path) -> anyhow::Result<(Child, Value)> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
     let file = file.with_context(|| format!("writing {}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
+    // The pipe to its standard input closes with this process, however that ends, and the child with it.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
     let mut child =
         command.spawn().with_context(|| format!("running {:?}", command.as_std().get_program()))?;
     let stdout = child.stdout.take().context("no standard output")?;
