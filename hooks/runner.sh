@@ -4,7 +4,7 @@
 #   sh runner.sh SPECFILE
 #
 # SPECFILE holds shell assignments in single quotes (D_KIND, D_APP, D_EVENTS, D_HOOKS, D_INSTANCES ...). It is read once and deleted.
-# The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=...`.
+# The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=... current=...`.
 # In hook names % and white space are written %25 and %20.
 #
 # Exit codes
@@ -146,7 +146,9 @@ record() {
 	else
 		r_sum=$(printf '' | sha256sum)
 	fi
-	RESULT="drover: result attempt=$N status=$1 event=${2:--} hook=$(word "$3") exit=$4 bytes=$r_size sha256=${r_sum%% *} at=$(now)"
+	r_current=$(readlink "$B/current" 2>/dev/null)
+	r_current=${r_current##*/}
+	RESULT="drover: result attempt=$N status=$1 event=${2:--} hook=$(word "$3") exit=$4 bytes=$r_size sha256=${r_sum%% *} at=$(now) current=${r_current:--}"
 	put "$A/result" "$RESULT$NL$5" || FULL=1
 	wake "$A"
 }

@@ -6,7 +6,7 @@ use crate::{
     fleet::{FleetError, Kind},
     rollout::{
         class,
-        plan::Effect,
+        plan::{Effect, SUSPENDED},
         policy::Retry,
         snapshot::{Hold, Refused, Snapshot},
     },
@@ -170,8 +170,10 @@ impl Engine {
         if seen.hold.is_some() {
             return Ok(());
         }
-        let hold =
-            Hold { deployment, former_min: seen.min, our_min: None, suspended: Vec::new(), tagged: false };
+        // The tag is to say all that we are about to change: it is what is left when the store is lost.
+        let suspended = SUSPENDED.iter().filter(|process| !seen.suspended.iter().any(|s| s == *process));
+        let suspended = suspended.map(|process| (*process).to_owned()).collect();
+        let hold = Hold { deployment, former_min: seen.min, our_min: None, suspended, tagged: false };
         self.put_hold(group, Some(&hold)).await
     }
 

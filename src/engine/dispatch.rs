@@ -3,11 +3,15 @@
 use super::{
     Engine,
     act::send_intent,
+    prepare::Bundle,
     record::{self, json},
 };
 use crate::{
     fleet::{FleetError, Kind},
-    revision::script::{Kind as Job, Row, Spec, render},
+    revision::{
+        appspec::AppSpec,
+        script::{Kind as Job, Row, Spec, render},
+    },
     rollout::{
         event::{LifecycleEvent, RUN},
         plan::{DispatchKind, Effect, Order},
@@ -37,10 +41,10 @@ impl Engine {
             },
             _ => row.sha.clone(),
         };
-        let bundle = match self.fetch_bundle(&row.repository, &release).await? {
-            Ok(bundle) => bundle,
-            Err(reason) => anyhow::bail!("revision {release}: {reason}"),
-        };
+        let bundle = self.fetch_bundle(&row.repository, &release).await?;
+        // A release that can't be had (a former one, gone from the repository) fails where it is needed.
+        let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
+        let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;
@@ -89,7 +93,7 @@ impl Engine {
             deployment: row.id,
             kind: kind.name().into(),
             script: script.clone(),
-            state: "intended".into(),
+            state: if missing.is_some() { "refused" } else { "intended" }.into(),
             command_id: None,
             created_at: now,
         })

@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=…`.
+/// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=… … current=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerResult {
     attempt: i64,
@@ -26,6 +26,7 @@ pub struct RunnerResult {
     event: Option<LifecycleEvent>,
     hook: Option<String>,
     exit: i32,
+    current: Option<String>,
 }
 
 impl RunnerResult {
@@ -43,6 +44,7 @@ impl RunnerResult {
             event: field("event").and_then(|name| name.parse().ok()),
             hook: field("hook").map(str::to_owned),
             exit: field("exit").and_then(|code| code.parse().ok()).unwrap_or(1),
+            current: field("current").map(str::to_owned),
         })
     }
 
@@ -55,7 +57,7 @@ impl RunnerResult {
         let event =
             self.event.or_else(|| first_event.parse().ok()).unwrap_or(LifecycleEvent::ApplicationStop);
         let cause = match self.status.as_str() {
-            "succeeded" => return Outcome::Succeeded,
+            "succeeded" => return Outcome::Succeeded { current: self.current },
             "stopped" => return Outcome::Stopped(self.event),
             "interrupted" => Cause::Interrupted,
             "busy" => Cause::Busy,

@@ -156,7 +156,10 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Every event it was to run succeeded.
-    Succeeded,
+    Succeeded {
+        /// The release that is current on the host, as the host says.
+        current: Option<String>,
+    },
     /// It was asked to stop, and did, after the event named.
     Stopped(Option<LifecycleEvent>),
     /// It failed.

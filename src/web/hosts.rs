@@ -95,7 +95,6 @@ impl From<IngestError> for Refusal {
             IngestError::Unknown => (StatusCode::NOT_FOUND, "unknown-attempt"),
             IngestError::Complete => (StatusCode::GONE, "complete"),
             IngestError::Offset { .. } => (StatusCode::CONFLICT, "offset"),
-            IngestError::Checksum { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "checksum"),
             IngestError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
         };
         Refusal::new(status, code, error.to_string())

@@ -177,8 +177,15 @@ async fn a_cancelled_deployment_puts_touched_instances_back() {
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     let deployment = playground.ended(id).await;
     assert_eq!(deployment["state"], "Cancelled");
+    assert!(count(&deployment, "Restored") > 0, "{deployment:#}");
     no_failures(&load.stop().await);
     let world = playground.look("world").await.unwrap();
     assert_eq!(world["groups"][0]["suspended"], json!([]));
+    // drover had never deployed to this fleet: what was current before is what is put back.
+    for instance in deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] != "Succeeded") {
+        let now =
+            playground.on(instance["id"].as_str().unwrap(), "readlink /opt/drover/sample/current").await;
+        assert!(now.contains(&first), "{now}");
+    }
     playground.stop().await;
 }

@@ -1,8 +1,8 @@
 //! From states to effects: what each state needs of the world and doesn't have yet.
 
 use super::{
-    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, progress::by_standby,
-    verdict::state_of,
+    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, SUSPENDED,
+    progress::by_standby, verdict::state_of,
 };
 use crate::rollout::{
     snapshot::{Health, Lifecycle},
@@ -13,9 +13,6 @@ use std::collections::BTreeMap;
 
 /// Instances that become ready within this time share one dispatch.
 pub const COALESCE: SignedDuration = SignedDuration::from_millis(500);
-
-/// Suspended while we hold a group: standby unbalances zones, and rebalancing would terminate the ones in service.
-const SUSPEND: &str = "AZRebalance";
 
 impl Planner<'_> {
     pub(super) fn order_effects(&mut self) {
@@ -90,12 +87,14 @@ impl Planner<'_> {
             let Some(group) = self.snapshot.groups.get(name) else { continue };
             let count = u32::try_from(drafts.len().min(MOST_PER_STANDBY)).unwrap_or(u32::MAX);
             let group_name = name.to_owned();
-            let missing = !group.suspended.iter().any(|process| process == SUSPEND);
+            let runs = |process: &&&str| !group.suspended.iter().any(|suspended| suspended == *process);
+            let missing: Vec<String> =
+                SUSPENDED.iter().filter(runs).map(|process| (*process).to_owned()).collect();
             match &group.hold {
                 None => effects.push(Effect::Journal { group: group_name }),
                 Some(hold) if !hold.tagged => effects.push(Effect::Journal { group: group_name }),
-                Some(_) if missing => {
-                    effects.push(Effect::Suspend { group: group_name, processes: vec![SUSPEND.to_owned()] });
+                Some(_) if !missing.is_empty() => {
+                    effects.push(Effect::Suspend { group: group_name, processes: missing });
                 }
                 Some(_) if group.desired.saturating_sub(count) < group.min => {
                     effects

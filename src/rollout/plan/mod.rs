@@ -191,6 +191,9 @@ pub enum Effect {
     },
 }
 
+/// Suspended while we hold a group: standby unbalances zones, and rebalancing would terminate the ones in service.
+pub const SUSPENDED: [&str; 1] = ["AZRebalance"];
+
 /// AWS takes at most this many instance ids in one SendCommand.
 pub const MOST_PER_DISPATCH: usize = 50;
 /// AWS takes at most this many instance ids in one EnterStandby or ExitStandby.

@@ -13,8 +13,7 @@ impl Planner<'_> {
     /// Instances that left the group are gone, whatever they were at.
     pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
         for draft in &mut self.drafts {
-            let ended_well = draft.record.state.is_final() && draft.record.state != S::Failed;
-            if draft.sight.lifecycle == Lifecycle::Leaving && !ended_well {
+            if draft.sight.lifecycle == Lifecycle::Leaving && !draft.record.state.is_final() {
                 draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
             }
         }
@@ -27,7 +26,7 @@ impl Planner<'_> {
             let state = self.drafts[index].record.state;
             let Some(attempt) = self.drafts[index].attempt else { continue };
             match attempt.outcome.clone() {
-                Some(Outcome::Succeeded) => self.attempt_succeeded(index)?,
+                Some(Outcome::Succeeded { current }) => self.attempt_succeeded(index, current)?,
                 Some(Outcome::Stopped(event)) => self.attempt_stopped(index, event)?,
                 Some(Outcome::Failed(fault)) => self.attempt_failed(index, fault)?,
                 Some(Outcome::NotSent { alone }) => {
@@ -71,12 +70,18 @@ impl Planner<'_> {
         }
     }
 
-    fn attempt_succeeded(&mut self, index: usize) -> Result<(), Illegal> {
+    fn attempt_succeeded(&mut self, index: usize, current: Option<String>) -> Result<(), Illegal> {
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let draft = &mut self.drafts[index];
         draft.record.resume = None;
         match draft.record.state {
-            S::Staging => draft.step(Step::StagingDone, self.now, "staged"),
+            S::Staging => {
+                // A fleet that drover has not deployed to before: what serves now is what a cancel puts back.
+                if draft.record.good.is_none() && draft.sight.health == Health::Healthy {
+                    draft.record.good = current;
+                }
+                draft.step(Step::StagingDone, self.now, "the revision is on the instance")
+            }
             S::PreBlocking if cancelled => {
                 draft.step(Step::Skip, self.now, "cancelled before it was taken out")
             }
@@ -85,7 +90,7 @@ impl Planner<'_> {
             S::Restoring => {
                 draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
             }
-            S::PostAllowing => draft.step(Step::Succeed, self.now, "succeeded"),
+            S::PostAllowing => draft.step(Step::Succeed, self.now, "AfterAllowTraffic hooks are through"),
             _ => Ok(()),
         }
     }
@@ -182,7 +187,7 @@ impl Planner<'_> {
                     draft.step(Step::Restored, self.now, "back in service on its former release")
                 }
                 (Goal::New, true) => draft.step(Step::PostAllow, self.now, "healthy"),
-                (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy; succeeded"),
+                (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy"),
             };
         }
         let deadline = draft.record.since + limit;

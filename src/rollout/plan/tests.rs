@@ -260,7 +260,7 @@ impl Toy {
                     tail,
                 })
             }
-            _ => Outcome::Succeeded,
+            _ => Outcome::Succeeded { current: Some("old".into()) },
         }
     }
 
