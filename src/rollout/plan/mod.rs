@@ -330,11 +330,14 @@ impl<'a> Planner<'a> {
             let seed = draft.record.attempt.unwrap_or_default().unsigned_abs();
             let pause = backoff(retry, used, seed);
             let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+            // Only the dispatch that deploys has events to choose from.
+            let deploys = matches!(back, InstanceState::Deploying | InstanceState::Blocking);
             draft.record.resume = match (&fault.cause, fault.event) {
                 (_, LifecycleEvent::DownloadBundle) => None,
                 (Cause::AgentLost(_), _) => Some(LifecycleEvent::ApplicationStop),
                 (_, event) => Some(event.retry_from()),
-            };
+            }
+            .filter(|_| deploys);
             draft.record.wait = Some(Wait { until, back });
             let note = format!(
                 "{words}; {}, retry {used} of {} in {:.1} s",

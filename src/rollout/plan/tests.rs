@@ -366,6 +366,24 @@ fn a_failed_canary_halts_whatever_the_budget() {
 }
 
 #[test]
+fn an_agent_lost_while_staging_is_staged_again_from_the_start() {
+    let mut toy = Toy::new(2, policy("1"));
+    while toy.states(S::Staging) < 2 || toy.results.is_empty() {
+        toy.tick();
+    }
+    let cause = Cause::AgentLost("no word of the runner".into());
+    let fault = Fault { event: LifecycleEvent::DownloadBundle, hook: None, cause, tail: Vec::new() };
+    let lost = Fault { event: LifecycleEvent::ApplicationStop, ..fault };
+    toy.results[0].3 = Outcome::Failed(lost);
+    while toy.states(S::Waiting) == 0 {
+        toy.tick();
+    }
+    assert!(toy.snapshot.members.iter().all(|member| member.record.resume.is_none()));
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Succeeded);
+}
+
+#[test]
 fn a_window_does_not_wait_for_the_slowest() {
     let mut batch = Toy::new(8, policy("2"));
     let mut window = Toy::new(8, Policy { mode: Mode::Window, ..policy("2") });
