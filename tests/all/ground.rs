@@ -209,6 +209,8 @@ impl Play for Playground {
                 let ours: Vec<&str> = rows
                     .iter()
                     .filter(|row| row["attempt"] == attempt && row["source"] == "hook")
+                    // No hook runs there: what curl says of a daemon that is being killed.
+                    .filter(|row| row["event"] != "DownloadBundle")
                     .filter_map(|row| row["text"].as_str())
                     .filter(|text| !text.starts_with("drover: "))
                     .collect();
