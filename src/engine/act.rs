@@ -40,7 +40,7 @@ impl Engine {
         effect: &Effect,
     ) -> anyhow::Result<bool> {
         let done = match effect {
-            Effect::Dispatch { kind, orders } => return self.dispatch(row, snapshot, *kind, orders).await,
+            Effect::Dispatch { kind, orders } => return self.dispatch(row, *kind, orders).await,
             Effect::Stop { instance, attempt, now } => {
                 self.stop_attempt(row, instance, *attempt, *now).await?
             }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     fleet::{FleetError, Kind},
+    logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
         script::{Kind as Job, Row, Spec, render},
@@ -15,10 +16,10 @@ use crate::{
     rollout::{
         event::{LifecycleEvent, RUN},
         plan::{DispatchKind, Effect, Order},
-        snapshot::{Outcome, Snapshot},
-        state::{Cause, Fault},
+        snapshot::Outcome,
+        state::{Cause, Fault, Instance},
     },
-    store::{DeploymentRow, DispatchRow},
+    store::{DeploymentRow, DispatchRow, Tx},
 };
 use jiff::Timestamp;
 
@@ -30,7 +31,6 @@ impl Engine {
     pub(super) async fn dispatch(
         &self,
         row: &DeploymentRow,
-        snapshot: &Snapshot,
         kind: DispatchKind,
         orders: &[Order],
     ) -> anyhow::Result<bool> {
@@ -82,11 +82,7 @@ impl Engine {
         );
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
-            let member = snapshot.members.iter().find(|member| member.record.id == order.instance);
-            // The record as this tick's changes left it: read again, since they are written already.
-            if member.is_some() {
-                self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
-            }
+            self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
         }
         tx.insert_dispatch(&DispatchRow {
             id: id.clone(),
@@ -113,18 +109,13 @@ impl Engine {
     /// The instance's record now waits for this attempt.
     async fn assign(
         &self,
-        tx: &mut crate::store::Tx<'_>,
+        tx: &mut Tx<'_>,
         deployment: i64,
         order: &Order,
         attempt: i64,
         kind: DispatchKind,
     ) -> anyhow::Result<()> {
-        let records = tx.instance(deployment, &order.instance).await?;
-        let Some(mut record) =
-            records.and_then(|text| serde_json::from_str::<crate::rollout::state::Instance>(&text).ok())
-        else {
-            return Ok(());
-        };
+        let Some(mut record) = record_of(tx, deployment, &order.instance).await? else { return Ok(()) };
         record.attempt = Some(attempt);
         if kind != DispatchKind::Stage {
             record.attempts += 1;
@@ -224,6 +215,17 @@ impl Engine {
             self.fleet.send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS).await;
         let sent = sent.map(drop);
         self.close_intent(row.id, intent, &effect, &sent).await?;
+        if sent.is_ok() {
+            let mut tx = self.store.write().await?;
+            if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {
+                record.stopping = Some((attempt, now));
+                tx.put_instance(row.id, instance, &record.state.to_string(), &json(&record)).await?;
+            }
+            let text = if now { "asked to stop at once" } else { "asked to stop after the event in work" };
+            tx.append_log(row.id, &note_chunk(Some(instance), &lines_of(text))).await?;
+            tx.commit().await?;
+            self.logs.announce(row.id);
+        }
         Ok(sent)
     }
 
@@ -261,6 +263,12 @@ impl Engine {
             rows,
         })
     }
+}
+
+/// An instance's record as it stands in the store.
+async fn record_of(tx: &mut Tx<'_>, deployment: i64, instance: &str) -> anyhow::Result<Option<Instance>> {
+    let text = tx.instance(deployment, instance).await?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// The fault names the event that the attempt was to begin with.

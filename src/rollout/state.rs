@@ -258,8 +258,8 @@ pub struct Instance {
     pub failure: Option<Failure>,
     /// To be dispatched alone: a dispatch with others was refused for an id among them.
     pub solo: bool,
-    /// The attempt that was asked to stop (cancel), if one was.
-    pub stopping: Option<i64>,
+    /// The attempt that was asked to stop (cancel), if one was, and whether at once.
+    pub stopping: Option<(i64, bool)>,
 }
 
 impl Instance {

@@ -60,9 +60,7 @@ impl Planner<'_> {
             }
             (S::Deploying | S::PreBlocking, Some(attempt)) if attempt.outcome.is_none() => {
                 let (number, at_once) = (attempt.number, cancel == Cancel::Now);
-                if draft.record.stopping != Some(number) {
-                    draft.record.stopping = Some(number);
-                    draft.notes.push("asked to stop".into());
+                if draft.record.stopping != Some((number, at_once)) {
                     let instance = draft.record.id.clone();
                     self.plan.effects.push(Effect::Stop { instance, attempt: number, now: at_once });
                 }

@@ -192,7 +192,8 @@ impl Toy {
                     self.results.push((now + HOOKS, order.instance, number, outcome));
                 }
             }
-            Effect::Stop { instance, attempt, .. } => {
+            Effect::Stop { instance, attempt, now: at_once } => {
+                self.member(&instance).record.stopping = Some((attempt, at_once));
                 self.results.retain(|(_, _, number, _)| *number != attempt);
                 self.results.push((now + HOOKS, instance, attempt, Outcome::Stopped(None)));
             }
