@@ -115,6 +115,9 @@ impl Engine {
                 }
             }
         }
+        // A new instance is in service before its agent is known; it joins once it can be talked to.
+        let online = self.online(new.iter().map(|record| record.id.clone()).collect()).await?;
+        new.retain(|record| online.contains(&record.id));
         if new.is_empty() {
             return Ok(());
         }

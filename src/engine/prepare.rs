@@ -163,13 +163,15 @@ impl Engine {
             self.store.good_revisions(&row.group_name).await?.into_iter().collect();
         let mut members = Vec::new();
         for group in groups {
-            let ours = self.store.quarantined(&group.name).await?;
+            let ours = self.store.quarantined(&group.name).await?.into_iter().map(|(id, ..)| id).collect();
+            let online = self.online(ours).await?;
             for instance in &group.instances {
                 let mut record = Instance::new(&instance.id, &instance.zone, &group.name, now);
                 record.good = good.get(&instance.id).cloned();
                 match super::observe::lifecycle(&instance.lifecycle) {
                     Lifecycle::InService => {}
-                    Lifecycle::Standby if ours.iter().any(|(id, ..)| *id == instance.id) => {}
+                    // One that we keep out gets another chance, if there is still an agent to talk to.
+                    Lifecycle::Standby if online.contains(&instance.id) => {}
                     // An operator's own standby instance is never touched.
                     Lifecycle::Standby => {
                         record.state = InstanceState::Skipped;
@@ -192,6 +194,12 @@ impl Engine {
             }
         }
         Ok(members)
+    }
+
+    /// Those of these instances whose agent can be reached.
+    pub(super) async fn online(&self, instances: Vec<String>) -> anyhow::Result<Vec<String>> {
+        let agents = self.fleet.agents(&instances).await?;
+        Ok(agents.into_iter().filter(|(_, online)| *online).map(|(id, _)| id).collect())
     }
 
     /// Where each instance is registered: by its Auto Scaling group, or found in a target group of the configuration.

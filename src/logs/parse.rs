@@ -4,7 +4,7 @@
 //! the middle of a line, where a background child's unfinished write stood before it.
 
 /// A line longer than this is cut: it would not fit into memory otherwise.
-pub const LONGEST_LINE: usize = 64 * 1024;
+pub const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What a host's file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -116,7 +116,8 @@ impl Planner<'_> {
             return Ok(());
         }
         for draft in &mut self.drafts {
-            if matches!(draft.record.state, S::Pending | S::Staging | S::Staged) {
+            let untouched = matches!(draft.record.state, S::Pending | S::Staging | S::Staged);
+            if untouched || draft.record.state == S::Waiting && !draft.record.in_work() {
                 draft.step(Step::Skip, self.now, "halted, and nobody came")?;
             }
         }
