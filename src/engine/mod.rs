@@ -2,7 +2,7 @@
 //!
 //! It decides nothing: [`crate::rollout`] does. It is level-triggered: whatever woke it, it reads the whole state and
 //! has a plan made afresh, so that a start is an ordinary tick. Every effect on the world passes through
-//! [`act`](Engine::act), which writes it down first.
+//! `act`, which writes it down first.
 
 mod act;
 mod adopt;
