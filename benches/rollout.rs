@@ -2,8 +2,8 @@
 //!
 //! 20 instances, batches of 5, a deregistration delay of 10 s, hooks of about 2 s, health checks of 5 s × 2. Everything
 //! is computed from the simulated cloud's event log alone: target states and the commands' own start and end. The
-//! critical path of a batch is its slowest instance's drain + hooks + time from registration to healthy; what lies
-//! between those, and between the batches, is overhead. A harness that prints figures; nothing is asserted.
+//! critical path of a batch is its slowest instance's drain + hooks + time from the way out of standby (which the
+//! Auto Scaling group takes a second for) to healthy; what lies between those, and between the batches, is overhead. A harness that prints figures; nothing is asserted.
 //!
 //! `cargo bench --bench rollout`
 
@@ -22,13 +22,13 @@ struct Course {
     unused: i64,
     started: i64,
     ended: i64,
-    registered: i64,
+    returned: i64,
     healthy: i64,
 }
 
 impl Course {
     fn critical(&self) -> i64 {
-        (self.unused - self.draining) + (self.ended - self.started) + (self.healthy - self.registered)
+        (self.unused - self.draining) + (self.ended - self.started) + (self.healthy - self.returned)
     }
 }
 
@@ -41,8 +41,8 @@ fn courses(events: &[Value]) -> BTreeMap<String, Course> {
         match (event["kind"].as_str(), event["detail"]["to"].as_str()) {
             (Some("target-state"), Some("draining")) => course.draining = at,
             (Some("target-state"), Some("unused")) => course.unused = at,
-            (Some("target-state"), Some("initial")) => course.registered = at,
             (Some("target-state"), Some("healthy")) => course.healthy = at,
+            (Some("instance-exiting-standby"), _) => course.returned = at,
             (Some("command-started"), _) => course.started = at,
             (Some("command-ended"), _) => course.ended = at,
             _ => {}
@@ -70,15 +70,24 @@ fn report(events: &[Value]) {
     let last = courses.values().map(|course| course.healthy).max().unwrap_or_default();
     let critical: i64 =
         batches.iter().filter_map(|batch| batch.iter().map(|course| course.critical()).max()).sum();
-    println!("batch  drain    hooks   health  critical  (the slowest instance's)");
-    for (number, batch) in (1..).zip(&batches) {
+    println!(
+        "the slowest instance of each batch; overhead in brackets: drained to hooks, hooks to the way out of standby, next batch"
+    );
+    println!("batch  drain    hooks   health  critical  overhead");
+    for (index, batch) in batches.iter().enumerate() {
+        let number = index + 1;
         let Some(slowest) = batch.iter().max_by_key(|course| course.critical()) else { continue };
+        let whole = batch.iter().map(|course| course.healthy).max().unwrap_or_default();
+        let next = batches.get(index + 1).and_then(|next| next.iter().map(|course| course.draining).min());
         println!(
-            "{number:>5}  {:>5.2} s  {:>4.2} s  {:>4.2} s  {:>6.2} s",
+            "{number:>5}  {:>5.2} s  {:>4.2} s  {:>4.2} s  {:>6.2} s  ({:.2} {:.2} {:.2})",
             seconds(slowest.unused - slowest.draining),
             seconds(slowest.ended - slowest.started),
-            seconds(slowest.healthy - slowest.registered),
+            seconds(slowest.healthy - slowest.returned),
             seconds(slowest.critical()),
+            seconds(slowest.started - slowest.unused),
+            seconds(slowest.returned - slowest.ended),
+            seconds(next.map_or(0, |next| next - whole)),
         );
     }
     let count = i64::try_from(batches.len().max(1)).unwrap_or(1);

@@ -367,6 +367,46 @@ fn a_failed_canary_halts_whatever_the_budget() {
 }
 
 #[test]
+fn a_halt_waits_for_a_person_even_when_the_last_batch_failed() {
+    let halted = || {
+        let mut toy = Toy::new(4, policy("2"));
+        toy.fail(3, 9, Cause::Exit(1), "bad disk");
+        toy.run();
+        assert_eq!(toy.snapshot.deployment.state, D::Halted);
+        assert!(toy.snapshot.deployment.settled);
+        assert_eq!((toy.states(S::Succeeded), toy.states(S::Failed)), (3, 1));
+        toy.is_in_order();
+        toy
+    };
+    let mut nobody_came = halted();
+    let until = nobody_came.snapshot.deployment.since + nobody_came.snapshot.policy.deadlines.halted;
+    let plan = plan(&nobody_came.snapshot, until - SignedDuration::from_secs(1)).unwrap();
+    assert!(plan.changes.is_empty() && plan.wake_at == Some(until), "{plan:?}");
+    nobody_came.now = until;
+    nobody_came.tick();
+    assert_eq!(nobody_came.snapshot.deployment.state, D::Failed);
+    let mut cancelled = halted();
+    cancelled.snapshot.deployment.cancel = Some(Cancel::After);
+    cancelled.run();
+    assert_eq!(cancelled.snapshot.deployment.state, D::Cancelled);
+}
+
+#[test]
+fn close_looks_begin_when_the_drain_is_due_and_end() {
+    let mut toy = Toy::new(2, policy("1"));
+    while toy.states(S::Blocking) == 0 || toy.coming.is_empty() {
+        toy.tick();
+    }
+    let wake = |toy: &Toy, after: i64| {
+        let now = toy.now + SignedDuration::from_secs(after);
+        plan(&toy.snapshot, now).unwrap().wake_at.map(|at| at.duration_since(now).as_millis())
+    };
+    assert!(wake(&toy, 0).is_some_and(|pause| (10_000..10_500).contains(&pause)));
+    assert_eq!(wake(&toy, 12), Some(500));
+    assert!(wake(&toy, 30).is_some_and(|pause| pause > 500));
+}
+
+#[test]
 fn an_agent_lost_while_staging_is_staged_again_from_the_start() {
     let mut toy = Toy::new(2, policy("1"));
     while toy.states(S::Staging) < 2 || toy.results.is_empty() {

@@ -110,9 +110,8 @@ impl Planner<'_> {
         if self.state != D::Halted || self.snapshot.deployment.cancel.is_some() {
             return Ok(());
         }
-        let until = self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted;
-        if self.now < until {
-            self.wake(until);
+        if !self.halt_expired() {
+            self.wake(self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted);
             return Ok(());
         }
         for draft in &mut self.drafts {
@@ -122,6 +121,11 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    fn halt_expired(&self) -> bool {
+        self.snapshot.deployment.state == D::Halted
+            && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
     }
 
     /// Whether anything is still under way that a halt, too, sees through.
@@ -140,8 +144,8 @@ impl Planner<'_> {
         if self.held_back || !self.plan.effects.is_empty() || !self.release_groups() {
             return;
         }
-        if over && (!halted || self.snapshot.deployment.settled || self.snapshot.deployment.cancel.is_some())
-        {
+        // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
+        if over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some()) {
             let (state, reason) = self.final_state();
             self.plan.changes.push(Change::Deployment { state, reason });
         } else if !self.snapshot.deployment.settled {
