@@ -71,11 +71,38 @@ pub struct GitHub {
     pub api: String,
     /// Environment variable that holds the token (contents: read). Default `GITHUB_TOKEN`.
     pub token_env: String,
+    /// Environment variable that holds the webhook's secret. Default `DROVER_WEBHOOK_SECRET`; where it is empty, webhooks
+    /// are refused and branches are polled instead.
+    pub webhook_secret_env: String,
+    /// How often the branches of groups with `auto_deploy` are polled; `"0s"` never. Default every 30 s where there is no
+    /// webhook secret (120 requests an hour and branch; GitHub allows 5,000 an hour), else never.
+    pub poll_branches: Option<SignedDuration>,
 }
 
 impl Default for GitHub {
     fn default() -> Self {
-        GitHub { api: "https://api.github.com".into(), token_env: "GITHUB_TOKEN".into() }
+        GitHub {
+            api: "https://api.github.com".into(),
+            token_env: "GITHUB_TOKEN".into(),
+            webhook_secret_env: "DROVER_WEBHOOK_SECRET".into(),
+            poll_branches: None,
+        }
+    }
+}
+
+/// Without a webhook, branches are polled this often.
+const POLL_BRANCHES: SignedDuration = SignedDuration::from_secs(30);
+
+impl GitHub {
+    /// The webhook's secret, from the environment.
+    pub fn webhook_secret(&self) -> Option<String> {
+        std::env::var(&self.webhook_secret_env).ok().filter(|secret| !secret.is_empty())
+    }
+
+    /// How often branches are polled, if at all.
+    pub fn polling(&self) -> Option<SignedDuration> {
+        let default = if self.webhook_secret().is_some() { SignedDuration::ZERO } else { POLL_BRANCHES };
+        Some(self.poll_branches.unwrap_or(default)).filter(|pause| !pause.is_zero())
     }
 }
 
@@ -115,9 +142,22 @@ pub struct Group {
     /// ARNs of further target groups, which none of the Auto Scaling groups registers.
     #[serde(default)]
     pub target_groups: Vec<String>,
+    /// Another branch than the application's.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// A push to the branch deploys by itself. Default no.
+    #[serde(default)]
+    pub auto_deploy: bool,
     /// How it is rolled.
     #[serde(default)]
     pub policy: Policy,
+}
+
+impl Group {
+    /// The branch whose commits may be deployed here.
+    pub fn branch<'a>(&'a self, application: &'a Application) -> &'a str {
+        self.branch.as_deref().unwrap_or(&application.branch)
+    }
 }
 
 /// What is wrong with a file, where.
@@ -193,6 +233,13 @@ impl Config {
             || self.server.poll > SignedDuration::from_mins(1)
         {
             return wrong("server", "poll", "write a time between \"50ms\" and \"1m\"");
+        }
+        if let Some(pause) = self.github.poll_branches
+            && !pause.is_zero()
+            && (pause < SignedDuration::from_secs(1) || pause > SignedDuration::from_hours(24))
+        {
+            let message = "write \"0s\" for never, or a time between \"1s\" and \"24h\"";
+            return wrong("github", "poll_branches", message);
         }
         for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)]
             .into_iter()

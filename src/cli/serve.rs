@@ -64,6 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let listener = web::bind(config.server.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let stop = CancellationToken::new();
+    let webhook_secret = config.github.webhook_secret().map(Into::into);
     let logs = Arc::new(Logs::new(Arc::clone(&store)));
     let engine = Engine::new(Parts {
         fleet: Fleet::connect(&config.aws).await,
@@ -81,8 +82,14 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         stop: stop.clone(),
         config,
     });
-    let web =
-        Web { store: Arc::clone(&store), logs, engine: Arc::clone(&engine), secrets, stop: stop.clone() };
+    let web = Web {
+        store: Arc::clone(&store),
+        logs,
+        engine: Arc::clone(&engine),
+        secrets,
+        webhook_secret,
+        stop: stop.clone(),
+    };
     let engine = tokio::spawn(engine.run());
     let web = tokio::spawn(web.serve(listener));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));

@@ -10,12 +10,14 @@ mod dispatch;
 mod observe;
 mod outcome;
 mod prepare;
+mod push;
 mod record;
 mod secrets;
 mod submit;
 mod tick;
 
 pub use outcome::RunnerResult;
+pub use push::{Push, Received};
 pub use record::instances;
 pub use secrets::{Secrets, same};
 pub use submit::{Submission, SubmitError};
@@ -54,6 +56,8 @@ pub struct Engine {
     public_url: String,
     bundles: PathBuf,
     queue: Notify,
+    /// A push was delivered.
+    pushed: Notify,
     running: Mutex<HashMap<i64, Arc<Notify>>>,
     explained: Mutex<HashMap<i64, Explain>>,
     /// Effects refused in a row, by deployment and key; a restart tries afresh.
@@ -101,6 +105,7 @@ impl Engine {
             public_url,
             bundles,
             queue: Notify::new(),
+            pushed: Notify::new(),
             running: Mutex::default(),
             explained: Mutex::default(),
             refused: Mutex::default(),
@@ -113,6 +118,7 @@ impl Engine {
 
     /// Runs until the daemon stops: starts what is queued, goes on with what is under way.
     pub async fn run(self: Arc<Self>) {
+        self.tasks.spawn(Arc::clone(&self).follow_pushes());
         while !self.stop.is_cancelled() {
             if let Err(error) = self.look_at_queue().await {
                 error!("looking at the queue: {error}");

@@ -2,13 +2,13 @@
 
 use super::{Engine, record::json};
 use crate::{
-    github::GitHubError,
+    github::{Commit, GitHubError},
     logs::{lines_of, note_chunk},
     rollout::{
         policy::{Batches, Mode, Policy, Size},
         state::DeploymentState,
     },
-    store::{DeploymentRow, StoreError},
+    store::{DeploymentRow, StoreError, Tx},
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -84,27 +84,12 @@ impl Engine {
             ..group.policy.clone()
         };
         policy.check().map_err(SubmitError::Policy)?;
-        let commit =
-            self.github.resolve(&application.repository, wish.revision.trim(), &application.branch).await?;
-        let now = Timestamp::now().as_millisecond();
-        let mut row = DeploymentRow {
-            group_name: wish.group,
-            repository: application.repository.clone(),
-            sha: commit.sha,
-            requested: wish.revision.trim().to_owned(),
-            message: commit.title,
-            requested_by: by.to_owned(),
-            state: DeploymentState::Queued.to_string(),
-            policy: json(&policy),
-            created_at: now,
-            since: now,
-            ..DeploymentRow::default()
-        };
+        let requested = wish.revision.trim();
+        let branch = group.branch(application);
+        let commit = self.github.resolve(&application.repository, requested, branch).await?;
         let mut tx = self.store.write().await?;
-        row.id = tx.insert_deployment(&row).await?;
-        let text =
-            format!("{by} submitted {} ({}) to {}: {}", row.requested, row.sha, row.group_name, row.message);
-        row.last_seq = tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
+        let order = Order { group: &wish.group, repository: &application.repository, requested, by };
+        let row = queue(&mut tx, &order, commit, &policy).await?;
         tx.commit().await?;
         self.wake(row.id);
         Ok(row)
@@ -133,4 +118,44 @@ impl Engine {
         self.wake(id);
         Ok(())
     }
+}
+
+/// Where a deployment comes from.
+pub(super) struct Order<'a> {
+    /// `app/env`.
+    pub(super) group: &'a str,
+    /// `owner/name`.
+    pub(super) repository: &'a str,
+    /// What was asked for: a SHA, a branch, a tag.
+    pub(super) requested: &'a str,
+    /// Who or what asked.
+    pub(super) by: &'a str,
+}
+
+/// Writes a new deployment into the queue.
+pub(super) async fn queue(
+    tx: &mut Tx<'_>,
+    order: &Order<'_>,
+    commit: Commit,
+    policy: &Policy,
+) -> Result<DeploymentRow, StoreError> {
+    let now = Timestamp::now().as_millisecond();
+    let Order { group, repository, requested, by } = order;
+    let mut row = DeploymentRow {
+        group_name: (*group).to_owned(),
+        repository: (*repository).to_owned(),
+        sha: commit.sha,
+        requested: (*requested).to_owned(),
+        message: commit.title,
+        requested_by: (*by).to_owned(),
+        state: DeploymentState::Queued.to_string(),
+        policy: json(policy),
+        created_at: now,
+        since: now,
+        ..DeploymentRow::default()
+    };
+    row.id = tx.insert_deployment(&row).await?;
+    let text = format!("{by} submitted {requested} ({}) to {group}: {}", row.sha, row.message);
+    row.last_seq = tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
+    Ok(row)
 }

@@ -93,6 +93,16 @@ impl Repositories {
         Ok(Commit { sha, title })
     }
 
+    /// The head of a branch.
+    pub async fn head(&self, repository: &str, branch: &str) -> Result<Commit, GitHubError> {
+        check_name(branch)?;
+        let (owner, name) = split(repository)?;
+        let what = format!("asking GitHub for the head of {branch} of {repository}");
+        let commit = self.api.commits(owner, name).get(branch).await.map_err(|e| unavailable(&what, &e))?;
+        let title = commit.commit.message.lines().next().unwrap_or_default().to_owned();
+        Ok(Commit { sha: commit.sha, title })
+    }
+
     /// Writes the commit's tarball to `path`, which appears only when it is whole.
     pub async fn download(&self, repository: &str, sha: &str, path: &Path) -> Result<(), GitHubError> {
         let (owner, name) = split(repository)?;

@@ -3,12 +3,14 @@
 //! Runtime queries through sqlx's Any driver, in SQL that PostgreSQL speaks too. Knows no other part of drover: what
 //! others keep here in their own shapes comes and goes as JSON text. Times are milliseconds since 1970, UTC.
 
+mod deliveries;
 mod deployments;
 mod dispatches;
 mod intents;
 mod ledger;
 mod logs;
 
+pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
 pub use dispatches::{AttemptRow, DispatchRow};
 pub use intents::IntentRow;

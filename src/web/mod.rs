@@ -1,7 +1,7 @@
 //! The HTTP side of the daemon: the JSON API, the log streams, what hosts fetch and push.
 //!
 //! Reads the store, hands wishes to the engine, decides nothing. Every route but `/healthz` wants a token: the API
-//! one of the store's, the hosts' routes one that is good for that one thing.
+//! one of the store's, the hosts' routes one that is good for that one thing; webhooks are signed.
 
 mod api;
 mod hosts;
@@ -9,6 +9,7 @@ mod reply;
 mod request;
 mod stream;
 mod view;
+mod webhook;
 
 use crate::{
     engine::{Engine, Secrets},
@@ -36,6 +37,8 @@ pub struct Web {
     pub engine: Arc<Engine>,
     /// For the tokens of the hosts' routes.
     pub secrets: Secrets,
+    /// What GitHub signs its webhooks with; none, no webhooks.
+    pub webhook_secret: Option<Arc<str>>,
     /// Cancelled when the daemon is to stop: streams end then.
     pub stop: CancellationToken,
 }
@@ -47,6 +50,7 @@ impl Web {
         let health = warp::path!("healthz").and(warp::get()).map(|| String::from("ok\n"));
         let routes = health
             .or(hosts::routes(self.clone()))
+            .or(webhook::routes(self.clone()))
             .or(api::routes(self))
             .recover(reply::rejected)
             .with(warp::trace::request());

@@ -6,5 +6,6 @@ mod deploys;
 mod ground;
 mod host;
 mod house;
+mod push;
 mod refusals;
 mod sim;

@@ -126,7 +126,7 @@ async fn play(
         let ready = json!({
             "url": playground.url, "token": playground.token,
             "cloud": playground.cloud.url, "cloud_token": playground.cloud.token,
-            "service": playground.service, "seed": seed,
+            "service": playground.service, "seed": seed, "webhook_secret": playground.webhook_secret,
         });
         println!("{}", json!({ "ready": ready }));
     }

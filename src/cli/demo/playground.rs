@@ -3,6 +3,7 @@
 //! The demo runs in it, and so do the end-to-end tests: what they try is what people run.
 
 use crate::{
+    engine::Secrets,
     revision::script::{Kind, Row, Spec, render},
     rollout::event::{LifecycleEvent, RUN},
 };
@@ -87,6 +88,8 @@ pub struct Playground {
     pub url: String,
     /// The daemon's token.
     pub token: String,
+    /// What webhooks are signed with.
+    pub webhook_secret: String,
     /// The load balancer's address.
     pub service: String,
     http: reqwest::Client,
@@ -113,6 +116,7 @@ impl Playground {
         let mut playground = Playground {
             url: String::new(),
             token: String::new(),
+            webhook_secret: Secrets::fresh(),
             service: String::new(),
             setup,
             cloud,
@@ -135,7 +139,7 @@ impl Playground {
         let text = format!(
             "[server]\nlisten = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n\n\
              [applications.sample]\nrepository = {REPOSITORY:?}\n\n[applications.sample.groups.demo]\n\
-             auto_scaling_groups = [\"sample\"]\n\n[applications.sample.groups.demo.policy]\n{}\n",
+             auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
             setup.listen,
             setup.data.join("daemon"),
             setup.poll,
@@ -161,6 +165,7 @@ impl Playground {
             .env("AWS_SECRET_ACCESS_KEY", &self.cloud.secret_access_key)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("GITHUB_TOKEN", &self.cloud.github_token)
+            .env("DROVER_WEBHOOK_SECRET", &self.webhook_secret)
             .args(["serve", "--until-stdin-closes", "--config"])
             .arg(self.config_path());
         command

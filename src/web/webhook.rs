@@ -1,0 +1,178 @@
+//! `POST /webhooks/github`: a push deploys by itself.
+//!
+//! The signature is checked over the raw body, in constant time, before anything else is looked at. A push is in the
+//! store before it is answered; what comes of it is seen in the deployments.
+
+use super::{
+    Web,
+    reply::{Refusal, answer},
+    request::body,
+};
+use crate::engine::{Push, Received};
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
+
+/// GitHub's own limit is 25 MB; a push of the 2,048 commits that it names at most stays far below this.
+const LARGEST_BODY: usize = 8 * 1024 * 1024;
+/// A delivery id is a UUID.
+const LONGEST_ID: usize = 100;
+
+/// What is read of a `push` event.
+#[derive(Deserialize)]
+struct PushEvent {
+    #[serde(rename = "ref")]
+    reference: String,
+    after: String,
+    #[serde(default)]
+    deleted: bool,
+    repository: Repository,
+    #[serde(default)]
+    pusher: Option<Pusher>,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct Pusher {
+    name: String,
+}
+
+/// The route.
+pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let header = warp::header::optional::<String>;
+    warp::path!("webhooks" / "github")
+        .and(warp::post())
+        .and(warp::any().map(move || web.clone()))
+        .and(header("x-hub-signature-256"))
+        .and(header("x-github-event"))
+        .and(header("x-github-delivery"))
+        .and(header("content-type"))
+        .and(body(LARGEST_BODY))
+        .then(
+            |web: Web,
+             signature: Option<String>,
+             event: Option<String>,
+             delivery: Option<String>,
+             kind: Option<String>,
+             body: Bytes| async move {
+                let form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+                let received = Delivery { signature, event, delivery, form, body };
+                answer(received.take(&web).await)
+            },
+        )
+        .boxed()
+}
+
+struct Delivery {
+    signature: Option<String>,
+    event: Option<String>,
+    delivery: Option<String>,
+    /// The JSON is in the form field `payload`.
+    form: bool,
+    body: Bytes,
+}
+
+fn malformed(message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "malformed-webhook", message)
+}
+
+impl Delivery {
+    async fn take(self, web: &Web) -> Result<Response, Refusal> {
+        let Some(secret) = &web.webhook_secret else {
+            let words = "no webhook secret is configured: set it in the environment (DROVER_WEBHOOK_SECRET) of the daemon";
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "no-webhook", words));
+        };
+        if !signed(secret, &self.body, self.signature.as_deref().unwrap_or_default()) {
+            tracing::warn!(delivery = self.delivery, "a webhook without a good signature was refused");
+            let words = "the signature (X-Hub-Signature-256) is missing or wrong: it must be made over this body with the webhook's secret";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "bad-signature", words));
+        }
+        let delivery = self
+            .delivery
+            .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
+            .ok_or_else(|| malformed("the header X-GitHub-Delivery is missing or too long"))?;
+        let said = |status: StatusCode, body: serde_json::Value| {
+            Ok(warp::reply::with_status(warp::reply::json(&body), status).into_response())
+        };
+        let ignored = |reason: String| said(StatusCode::OK, json!({ "status": "ignored", "reason": reason }));
+        match self.event.as_deref() {
+            None | Some("") => return Err(malformed("the header X-GitHub-Event is missing")),
+            Some("push") => {}
+            Some(other) => return ignored(format!("'{other}' events start nothing; only 'push' does")),
+        }
+        let text = if self.form {
+            let field = form_urlencoded::parse(&self.body).find(|(name, _)| name == "payload");
+            field.ok_or_else(|| malformed("the form has no field 'payload'"))?.1.into_owned().into_bytes()
+        } else {
+            self.body.to_vec()
+        };
+        let push: PushEvent = serde_json::from_slice(&text)
+            .map_err(|e| malformed(format!("the body is not a push event of GitHub's: {e}")))?;
+        let Some(branch) = push.reference.strip_prefix("refs/heads/") else {
+            return ignored(format!("{} is no branch", push.reference));
+        };
+        if push.deleted {
+            return ignored(format!("branch {branch} was deleted"));
+        }
+        if push.after.len() != 40 || !push.after.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(malformed(format!("after: '{}' is no full commit SHA", push.after)));
+        }
+        let received = web
+            .engine
+            .receive_push(Push {
+                delivery: delivery.clone(),
+                digest: hex::encode(Sha256::digest(&self.body)),
+                repository: push.repository.full_name,
+                branch: branch.to_owned(),
+                sha: push.after.to_ascii_lowercase(),
+                pusher: push.pusher.map_or_else(|| "somebody".into(), |pusher| pusher.name),
+            })
+            .await?;
+        match received {
+            Received::Accepted(groups) => {
+                let body = json!({ "status": "accepted", "delivery": delivery, "groups": groups });
+                said(StatusCode::ACCEPTED, body)
+            }
+            Received::Duplicate => {
+                said(StatusCode::OK, json!({ "status": "duplicate", "delivery": delivery }))
+            }
+            Received::Ignored => ignored(format!("no group has auto_deploy for branch {branch}")),
+        }
+    }
+}
+
+/// Whether `header` is `sha256=` and the HMAC-SHA256 of the body; compared in constant time.
+fn signed(secret: &str, body: &[u8], header: &str) -> bool {
+    let Some(given) = header.strip_prefix("sha256=").and_then(|text| hex::decode(text).ok()) else {
+        return false;
+    };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
+    mac.update(body);
+    mac.verify_slice(&given).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn githubs_own_example_of_a_signature() {
+        // From GitHub's guide 'Validating webhook deliveries'.
+        let (secret, body) = ("It's a Secret to Everybody", b"Hello, World!");
+        let header = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        assert!(signed(secret, body, header));
+        assert!(!signed(secret, b"Hello, World?", header));
+        assert!(!signed("another", body, header));
+        for header in ["", "sha256=", "sha256=zz", "sha1=757107ea", &header[7..]] {
+            assert!(!signed(secret, body, header), "{header}");
+        }
+    }
+}
