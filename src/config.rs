@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -32,8 +32,13 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Address to listen on; loopback only. Default `127.0.0.1:7700`.
+    /// Address to listen on. Default `127.0.0.1:7700`. Beyond loopback only with `tls`, with `trusted_proxies`, or with
+    /// `drover serve --insecure-listen`.
     pub listen: SocketAddr,
+    /// Certificate and key, for HTTPS.
+    pub tls: Option<Tls>,
+    /// Addresses of the proxies that may connect; they say by `X-Forwarded-For` where a request comes from.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Under which URL the instances reach the daemon: for the bundle and the pushed logs. Default `http://<listen>`.
     pub public_url: Option<String>,
     /// Directory of the database, the bundles and the first token. Default `/var/lib/drover`.
@@ -46,10 +51,37 @@ impl Default for Server {
     fn default() -> Self {
         Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            tls: None,
+            trusted_proxies: Vec::new(),
             public_url: None,
             data: "/var/lib/drover".into(),
             poll: SignedDuration::from_secs(1),
         }
+    }
+}
+
+/// Files of TLS, in PEM. Read at the start of the daemon.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and its chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Server {
+    /// Why the address may not be listened on as things are; none if it may.
+    pub fn exposed(&self) -> Option<String> {
+        let safe = self.listen.ip().is_loopback() || self.tls.is_some() || !self.trusted_proxies.is_empty();
+        (!safe).then(|| {
+            format!(
+                "{} is not a loopback address, and tokens would cross the network in the clear: give [server.tls] a certificate \
+                 and a key, or name the proxy before the daemon in server.trusted_proxies, or listen on 127.0.0.1 \
+                 (serve --insecure-listen does it all the same)",
+                self.listen
+            )
+        })
     }
 }
 
@@ -188,6 +220,14 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse(path, &text)
 }
 
+/// Refuses an address beyond loopback that nothing protects.
+pub fn check_exposure(path: &Path, config: &Config) -> Result<(), ConfigError> {
+    let Some(why) = config.server.exposed() else { return Ok(()) };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let place = find_key(&text, "server", "listen").map(|offset| line_and_column(&text, offset));
+    Err(ConfigError { file: path.into(), place, message: format!("server.listen: {why}") })
+}
+
 /// Checks the text of a file.
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let at = |offset: Option<usize>, message: String| ConfigError {
@@ -222,13 +262,6 @@ fn wrong<T>(table: impl Into<String>, key: &'static str, message: impl Into<Stri
 
 impl Config {
     fn check(&self) -> Result<(), Wrong> {
-        if !self.server.listen.ip().is_loopback() {
-            let message = format!(
-                "{} is not a loopback address: the API speaks plain HTTP; listen on 127.0.0.1 and put a TLS proxy or a tunnel before it",
-                self.server.listen
-            );
-            return wrong("server", "listen", message);
-        }
         if self.server.poll < SignedDuration::from_millis(50)
             || self.server.poll > SignedDuration::from_mins(1)
         {
@@ -374,6 +407,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_locked_door_is_opened_to_the_network() {
+        let server =
+            |lines: &str| parse(Path::new("x"), &format!("[server]\n{lines}\n{GOOD}")).unwrap().server;
+        assert!(
+            server("listen = \"0.0.0.0:80\"").exposed().is_some_and(|why| why.contains("trusted_proxies"))
+        );
+        for lines in [
+            "listen = \"[::1]:80\"",
+            "listen = \"0.0.0.0:80\"\ntrusted_proxies = [\"10.0.0.5\"]",
+            "listen = \"0.0.0.0:80\"\ntls = { certificate = \"c\", key = \"k\" }",
+        ] {
+            assert!(server(lines).exposed().is_none(), "{lines}");
+        }
+    }
+
+    #[test]
     fn errors_name_file_line_and_key() {
         let policy = |line: &str| format!("{GOOD}[applications.eval.groups.production.policy]\n{line}\n");
         for (text, says) in [
@@ -385,10 +434,6 @@ mod tests {
             (
                 GOOD.replace("acme/eval", "acme"),
                 "drover.toml:2:1: applications.eval.repository: 'acme' is no repository",
-            ),
-            (
-                format!("[server]\nlisten = \"0.0.0.0:80\"\n{GOOD}"),
-                "drover.toml:2:1: server.listen: 0.0.0.0:80 is not a loopback",
             ),
             ("[applications".into(), "drover.toml:1:"),
         ] {

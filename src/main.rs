@@ -24,6 +24,8 @@ enum Command {
     Cancel(cli::cancel::Args),
     /// List the deployment groups.
     Groups(cli::groups::Args),
+    /// List, make and revoke the tokens that open the API and the page.
+    Token(cli::token::Args),
     /// See it work: a simulated cloud, a daemon, load, and a deployment.
     Demo(cli::demo::Args),
     /// Start the simulated cloud.
@@ -49,6 +51,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Status(args) => cli::status::run(args).await,
         Command::Cancel(args) => cli::cancel::run(args).await,
         Command::Groups(args) => cli::groups::run(args).await,
+        Command::Token(args) => cli::token::run(args).await,
         Command::Demo(args) => cli::demo::run(args).await,
         Command::Sim(args) => cli::sim::run(args).await.map(|()| 0),
     }

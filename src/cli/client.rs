@@ -322,6 +322,22 @@ impl Client {
         self.text(self.request(Method::POST, &format!("deployments/{id}/cancel")).json(&body)).await
     }
 
+    /// All tokens by name, as the JSON text the daemon sent.
+    pub async fn tokens_text(&self) -> Result<String, ApiError> {
+        self.text(self.request(Method::GET, "tokens")).await
+    }
+
+    /// Makes a token; the daemon's JSON text with it.
+    pub async fn create_token_text(&self, name: &str) -> Result<String, ApiError> {
+        let body = serde_json::json!({ "name": name });
+        self.text(self.request(Method::POST, "tokens").json(&body)).await
+    }
+
+    /// Takes a token back.
+    pub async fn revoke_token_text(&self, name: &str) -> Result<String, ApiError> {
+        self.text(self.request(Method::DELETE, &format!("tokens/{name}"))).await
+    }
+
     /// A deployment's log as a stream of NDJSON rows.
     pub async fn logs(&self, id: u64, query: &LogQuery) -> Result<Response, ApiError> {
         let request = self

@@ -12,6 +12,7 @@ pub mod render;
 pub mod serve;
 pub mod sim;
 pub mod status;
+pub mod token;
 
 /// Ends when standard input does; never, unless wanted.
 async fn stdin_closed(wanted: bool) {

@@ -24,9 +24,12 @@ pub struct Args {
     /// The configuration file.
     #[arg(long, default_value = "drover.toml")]
     pub config: PathBuf,
-    /// Another address to listen on than the configuration's; loopback only.
+    /// Another address to listen on than the configuration's.
     #[arg(long)]
     pub listen: Option<SocketAddr>,
+    /// Listen beyond loopback without TLS and without a proxy: tokens cross the network in the clear.
+    #[arg(long)]
+    pub insecure_listen: bool,
     /// Another data directory than the configuration's.
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -40,12 +43,16 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let mut config = config::load(&args.config)?;
     if let Some(listen) = args.listen {
-        anyhow::ensure!(
-            listen.ip().is_loopback(),
-            "--listen: {listen} is not a loopback address; the API speaks plain HTTP"
-        );
         config.server.listen = listen;
+        let exposed = config.server.exposed().filter(|_| !args.insecure_listen);
+        anyhow::ensure!(exposed.is_none(), "--listen: {}", exposed.unwrap_or_default());
+    } else if !args.insecure_listen {
+        config::check_exposure(&args.config, &config)?;
     }
+    let tls = match &config.server.tls {
+        Some(files) => Some(web::tls(&files.certificate, &files.key)?),
+        None => None,
+    };
     if let Some(data) = args.data {
         config.server.data = data;
     }
@@ -62,7 +69,10 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     }
     let secrets = Secrets::new(&store.remembered("secret", Secrets::fresh).await?);
     let listener = web::bind(config.server.listen).await?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
+    let public_url: Option<Arc<str>> = config.server.public_url.clone().map(Into::into);
+    let trusted_proxies = config.server.trusted_proxies.clone().into();
     let stop = CancellationToken::new();
     let webhook_secret = config.github.webhook_secret().map(Into::into);
     let logs = Arc::new(Logs::new(Arc::clone(&store)));
@@ -88,10 +98,14 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         engine: Arc::clone(&engine),
         secrets,
         webhook_secret,
+        failures: Arc::default(),
+        trusted_proxies,
+        secure: tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
+        public_url,
         stop: stop.clone(),
     };
     let engine = tokio::spawn(engine.run());
-    let web = tokio::spawn(web.serve(listener));
+    let web = tokio::spawn(web.serve(listener, tls));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));
     info!(url, epoch = store.epoch(), "serving");
     wait_for_end(&stop, args.until_stdin_closes).await?;

@@ -39,6 +39,11 @@ impl Secrets {
         self.derive(&format!("nonce {attempt}"))[..16].to_owned()
     }
 
+    /// What the page's forms of this session carry.
+    pub fn form_word(&self, session: &str) -> String {
+        self.derive(&format!("form {session}"))
+    }
+
     /// For fetching the bundle of this revision.
     pub fn bundle_token(&self, sha: &str) -> String {
         self.derive(&format!("bundle {sha}"))

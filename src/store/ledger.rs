@@ -1,4 +1,4 @@
-//! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions; and the API's tokens.
+//! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions.
 
 use super::{Result, Store, Tx};
 use sqlx::Row;
@@ -30,20 +30,6 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
-
-    /// The name of the token with this hash, if it is one.
-    pub async fn token_name(&self, hash: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT name FROM tokens WHERE hash = $1")
-            .bind(hash)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|row| row.get(0)))
-    }
-
-    /// Whether there is any token.
-    pub async fn has_tokens(&self) -> Result<bool> {
-        Ok(sqlx::query("SELECT 1 FROM tokens LIMIT 1").fetch_optional(&self.pool).await?.is_some())
     }
 }
 
@@ -108,17 +94,6 @@ impl Tx<'_> {
         .bind(at)
         .execute(&mut *self.inner)
         .await?;
-        Ok(())
-    }
-
-    /// Adds a token by its hash.
-    pub async fn insert_token(&mut self, hash: &str, name: &str, at: i64) -> Result<()> {
-        sqlx::query("INSERT INTO tokens (hash, name, created_at) VALUES ($1, $2, $3)")
-            .bind(hash)
-            .bind(name)
-            .bind(at)
-            .execute(&mut *self.inner)
-            .await?;
         Ok(())
     }
 }

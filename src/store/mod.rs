@@ -3,6 +3,7 @@
 //! Runtime queries through sqlx's Any driver, in SQL that PostgreSQL speaks too. Knows no other part of drover: what
 //! others keep here in their own shapes comes and goes as JSON text. Times are milliseconds since 1970, UTC.
 
+mod access;
 mod deliveries;
 mod deployments;
 mod dispatches;
@@ -10,6 +11,7 @@ mod intents;
 mod ledger;
 mod logs;
 
+pub use access::TokenRow;
 pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
 pub use dispatches::{AttemptRow, DispatchRow};

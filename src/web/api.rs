@@ -2,16 +2,17 @@
 
 use super::{
     Web,
+    gate::Caller,
     reply::{Refusal, answer},
     request::body,
-    stream, token_hash,
+    stream,
 };
 use crate::{engine::Submission, logs::follow::Wanted};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use warp::{Filter, Rejection, Reply, filters::BoxedFilter, reply::Response};
+use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
 /// A submission is a few hundred bytes.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -43,36 +44,36 @@ struct LogQuery {
 /// All of it, under `/api/v1`.
 pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     let base = warp::path!("api" / "v1" / ..);
-    let user = user(web.clone());
+    let user = warp::ext::get::<Caller>().map(|caller: Caller| caller.name);
     let with = {
         let web = web.clone();
         warp::any().map(move || web.clone())
     };
     let groups = warp::path!("groups")
         .and(warp::get())
-        .and(user.clone())
+        .and(user)
         .and(with.clone())
         .then(|_: String, web: Web| async move { answer(groups(&web).await) });
     let submit = warp::path!("deployments")
         .and(warp::post())
-        .and(user.clone())
+        .and(user)
         .and(with.clone())
         .and(body(LARGEST_BODY))
         .then(|by: String, web: Web, body: Bytes| async move { answer(submit(&web, &body, &by).await) });
     let list = warp::path!("deployments")
         .and(warp::get())
-        .and(user.clone())
+        .and(user)
         .and(with.clone())
         .and(warp::query())
         .then(|_: String, web: Web, query: ListQuery| async move { answer(list(&web, query).await) });
-    let show = warp::path!("deployments" / i64).and(warp::get()).and(user.clone()).and(with.clone()).then(
+    let show = warp::path!("deployments" / i64).and(warp::get()).and(user).and(with.clone()).then(
         |id: i64, _: String, web: Web| async move {
             answer(web.deployment_view(id).await.map(|view| warp::reply::json(&view)))
         },
     );
     let cancel = warp::path!("deployments" / i64 / "cancel")
         .and(warp::post())
-        .and(user.clone())
+        .and(user)
         .and(with.clone())
         .and(body(LARGEST_BODY))
         .then(|id: i64, by: String, web: Web, body: Bytes| async move {
@@ -82,7 +83,7 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         warp::path!("deployments" / i64 / "logs")
             .and(warp::get())
             .and(user)
-            .and(with)
+            .and(with.clone())
             .and(warp::query())
             .and(warp::header::optional("accept"))
             .and(warp::header::optional("last-event-id"))
@@ -96,26 +97,8 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
                     answer(logs(web, id, query, accept, last).await)
                 },
             );
-    base.and(groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify().or(logs).unify())
-        .boxed()
-}
-
-/// The name behind the request's token; refused without one.
-fn user(web: Web) -> BoxedFilter<(String,)> {
-    warp::header::optional::<String>("authorization")
-        .and_then(move |header: Option<String>| {
-            let store = web.store.clone();
-            async move {
-                let token =
-                    header.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-                match store.token_name(&token_hash(token.trim())).await {
-                    Ok(Some(name)) => Ok(name),
-                    Ok(None) => Err(warp::reject::custom(Refusal::unauthorized())),
-                    Err(error) => Err::<String, Rejection>(warp::reject::custom(Refusal::from(error))),
-                }
-            }
-        })
-        .boxed()
+    let api = groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify();
+    base.and(api.or(logs).unify().or(super::tokens::routes(web)).unify()).boxed()
 }
 
 async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
@@ -127,7 +110,8 @@ async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
         groups.push(json!({
             "name": name,
             "repository": application.repository,
-            "branch": application.branch,
+            "branch": group.branch(application),
+            "auto_deploy": group.auto_deploy,
             "auto_scaling_groups": group.auto_scaling_groups,
             "revision": web.store.last_good(&name).await?,
             "instances": (!good.is_empty()).then_some(good.len()),
@@ -150,7 +134,7 @@ async fn submit(web: &Web, body: &[u8], by: &str) -> Result<impl Reply + use<>, 
     Ok(warp::reply::with_status(warp::reply::json(&view), StatusCode::CREATED))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|e| {
         let words = format!("the request body is not the JSON object that is wanted: {e}");
         Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", words)

@@ -1,15 +1,25 @@
-//! The HTTP side of the daemon: the JSON API, the log streams, what hosts fetch and push.
+//! The HTTP side of the daemon: the page, the JSON API, the log streams, what hosts fetch and push, the webhook.
 //!
-//! Reads the store, hands wishes to the engine, decides nothing. Every route but `/healthz` wants a token: the API
-//! one of the store's, the hosts' routes one that is good for that one thing; webhooks are signed.
+//! Reads the store, hands wishes to the engine, decides nothing. [`gate::ROUTES`] names every route and whom it is for:
+//! the page wants a session, the API a token, the hosts' routes a token that is good for one thing; webhooks are signed.
 
+mod accept;
 mod api;
+pub mod gate;
+mod health;
 mod hosts;
+mod pages;
 mod reply;
 mod request;
+mod sessions;
+mod slow;
 mod stream;
+mod tokens;
 mod view;
 mod webhook;
+
+pub use accept::tls;
+pub use slow::Failures;
 
 use crate::{
     engine::{Engine, Secrets},
@@ -18,13 +28,14 @@ use crate::{
 };
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use warp::Filter;
-
-/// Open connections get this long to end after the signal to stop.
-const LAST_MOMENT: Duration = Duration::from_secs(3);
+use warp::{Filter as _, Reply, filters::BoxedFilter, reply::Response};
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -39,29 +50,34 @@ pub struct Web {
     pub secrets: Secrets,
     /// What GitHub signs its webhooks with; none, no webhooks.
     pub webhook_secret: Option<Arc<str>>,
+    /// Wrong tokens by address.
+    pub failures: Arc<Failures>,
+    /// Proxies before the daemon: only they connect, and they say where a request comes from. None: no proxy.
+    pub trusted_proxies: Arc<[IpAddr]>,
+    /// The daemon's address for people and hosts, if one is configured.
+    pub public_url: Option<Arc<str>>,
+    /// People reach the daemon by HTTPS: cookies are for HTTPS only.
+    pub secure: bool,
     /// Cancelled when the daemon is to stop: streams end then.
     pub stop: CancellationToken,
 }
 
-impl Web {
-    /// Serves until the daemon stops, and a last moment longer.
-    pub async fn serve(self, listener: TcpListener) {
-        let stop = self.stop.clone();
-        let health = warp::path!("healthz").and(warp::get()).map(|| String::from("ok\n"));
-        let routes = health
-            .or(hosts::routes(self.clone()))
-            .or(webhook::routes(self.clone()))
-            .or(api::routes(self))
-            .recover(reply::rejected)
-            .with(warp::trace::request());
-        let signal = stop.clone();
-        let server =
-            warp::serve(routes).incoming(listener).graceful(async move { signal.cancelled().await }).run();
-        tokio::select! {
-            () = server => {}
-            () = async { stop.cancelled().await; tokio::time::sleep(LAST_MOMENT).await } => {}
-        }
-    }
+/// All that there is behind the gate.
+fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    health::routes(web.clone())
+        .or(hosts::routes(web.clone()))
+        .unify()
+        .or(webhook::routes(web.clone()))
+        .unify()
+        .or(api::routes(web.clone()))
+        .unify()
+        .or(pages::routes(web))
+        .unify()
+        .recover(reply::rejected)
+        .unify()
+        .with(warp::trace::request())
+        .map(Reply::into_response)
+        .boxed()
 }
 
 /// Binds the address; the error says what to do.

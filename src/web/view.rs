@@ -16,45 +16,45 @@ use std::collections::BTreeMap;
 /// A deployment.
 #[derive(Serialize)]
 pub struct DeploymentView {
-    id: i64,
-    group: String,
-    revision: RevisionView,
-    state: String,
-    reason: Option<String>,
-    by: String,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
+    pub id: i64,
+    pub group: String,
+    pub revision: RevisionView,
+    pub state: String,
+    pub reason: Option<String>,
+    pub by: String,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
     /// What a command that waits for it ends with; absent while it goes on.
-    exit_code: Option<i32>,
-    explain: Vec<String>,
-    counts: Counts,
+    pub exit_code: Option<i32>,
+    pub explain: Vec<String>,
+    pub counts: Counts,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
+    pub attempts: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    instances: Option<Vec<InstanceView>>,
-    last_seq: i64,
+    pub instances: Option<Vec<InstanceView>>,
+    pub last_seq: i64,
 }
 
 #[derive(Serialize)]
-struct RevisionView {
-    sha: String,
-    requested: String,
-    repository: String,
-    message: String,
+pub struct RevisionView {
+    pub sha: String,
+    pub requested: String,
+    pub repository: String,
+    pub message: String,
 }
 
 /// Instances by where they stand.
 #[derive(Default, Serialize)]
-struct Counts {
-    succeeded: i64,
-    failed: i64,
-    in_work: i64,
-    pending: i64,
-    skipped: i64,
-    gone: i64,
-    restored: i64,
-    total: i64,
+pub struct Counts {
+    pub succeeded: i64,
+    pub failed: i64,
+    pub in_work: i64,
+    pub pending: i64,
+    pub skipped: i64,
+    pub gone: i64,
+    pub restored: i64,
+    pub total: i64,
 }
 
 impl Counts {
@@ -76,17 +76,17 @@ impl Counts {
 }
 
 #[derive(Serialize)]
-struct InstanceView {
-    id: String,
-    zone: String,
-    state: String,
-    batch: Option<u32>,
-    attempts: u32,
-    event: Option<String>,
-    reason: Option<String>,
-    explain: Option<String>,
-    since: Timestamp,
-    quarantined: bool,
+pub struct InstanceView {
+    pub id: String,
+    pub zone: String,
+    pub state: String,
+    pub batch: Option<u32>,
+    pub attempts: u32,
+    pub event: Option<String>,
+    pub reason: Option<String>,
+    pub explain: Option<String>,
+    pub since: Timestamp,
+    pub quarantined: bool,
 }
 
 fn time(milliseconds: i64) -> Timestamp {
@@ -137,6 +137,18 @@ fn instance(record: Instance, explain: &mut Explain) -> InstanceView {
         attempts: record.attempts,
         since: record.since,
         id: record.id,
+    }
+}
+
+impl DeploymentView {
+    /// The SHA as people write it.
+    pub fn short_sha(&self) -> &str {
+        self.revision.sha.get(..12).unwrap_or(&self.revision.sha)
+    }
+
+    /// When it was submitted, for people.
+    pub fn created(&self) -> String {
+        self.created_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
     }
 }
 

@@ -3,9 +3,11 @@
 mod client;
 mod crashes;
 mod deploys;
+mod door;
 mod ground;
 mod host;
 mod house;
+mod page;
 mod push;
 mod refusals;
 mod sim;

@@ -130,7 +130,10 @@ async fn play(
         });
         println!("{}", json!({ "ready": ready }));
     }
-    say(&format!("daemon   {}\nservice  {}\n", playground.url, playground.service));
+    say(&format!(
+        "page     {} (sign in with the token {})\nservice  {}\n",
+        playground.url, playground.token, playground.service
+    ));
     let fault = json!({
         "kind": "hook-exit", "match": { "instance": "random" }, "event": "AfterInstall", "exit": 75,
         "message": "fetching the model: connection reset by peer",

@@ -1,0 +1,194 @@
+//! Our own accept loop: plain HTTP or TLS, the gate before every request, a graceful end.
+
+use super::{Web, gate::Stop, pages, reply::Refusal};
+use anyhow::Context as _;
+use http::{HeaderValue, Request, header};
+use hyper::{body::Incoming, server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+use tokio_util::task::TaskTracker;
+use warp::{Reply as _, filters::BoxedFilter, reply::Response};
+
+/// Open connections get this long to end after the signal to stop.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
+/// A client has this long for its request's head, and for its TLS handshake.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// After an accept that failed: out of descriptors, as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A TLS acceptor from PEM files: the certificate with its chain, and its key.
+pub fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| anyhow::anyhow!("{e}"))
+        .with_context(|| format!("reading the TLS certificate {}", certificate.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "there is no certificate in {}", certificate.display());
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| anyhow::anyhow!("{e}"))
+        .with_context(|| format!("reading the TLS key {}", key.display()))?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .with_context(|| format!("the key {} for {}", key.display(), certificate.display()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+impl Web {
+    /// Serves until the daemon stops, and a last moment longer.
+    pub async fn serve(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        let connections = TaskTracker::new();
+        let routes = super::routes(self.clone());
+        loop {
+            let (stream, peer) = tokio::select! {
+                () = self.stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!("accepting a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            if stream.set_nodelay(true).is_err() {
+                continue;
+            }
+            let (web, routes, tls) = (self.clone(), routes.clone(), tls.clone());
+            connections.spawn(async move {
+                match tls {
+                    None => web.connection(stream, peer, routes).await,
+                    Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => web.connection(stream, peer, routes).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, "TLS: {error}"),
+                        Err(_) => tracing::debug!(%peer, "TLS: no handshake in time"),
+                    },
+                }
+            });
+        }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(LAST_MOMENT, connections.wait()).await.is_err() {
+            tracing::info!("{} connections were still open at the end", connections.len());
+        }
+    }
+
+    async fn connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: SocketAddr,
+        routes: BoxedFilter<(Response,)>,
+    ) {
+        let stop = self.stop.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let (web, routes) = (self.clone(), routes.clone());
+            async move { Ok::<_, Infallible>(web.answer(request, peer.ip(), routes).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, "a connection ended: {error}");
+        }
+    }
+
+    /// One request: the gate, the handler, the headers that every answer has.
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        routes: BoxedFilter<(Response,)>,
+    ) -> Response {
+        let path = request.uri().path().to_owned();
+        let peer = self.client(peer, request.headers());
+        let admitted = match peer {
+            Some(peer) => self.admit(request.method(), &path, request.headers(), peer).await,
+            None => Err(Refusal::new(
+                http::StatusCode::FORBIDDEN,
+                "not-the-proxy",
+                "only the configured proxies may connect here",
+            )
+            .into()),
+        };
+        let mut response = match admitted {
+            Ok(caller) => {
+                if let Some(caller) = caller {
+                    request.extensions_mut().insert(caller);
+                }
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
+                match TowerToHyperService::new(warp::service(routes)).call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+            Err(Stop::SignIn) => pages::to_sign_in(request.method(), request.uri()),
+            Err(Stop::Refused(refusal)) => refusal.into_response(),
+        };
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (header::REFERRER_POLICY, "same-origin"),
+            (header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if self.secure {
+            let value = HeaderValue::from_static("max-age=31536000");
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+        }
+        response
+    }
+
+    /// Where a request really comes from: the last address that a trusted proxy has not put there itself. None: it does
+    /// not come through one, and must.
+    fn client(&self, peer: IpAddr, headers: &http::HeaderMap) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        if self.trusted_proxies.is_empty() {
+            return Some(peer);
+        }
+        if !self.trusted_proxies.contains(&peer) {
+            return peer.is_loopback().then_some(peer);
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let mut addresses: Vec<IpAddr> =
+            forwarded.flat_map(|text| text.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
+        while let Some(address) = addresses.pop() {
+            if !self.trusted_proxies.contains(&address) {
+                return Some(address);
+            }
+        }
+        Some(peer)
+    }
+}

@@ -1,0 +1,39 @@
+//! `/healthz`: the process runs. `/readyz`: it does its work, or why it can't.
+
+use super::{
+    Web,
+    reply::{Refusal, answer},
+};
+use http::StatusCode;
+use std::time::Duration;
+use warp::{Filter, filters::BoxedFilter, reply::Reply as _, reply::Response};
+
+/// The store answers within milliseconds, or something is wrong with it.
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Both routes.
+pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let health = warp::path!("healthz").and(warp::get()).map(|| String::from("ok\n").into_response());
+    let ready = warp::path!("readyz").and(warp::get()).then(move || {
+        let web = web.clone();
+        async move { answer(ready(&web).await) }
+    });
+    health.or(ready).unify().boxed()
+}
+
+async fn ready(web: &Web) -> Result<String, Refusal> {
+    if web.stop.is_cancelled() {
+        let words = "the daemon is stopping; rollouts go on when it is back";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", words));
+    }
+    match tokio::time::timeout(STORE_TIMEOUT, web.store.has_tokens()).await {
+        Ok(answer) => {
+            answer?;
+            Ok("ready\n".into())
+        }
+        Err(_) => {
+            let words = format!("the database does not answer within {} s", STORE_TIMEOUT.as_secs());
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store", words))
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A deployment's page: where it stands and why, its instances by batch, its log as it comes in.
+
+use super::{LARGEST_FORM, checked, html, page, see};
+use crate::{
+    engine::SubmitError,
+    logs::follow::Wanted,
+    web::{
+        Web,
+        gate::Caller,
+        reply::Refusal,
+        request::body,
+        stream::{self, Form},
+        view::{DeploymentView, InstanceView},
+    },
+};
+use askama::Template;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use warp::{Filter, filters::BoxedFilter, reply::Response};
+
+/// Lines of the log that the page begins with; the whole is a click away.
+const LINES: i64 = 1000;
+
+#[derive(Template)]
+#[template(path = "deployment.html", config = "src/web/pages/askama.toml")]
+struct Page<'a> {
+    caller: &'a str,
+    word: &'a str,
+    d: &'a DeploymentView,
+    batches: Vec<Batch<'a>>,
+    lines: Vec<Line>,
+    /// The last line's number.
+    after: i64,
+    /// Lines before those shown.
+    earlier: i64,
+    query: &'a Query,
+}
+
+#[derive(Template)]
+#[template(path = "deployment_live.html", config = "src/web/pages/askama.toml")]
+struct Live<'a> {
+    d: &'a DeploymentView,
+    batches: Vec<Batch<'a>>,
+}
+
+struct Batch<'a> {
+    name: String,
+    instances: Vec<&'a InstanceView>,
+}
+
+struct Line {
+    seq: i64,
+    at: String,
+    instance: String,
+    event: String,
+    text: String,
+    ours: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Query {
+    #[serde(default)]
+    instance: String,
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    after: Option<i64>,
+    #[serde(default)]
+    instance: String,
+    /// As plain text, as far as it goes now.
+    #[serde(default)]
+    text: bool,
+}
+
+pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let with = warp::any().map(move || web.clone());
+    let show = warp::path!("deployments" / i64)
+        .and(warp::get())
+        .and(with.clone())
+        .and(warp::ext::get())
+        .and(warp::query())
+        .then(|id: i64, web: Web, caller: Caller, query: Query| async move {
+            page(show(&web, id, &caller, &query).await)
+        });
+    let live = warp::path!("deployments" / i64 / "live").and(warp::get()).and(with.clone()).then(
+        |id: i64, web: Web| async move {
+            page(web.deployment_view(id).await.map(|d| {
+                let batches = batches(&d);
+                html(&Live { d: &d, batches }, StatusCode::OK)
+            }))
+        },
+    );
+    let log = warp::path!("deployments" / i64 / "log")
+        .and(warp::get())
+        .and(with.clone())
+        .and(warp::query())
+        .and(warp::header::optional("last-event-id"))
+        .then(|id: i64, web: Web, query: LogQuery, last: Option<String>| async move {
+            page(log(web, id, query, last).await)
+        });
+    let cancel = warp::path!("deployments" / i64 / "cancel")
+        .and(warp::post())
+        .and(with)
+        .and(warp::ext::get())
+        .and(body(LARGEST_FORM))
+        .then(|id: i64, web: Web, caller: Caller, body: Bytes| async move {
+            page(cancel(&web, id, &caller, &body).await)
+        });
+    show.or(live).unify().or(log).unify().or(cancel).unify().boxed()
+}
+
+/// The instances by batch, those without one last.
+fn batches(d: &DeploymentView) -> Vec<Batch<'_>> {
+    let mut by_batch: BTreeMap<u32, Vec<&InstanceView>> = BTreeMap::new();
+    for instance in d.instances.iter().flatten() {
+        by_batch.entry(instance.batch.unwrap_or(u32::MAX)).or_default().push(instance);
+    }
+    let name = |number: u32| match number {
+        u32::MAX => "no batch yet".to_owned(),
+        number => format!("batch {number}"),
+    };
+    by_batch.into_iter().map(|(number, instances)| Batch { name: name(number), instances }).collect()
+}
+
+async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Response, Refusal> {
+    let d = web.deployment_view(id).await?;
+    let earlier = (d.last_seq - LINES).max(0);
+    let instance = Some(query.instance.clone()).filter(|name| !name.is_empty());
+    let wanted = Wanted { after: earlier, instance, event: None, follow: false };
+    let mut rows = Box::pin(web.logs.follow(id, wanted));
+    let (mut lines, mut after) = (Vec::new(), earlier);
+    while let Some(some) = rows.next().await {
+        for row in some? {
+            after = after.max(row.seq);
+            lines.push(Line {
+                seq: row.seq,
+                at: row.at.strftime("%H:%M:%S").to_string(),
+                instance: row.instance.unwrap_or_else(|| "drover".into()),
+                event: row.event.unwrap_or_default(),
+                text: console::strip_ansi_codes(&row.text).chars().filter(|c| !c.is_control()).collect(),
+                ours: row.source == "drover",
+            });
+        }
+    }
+    let shown = Page {
+        caller: &caller.name,
+        word: &web.form_word(&caller.session),
+        batches: batches(&d),
+        after: after.max(d.last_seq),
+        d: &d,
+        lines,
+        earlier,
+        query,
+    };
+    Ok(html(&shown, StatusCode::OK))
+}
+
+async fn log(web: Web, id: i64, query: LogQuery, last: Option<String>) -> Result<Response, Refusal> {
+    if web.store.deployment(id).await?.is_none() {
+        return Err(SubmitError::UnknownDeployment(id).into());
+    }
+    let after = last.and_then(|text| text.trim().parse().ok()).or(query.after).unwrap_or(0);
+    let instance = Some(query.instance).filter(|name| !name.is_empty());
+    let wanted = Wanted { after, instance, event: None, follow: !query.text };
+    Ok(stream::respond(web, id, wanted, if query.text { Form::Text } else { Form::Events }))
+}
+
+async fn cancel(web: &Web, id: i64, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
+    let form = checked(web, caller, body)?;
+    web.engine.cancel(id, form.get("now") == "1", &caller.name).await?;
+    Ok(see(&format!("/deployments/{id}")))
+}

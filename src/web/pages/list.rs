@@ -1,0 +1,114 @@
+//! The first page: a form to submit a revision, and the deployments.
+
+use super::{Form, LARGEST_FORM, checked, html, page, see};
+use crate::{
+    engine::Submission,
+    web::{Web, gate::Caller, reply::Refusal, request::body, view::DeploymentView},
+};
+use askama::Template;
+use bytes::Bytes;
+use http::StatusCode;
+use warp::{Filter, filters::BoxedFilter, reply::Response};
+
+/// Deployments on the page.
+const SHOWN: i64 = 30;
+
+#[derive(Template)]
+#[template(path = "list.html", config = "src/web/pages/askama.toml")]
+struct List<'a> {
+    caller: &'a str,
+    word: &'a str,
+    error: Option<&'a str>,
+    groups: Vec<GroupChoice>,
+    revision: &'a str,
+    batch: &'a str,
+    deployments: Vec<DeploymentView>,
+}
+
+struct GroupChoice {
+    name: String,
+    repository: String,
+    branch: String,
+    auto_deploy: bool,
+    batch: String,
+    chosen: bool,
+}
+
+#[derive(Template)]
+#[template(path = "list_live.html", config = "src/web/pages/askama.toml")]
+struct ListLive {
+    deployments: Vec<DeploymentView>,
+}
+
+pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
+    let with = warp::any().map(move || web.clone());
+    let list = warp::path::end().and(warp::get()).and(with.clone()).and(warp::ext::get()).then(
+        |web: Web, caller: Caller| async move { page(show(&web, &caller, &Form(Vec::new()), None).await) },
+    );
+    let live = warp::path!("live").and(warp::get()).and(with.clone()).then(|web: Web| async move {
+        let deployments = web.deployment_list(None, SHOWN).await;
+        page(deployments.map(|deployments| html(&ListLive { deployments }, StatusCode::OK)))
+    });
+    let submit = warp::path!("deployments")
+        .and(warp::post())
+        .and(with)
+        .and(warp::ext::get())
+        .and(body(LARGEST_FORM))
+        .then(
+            |web: Web, caller: Caller, body: Bytes| async move { page(submit(&web, &caller, &body).await) },
+        );
+    list.or(live).unify().or(submit).unify().boxed()
+}
+
+async fn show(
+    web: &Web,
+    caller: &Caller,
+    form: &Form,
+    refusal: Option<&Refusal>,
+) -> Result<Response, Refusal> {
+    let groups = web
+        .engine
+        .groups()
+        .map(|(name, application, group)| GroupChoice {
+            chosen: name == form.get("group"),
+            name,
+            repository: application.repository.clone(),
+            branch: group.branch(application).to_owned(),
+            auto_deploy: group.auto_deploy,
+            batch: group.policy.batch.to_string(),
+        })
+        .collect();
+    let list = List {
+        caller: &caller.name,
+        word: &web.form_word(&caller.session),
+        error: refusal.map(|refusal| refusal.message.as_str()),
+        groups,
+        revision: form.get("revision"),
+        batch: form.get("batch"),
+        deployments: web.deployment_list(None, SHOWN).await?,
+    };
+    Ok(html(&list, refusal.map_or(StatusCode::OK, |refusal| refusal.status)))
+}
+
+async fn submit(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
+    let form = checked(web, caller, body)?;
+    match wish(web, caller, &form).await {
+        Ok(id) => Ok(see(&format!("/deployments/{id}"))),
+        Err(refusal) => show(web, caller, &form, Some(&refusal)).await,
+    }
+}
+
+async fn wish(web: &Web, caller: &Caller, form: &Form) -> Result<i64, Refusal> {
+    let refused = |code, words: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, code, words);
+    if form.get("revision").is_empty() {
+        let words = "no revision was given: write a full or abbreviated SHA, a branch or a tag";
+        return Err(refused("invalid-revision", words.into()));
+    }
+    let mut wish = serde_json::json!({ "group": form.get("group"), "revision": form.get("revision") });
+    if !form.get("batch").is_empty() {
+        wish["batch"] = form.get("batch").into();
+    }
+    let wish: Submission =
+        serde_json::from_value(wish).map_err(|e| refused("invalid-policy", format!("the batch: {e}")))?;
+    Ok(web.engine.submit(wish, &caller.name).await?.id)
+}

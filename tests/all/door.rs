@@ -1,0 +1,281 @@
+//! The door: every route of the table with no token, a wrong one and a right one; forms from elsewhere; sessions after
+//! their token was revoked; wrong tokens slowed; TLS.
+
+use crate::ground::DROVER;
+use drover::web::gate::{Owner, ROUTES};
+use http::{Method, StatusCode, header};
+use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A daemon with nothing behind it; it ends with the test.
+pub struct Bare {
+    child: Child,
+    url: String,
+    token: String,
+    http: Client,
+}
+
+impl Bare {
+    pub fn start(directory: &Path, server: &str) -> Bare {
+        let data = directory.join("data");
+        let config = directory.join("drover.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\ndata = {data:?}\n{server}\n[aws]\nregion = \"eu-west-1\"\nendpoint = \"http://127.0.0.1:9\"\n\
+             [github]\napi = \"http://127.0.0.1:9\"\npoll_branches = \"0s\"\n[applications.a]\nrepository = \"o/r\"\n\
+             [applications.a.groups.b]\nauto_scaling_groups = [\"x\"]\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut child = Command::new(DROVER)
+            .args(["serve", "--until-stdin-closes", "--config"])
+            .arg(&config)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("DROVER_WEBHOOK_SECRET", "s")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let token = fs::read_to_string(data.join("admin-token")).unwrap().trim().to_owned();
+        let url = ready["ready"]["url"].as_str().unwrap().to_owned();
+        let http = Client::builder().redirect(Policy::none()).build().unwrap();
+        Bare { child, url, token, http }
+    }
+
+    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().unwrap();
+        self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(30))
+    }
+
+    /// Signs in as a browser does; the session's cookie.
+    async fn sign_in(&self, token: &str) -> Result<String, Response> {
+        let page = self.request("GET", "/sign-in").send().await.unwrap();
+        let visit = cookie(&page);
+        let word = word(&page.text().await.unwrap());
+        let form = [("word", word.as_str()), ("token", token), ("next", "//evil.example/")];
+        let answer = self
+            .request("POST", "/sign-in")
+            .header("origin", &self.url)
+            .header("cookie", visit)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish())
+            .send()
+            .await
+            .unwrap();
+        if answer.status() != StatusCode::SEE_OTHER {
+            return Err(answer);
+        }
+        assert_eq!(answer.headers()["location"], "/", "nobody is sent elsewhere");
+        let set = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+        Ok(cookie(&answer))
+    }
+
+    async fn page(&self, path: &str, cookie: &str) -> (StatusCode, String) {
+        let answer = self.request("GET", path).header("cookie", cookie).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    async fn submit(&self, cookie: &str, origin: &str, word: &str) -> (StatusCode, String) {
+        let form = [("word", word), ("group", "a/b"), ("revision", "<script>alert(1)</script>")];
+        let answer = self
+            .request("POST", "/deployments")
+            .header("cookie", cookie)
+            .header("origin", origin)
+            .body(form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish())
+            .send()
+            .await
+            .unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn cookie(answer: &Response) -> String {
+    let set = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+    set.split(';').next().unwrap().to_owned()
+}
+
+fn word(page: &str) -> String {
+    let at = page.find("name=\"word\" value=\"").unwrap() + 19;
+    page[at..].split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_opens_to_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let session = daemon.sign_in(&daemon.token).await.unwrap();
+    for route in ROUTES {
+        let path = route.path.replace("{}", "1");
+        let path = if route.owner == Owner::Host { path + "?offset=0&size=0&sha256=0" } else { path };
+        let what = format!("{} {path}", route.method);
+        let ask = |token: Option<&str>, cookie: &str| {
+            let mut request = daemon.request(route.method, &path).header("cookie", cookie);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            async { request.send().await.unwrap() }
+        };
+        let nothing = ask(None, "").await;
+        let wrong = ask(Some("wrong"), "drover_session=wrong").await;
+        let right = ask(Some(&daemon.token), &session).await;
+        let csp = nothing.headers().get("content-security-policy").unwrap().to_str().unwrap();
+        assert!(
+            csp.starts_with("default-src 'none'") && nothing.headers()["x-content-type-options"] == "nosniff"
+        );
+        let statuses = [&nothing, &wrong, &right].map(|answer| answer.status().as_u16());
+        match route.owner {
+            // Whoever asks. The form without its word is refused as a form, not as a stranger.
+            Owner::Public if path == "/sign-in" && route.method == "POST" => {
+                assert_eq!(statuses, [403; 3], "{what}")
+            }
+            Owner::Public => {
+                assert!(statuses.iter().all(|status| *status != 401 && *status != 403), "{what} {statuses:?}")
+            }
+            Owner::Api => {
+                assert_eq!(statuses[..2], [401, 401], "{what}");
+                assert!(![401, 403, 405].contains(&statuses[2]), "{what} {statuses:?}");
+            }
+            Owner::Session => {
+                assert_eq!(statuses[..2], [303, 303], "{what}");
+                assert!(nothing.headers()["location"].to_str().unwrap().starts_with("/sign-in"), "{what}");
+                // A form needs its word as well; what is no form is answered.
+                let wanted = if route.method == "POST" { 403 } else { 200 };
+                let seen = if statuses[2] == 404 { wanted } else { statuses[2] };
+                assert_eq!(seen, wanted, "{what}");
+                let by_bearer = ask(Some(&daemon.token), "").await;
+                assert_eq!(by_bearer.status(), 303, "{what}: the page wants a session");
+            }
+            // The API's token opens none of these; their own are tried by whole rollouts.
+            Owner::Host | Owner::Signed => {
+                let refused = |status: &u16| [400, 401].contains(status);
+                assert!(statuses.iter().all(refused), "{what} {statuses:?}");
+            }
+        }
+    }
+    for (method, path, status) in
+        [("GET", "/nowhere", 404), ("GET", "/api/v1/secrets", 404), ("DELETE", "/api/v1/groups", 405)]
+    {
+        assert_eq!(daemon.request(method, path).send().await.unwrap().status(), status, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_from_elsewhere_or_without_its_word_does_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let session = daemon.sign_in(&daemon.token).await.unwrap();
+    let (_, page) = daemon.page("/", &session).await;
+    let good = word(&page);
+    let other = daemon.sign_in(&daemon.token).await.unwrap();
+    let others = word(&daemon.page("/", &other).await.1);
+    for (origin, given) in [
+        ("http://evil.example", good.as_str()),
+        ("null", &good),
+        (&daemon.url, ""),
+        (&daemon.url, "0000"),
+        (&daemon.url, &others),
+    ] {
+        let (status, text) = daemon.submit(&session, origin, given).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{origin} {given}: {text}");
+    }
+    // Its own form gets through, to be refused for what it says, in the API's words, with its values kept and harmless.
+    let (status, text) = daemon.submit(&session, &daemon.url, &good).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(text.contains("is no revision: give a full or abbreviated SHA"), "{text}");
+    assert!(text.contains("&#60;script&#62;") && !text.contains("<script>alert"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_token_and_with_signing_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let drover = |arguments: &[&str]| {
+        let output = Command::new(DROVER)
+            .args(arguments)
+            .env("DROVER_URL", &daemon.url)
+            .env("DROVER_TOKEN", &daemon.token)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (code, token) = drover(&["token", "create", "ada"]);
+    assert_eq!(code, Some(0), "{token}");
+    let again = drover(&["token", "create", "ada"]);
+    assert!(again.0 != Some(0) && again.1.contains("there is a token 'ada' already"), "{again:?}");
+    let session = daemon.sign_in(token.trim()).await.unwrap();
+    let (status, page) = daemon.page("/", &session).await;
+    assert!(status == 200 && page.contains("<b>ada</b>"), "{page}");
+    assert!(drover(&["token", "list"]).1.contains("ada"));
+    assert_eq!(drover(&["token", "revoke", "ada"]).0, Some(0));
+    assert_eq!(daemon.page("/", &session).await.0, StatusCode::SEE_OTHER, "revoked");
+    assert!(daemon.sign_in(token.trim()).await.is_err());
+    let last = drover(&["token", "revoke", "admin"]);
+    assert!(last.0 != Some(0) && last.1.contains("the last token"), "{last:?}");
+
+    let session = daemon.sign_in(&daemon.token).await.unwrap();
+    let word = word(&daemon.page("/", &session).await.1);
+    let out = daemon.request("POST", "/sign-out").header("cookie", &session).body(format!("word={word}"));
+    assert_eq!(out.send().await.unwrap().headers()["location"], "/sign-in");
+    assert_eq!(daemon.page("/", &session).await.0, StatusCode::SEE_OTHER, "signed out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_are_slowed_and_a_right_one_never_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let begun = Instant::now();
+    // All at once: the answers come one after the other, and what is too much is refused.
+    let tries = (0..12).map(|_| daemon.sign_in("wrong"));
+    let racing = futures_util::future::join_all(tries);
+    let right = async {
+        let session = daemon.sign_in(&daemon.token).await;
+        (session.is_ok(), begun.elapsed())
+    };
+    let (refused, (signed_in, after)) = tokio::join!(racing, right);
+    assert!(signed_in);
+    let statuses: Vec<u16> =
+        refused.into_iter().map(|answer| answer.unwrap_err().status().as_u16()).collect();
+    assert!(statuses.contains(&429) && statuses.contains(&401), "{statuses:?}");
+    assert!(begun.elapsed() > Duration::from_secs(8), "the wrong ones waited: {:?}", begun.elapsed());
+    assert!(after < begun.elapsed() / 2, "the right one did not: {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_by_its_own_accept_loop() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let daemon =
+        Bare::start(directory.path(), &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}"));
+    let port = daemon.url.rsplit(':').next().unwrap();
+    let url = format!("https://localhost:{port}/sign-in");
+    let root = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let http = Client::builder().tls_certs_only([root]).build().unwrap();
+    let answer = http.get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers()[header::SET_COOKIE].to_str().unwrap().contains("Secure"));
+    assert!(answer.headers().contains_key("strict-transport-security"));
+    assert!(Client::new().get(&url).send().await.is_err(), "a certificate that nobody knows");
+}

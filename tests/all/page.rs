@@ -1,0 +1,173 @@
+//! The page in a real browser: headless Chromium, driven by chromedriver. Leaves pictures in `target/screenshots`.
+
+use crate::ground::{Play as _, Repository, TURN, policy, setup};
+use drover::cli::demo::playground::Playground;
+use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
+use serde_json::json;
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A browser and its driver; both end with the test.
+struct Browser {
+    driver: Child,
+    page: Client,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn start() -> Browser {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed (Debian's chromium-driver)");
+        let profile = tempfile::tempdir().unwrap();
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,1000",
+        ];
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let mut wanted = Capabilities::new();
+        wanted.insert("goog:chromeOptions".into(), json!({ "args": arguments }));
+        let url = format!("http://127.0.0.1:{port}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut builder = ClientBuilder::rustls().unwrap();
+            match builder.capabilities(wanted.clone()).connect(&url).await {
+                Ok(page) => return Browser { driver, page, _profile: profile },
+                // Not listening yet.
+                Err(error) => assert!(Instant::now() < deadline, "no browser: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn text(&self, css: &str) -> String {
+        match self.page.find(Locator::Css(css)).await {
+            Ok(element) => element.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Waits until the text of an element holds what is wanted.
+    async fn sees(&self, css: &str, wanted: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let text = self.text(css).await;
+            if text.contains(wanted) {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "{css}: '{wanted}' is not in: {text}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn lines(&self) -> usize {
+        self.page.find_all(Locator::Css("#log .line")).await.unwrap().len()
+    }
+
+    async fn type_into(&self, css: &str, text: &str) {
+        let field = self.page.find(Locator::Css(css)).await.unwrap();
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    async fn click(&self, css: &str) {
+        self.page.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+    }
+
+    async fn picture(&self, name: &str) {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        let directory = target.join("screenshots");
+        std::fs::create_dir_all(&directory).unwrap();
+        let png = self.page.screenshot().await.unwrap();
+        std::fs::write(directory.join(format!("{name}.png")), png).unwrap();
+    }
+
+    async fn end(mut self) {
+        let _ = self.page.close().await;
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_deploys_watches_and_cancels() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    setup.policy = policy("batch = \"3\"");
+    let world = Playground::start(setup).await.unwrap();
+    let browser = Browser::start().await;
+
+    browser.page.goto(&format!("{}/", world.url)).await.unwrap();
+    browser.sees("h1", "Sign in").await;
+    browser.type_into("#token", "not a token").await;
+    browser.click("main button").await;
+    browser.sees(".error", "this is not a token of this daemon").await;
+    browser.picture("sign-in").await;
+    browser.type_into("#token", &world.token).await;
+    browser.click("main button").await;
+    browser.sees("h1", "Deploy").await;
+
+    // What GitHub does not know comes back with the reason and what was typed.
+    browser.type_into("#revision", "0123456789").await;
+    browser.click(".submit button").await;
+    browser.sees(".error", "no commit 0123456789 in acme/sample").await;
+    let kept = browser.page.find(Locator::Css("#revision")).await.unwrap();
+    assert_eq!(kept.prop("value").await.unwrap().as_deref(), Some("0123456789"));
+    browser.picture("refused").await;
+
+    browser.type_into("#revision", "main").await;
+    browser.click(".submit button").await;
+    browser.sees("h1", "Deployment 1").await;
+    browser.sees(".status", "in work").await;
+    // Lines appear without a reload.
+    let before = browser.lines().await;
+    browser.sees("#log", "ApplicationStart").await;
+    assert!(browser.lines().await > before);
+    browser.picture("rolling").await;
+    browser.sees(".status", "Succeeded").await;
+    browser.sees(".counts", "6 succeeded").await;
+    assert_eq!(world.api("deployments/1").await["state"], "Succeeded");
+    let shown = browser.lines().await;
+    let stored = world.api("deployments/1").await["last_seq"].as_u64().unwrap();
+    assert_eq!(shown as u64, stored, "every line is on the page");
+    browser.picture("succeeded").await;
+
+    browser.page.goto(&format!("{}/", world.url)).await.unwrap();
+    browser.type_into("#revision", &first).await;
+    browser.click(".submit button").await;
+    browser.sees("h1", "Deployment 2").await;
+    browser.sees(".status", "3 in work").await;
+    browser.click("#cancel button[value='0']").await;
+    browser.sees(".status", "Cancelled").await;
+    browser.sees(".counts", "3 restored").await;
+    browser.picture("cancelled").await;
+    browser.page.goto(&format!("{}/", world.url)).await.unwrap();
+    browser.sees("#live", "Cancelled").await;
+    browser.picture("deployments").await;
+    browser.page.set_window_size(390, 844).await.unwrap();
+    browser.page.goto(&format!("{}/deployments/1", world.url)).await.unwrap();
+    browser.picture("phone").await;
+    browser.end().await;
+    world.stop().await;
+}
