@@ -126,6 +126,7 @@ async fn run() -> anyhow::Result<()> {
         health_path: "/health".into(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),
+        inbound: true,
         listen: "127.0.0.1:0".into(),
     })
     .await?;

@@ -5,6 +5,8 @@
 #
 # SPECFILE holds shell assignments in single quotes (D_KIND, D_APP, D_EVENTS, D_HOOKS, D_INSTANCES ...). It is read once and deleted.
 # The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=... current=...`.
+# Without D_LOG_URL the log goes to stdout before that: as it is, or with D_LOG_FORM=frames in pieces, each behind a line
+# `<RS>drover@ NONCE OFFSET BYTES text|base64` that says where it belongs; a piece that is not plain text comes as base64.
 # In hook names % and white space are written %25 and %20.
 #
 # Exit codes
@@ -191,6 +193,7 @@ show_tail() {
 
 # replay: the recorded result again, with its exit code
 replay() {
+	if [ "$D_KIND" != stop ] && [ "$D_LOG_FORM" = frames ] && [ -z "$PUMP" ]; then pump 0; fi
 	if [ "$D_KIND" != stop ] && [ ! -f "$A/pushed" ]; then start_uploader; fi
 	show_tail
 	{ IFS= read -r RESULT && IFS= read -r code; } <"$A/result"
@@ -677,10 +680,47 @@ start_uploader() {
 	EOF
 }
 
+# part: $2 bytes of the log from $1 on
+part() { tail -c +$(($1 + 1)) "$A/log" | head -c "$2"; }
+
+# plain FROM BYTES: whether that part of the log can go through a service for text: whole lines of UTF-8 without control characters
+plain() {
+	if [ "$(part $(($1 + $2 - 1)) 1 | wc -l)" -eq 0 ]; then return 1; fi
+	if [ "$(part "$1" "$2" | tr -d '\11\12\33\36\40-\176' | wc -c)" -eq 0 ]; then return 0; fi
+	have iconv && part "$1" "$2" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 &&
+		[ "$(part "$1" "$2" | tr -d '\0-\10\13-\32\34\35\37\177' | wc -c)" -eq "$2" ]
+}
+
+# frames FROM TO OVER: that part of the log in pieces of whole lines; how far it came into FRAMED. An unfinished line waits until it is OVER.
+frames() {
+	FRAMED=$1
+	while [ "$FRAMED" -lt "$2" ]; do
+		bytes=$(($2 - FRAMED))
+		if [ "$bytes" -gt 65536 ]; then bytes=65536; fi
+		if [ "$(part $((FRAMED + bytes - 1)) 1 | wc -l)" -eq 0 ]; then
+			rest=$(part "$FRAMED" "$bytes" | tail -n 1 | wc -c)
+			if [ "$rest" -lt "$bytes" ]; then
+				bytes=$((bytes - rest))
+			elif [ -z "$3" ] && [ "$bytes" -lt 65536 ]; then
+				return
+			fi
+		fi
+		if plain "$FRAMED" "$bytes"; then
+			printf '\036drover@ %s %s %s text\n' "$NONCE" "$FRAMED" "$bytes"
+			part "$FRAMED" "$bytes"
+		else
+			printf '\036drover@ %s %s %s base64\n' "$NONCE" "$FRAMED" "$bytes"
+			part "$FRAMED" "$bytes" | base64
+		fi
+		FRAMED=$((FRAMED + bytes))
+	done
+}
+
 # pump FROM: without a place to push to, the log goes to stdout
 pump() {
 	trap - TERM INT HUP
 	sent=$1
+	if [ "$D_LOG_FORM" = frames ]; then sent=0; fi
 	while :; do
 		over=
 		if [ -f "$A/result" ]; then over=1; fi
@@ -689,8 +729,11 @@ pump() {
 			first_line "$A/result"
 			size=${LINE##* bytes=} size=${size%% *}
 		fi
-		if [ "$size" -gt "$sent" ]; then
-			tail -c +$((sent + 1)) "$A/log" | head -c $((size - sent))
+		if [ "$size" -gt "$sent" ] && [ "$D_LOG_FORM" = frames ]; then
+			frames "$sent" "$size" "$over"
+			sent=$FRAMED
+		elif [ "$size" -gt "$sent" ]; then
+			part "$sent" $((size - sent))
 			sent=$size
 		fi
 		if [ -n "$over" ]; then return; fi
@@ -906,7 +949,7 @@ read_spec() {
 		rm -f "$SPEC"
 		bad_spec "it is not a list of shell assignments"
 	fi
-	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL=''
+	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
 	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES=''
 		. "$SPEC"
 	rm -f "$SPEC"

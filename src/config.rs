@@ -39,7 +39,9 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Addresses of the proxies that may connect; they say by `X-Forwarded-For` where a request comes from.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Under which URL the instances reach the daemon: for the bundle and the pushed logs. Default `http://<listen>`.
+    /// Under which URL the instances reach the daemon, for the bundle and the pushed logs; port 0 stands for the port
+    /// that is listened on. None (the default): nothing comes in. Hosts then fetch the bundle by GitHub's short-lived link,
+    /// and their logs are read from CloudWatch Logs.
     pub public_url: Option<String>,
     /// Directory of the database, the bundles and the first token. Default `/var/lib/drover`.
     pub data: PathBuf,
@@ -86,13 +88,22 @@ impl Server {
 }
 
 /// AWS: credentials come from the environment, as every AWS tool takes them.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Aws {
     /// Region; else the environment's.
     pub region: Option<String>,
     /// Another endpoint for all services (the simulated cloud).
     pub endpoint: Option<String>,
+    /// CloudWatch log group that the agents upload to where there is no `server.public_url`. Default `/drover`. It keeps
+    /// what hooks print, unmasked; its retention is yours to set.
+    pub log_group: String,
+}
+
+impl Default for Aws {
+    fn default() -> Self {
+        Aws { region: None, endpoint: None, log_group: "/drover".into() }
+    }
 }
 
 /// GitHub.

@@ -71,7 +71,11 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let listener = web::bind(config.server.listen).await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
-    let public_url: Option<Arc<str>> = config.server.public_url.clone().map(Into::into);
+    let port = listener.local_addr()?.port();
+    let public_url: Option<Arc<str>> = config.server.public_url.as_ref().map(|url| {
+        let url = url.trim_end_matches('/');
+        url.strip_suffix(":0").map_or_else(|| url.to_owned(), |host| format!("{host}:{port}")).into()
+    });
     let trusted_proxies = config.server.trusted_proxies.clone().into();
     let stop = CancellationToken::new();
     let webhook_secret = config.github.webhook_secret().map(Into::into);
@@ -79,13 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let engine = Engine::new(Parts {
         fleet: Fleet::connect(&config.aws).await,
         github: Repositories::connect(&config.github)?,
-        public_url: config
-            .server
-            .public_url
-            .clone()
-            .unwrap_or_else(|| url.clone())
-            .trim_end_matches('/')
-            .to_owned(),
+        public_url: public_url.as_deref().map(str::to_owned),
         store: Arc::clone(&store),
         logs: Arc::clone(&logs),
         secrets: secrets.clone(),

@@ -26,6 +26,14 @@ use jiff::Timestamp;
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
 const EXECUTION_MARGIN_SECONDS: i64 = 600;
 
+/// Where a host gets the release from.
+#[derive(Default)]
+struct Source {
+    url: String,
+    sha256: String,
+    auth: String,
+}
+
 impl Engine {
     /// Records the dispatch with its attempts, then sends it. True: the planner is to look at once.
     pub(super) async fn dispatch(
@@ -45,6 +53,7 @@ impl Engine {
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
+        let source = self.source(row, &release, bundle.sha256.clone()).await?;
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;
@@ -70,16 +79,8 @@ impl Engine {
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script = self.script(
-            row,
-            job,
-            &id,
-            &release,
-            &bundle.sha256,
-            events,
-            &bundle.appspec.table(),
-            rows.clone(),
-        );
+        let script =
+            self.script(row, job, &id, &release, &source, events, &bundle.appspec.table(), rows.clone());
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
@@ -136,7 +137,8 @@ impl Engine {
         script: &str,
     ) -> anyhow::Result<Result<(), FleetError>> {
         let seconds = record::appspec(row).for_planning().run_seconds + EXECUTION_MARGIN_SECONDS;
-        let sent = self.fleet.send_command(instances, script, id, seconds).await;
+        let output = self.public_url.is_none().then_some(self.config.aws.log_group.as_str());
+        let sent = self.fleet.send_command(instances, script, id, seconds, output).await;
         let mut tx = self.store.write().await?;
         match &sent {
             Ok(command) => tx.set_dispatch(id, "sent", Some(command)).await?,
@@ -206,13 +208,15 @@ impl Engine {
             good: None,
         };
         let job = if now { Job::StopNow } else { Job::StopAfter };
-        let script = self.script(row, job, &id, &row.sha, "", &[], "", vec![asked]);
+        let script = self.script(row, job, &id, &row.sha, &Source::default(), &[], "", vec![asked]);
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
         let intent =
             self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
-        let sent =
-            self.fleet.send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS).await;
+        let sent = self
+            .fleet
+            .send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS, None)
+            .await;
         let sent = sent.map(drop);
         self.close_intent(row.id, intent, &effect, &sent).await?;
         if sent.is_ok() {
@@ -229,6 +233,21 @@ impl Engine {
         Ok(sent)
     }
 
+    /// Where hosts fetch a release: from this daemon, or where nothing comes in, by GitHub's own short-lived link.
+    async fn source(&self, row: &DeploymentRow, release: &str, sha256: String) -> anyhow::Result<Source> {
+        Ok(match &self.public_url {
+            Some(url) => Source {
+                url: format!("{url}/bundles/v1/{release}"),
+                sha256,
+                auth: format!("Bearer {}", self.secrets.bundle_token(release)),
+            },
+            // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
+            None => {
+                Source { url: self.github.archive_link(&row.repository, release).await?, ..Source::default() }
+            }
+        })
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn script(
         &self,
@@ -236,7 +255,7 @@ impl Engine {
         kind: Job,
         dispatch: &str,
         sha: &str,
-        bundle_sha256: &str,
+        source: &Source,
         events: &[LifecycleEvent],
         hooks: &str,
         rows: Vec<Row>,
@@ -252,10 +271,15 @@ impl Engine {
             deployment: row.id,
             dispatch,
             sha,
-            bundle_url: &format!("{}/bundles/v1/{sha}", self.public_url),
-            bundle_sha256,
-            bundle_auth: &format!("Bearer {}", self.secrets.bundle_token(sha)),
-            log_url: &format!("{}/ingest/v1/attempts", self.public_url),
+            bundle_url: &source.url,
+            bundle_sha256: &source.sha256,
+            bundle_auth: &source.auth,
+            log_url: &self
+                .public_url
+                .as_ref()
+                .map(|url| format!("{url}/ingest/v1/attempts"))
+                .unwrap_or_default(),
+            frames: self.public_url.is_none(),
             keep: configured.map_or(5, |app| app.keep_releases),
             events,
             hooks,

@@ -15,6 +15,7 @@ mod record;
 mod secrets;
 mod submit;
 mod tick;
+mod uploads;
 
 pub use outcome::RunnerResult;
 pub use push::{Push, Received};
@@ -34,7 +35,7 @@ use jiff::Timestamp;
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -52,8 +53,12 @@ pub struct Engine {
     fleet: Fleet,
     github: Repositories,
     secrets: Secrets,
-    /// URL under which instances reach this daemon.
-    public_url: String,
+    /// URL under which instances reach this daemon; none: nothing comes in.
+    public_url: Option<String>,
+    /// Logs that are read from CloudWatch.
+    readings: uploads::Readings,
+    /// The log group has been made, or tried, since the start.
+    log_group_made: AtomicBool,
     bundles: PathBuf,
     queue: Notify,
     /// A push was delivered.
@@ -84,8 +89,9 @@ pub struct Parts {
     pub github: Repositories,
     /// The daemon's own secret.
     pub secrets: Secrets,
-    /// URL under which instances reach this daemon.
-    pub public_url: String,
+    /// URL under which instances reach this daemon. None: nothing comes in; hosts fetch from GitHub, and their logs are
+    /// read from CloudWatch Logs.
+    pub public_url: Option<String>,
     /// Cancelled when the daemon is to stop.
     pub stop: CancellationToken,
 }
@@ -103,6 +109,8 @@ impl Engine {
             github,
             secrets,
             public_url,
+            readings: uploads::Readings::default(),
+            log_group_made: AtomicBool::new(false),
             bundles,
             queue: Notify::new(),
             pushed: Notify::new(),

@@ -17,6 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// The same where it is uploaded to CloudWatch Logs: the status comes after the final upload, the reader some seconds
+/// after that. What a command printed is cut to its beginning in the invocation, so the result is in the log alone.
+const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
 /// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=… … current=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct RunnerResult {
     hook: Option<String>,
     exit: i32,
     current: Option<String>,
+    bytes: u64,
+    sha256: String,
 }
 
 impl RunnerResult {
@@ -45,12 +50,19 @@ impl RunnerResult {
             hook: field("hook").map(str::to_owned),
             exit: field("exit").and_then(|code| code.parse().ok()).unwrap_or(1),
             current: field("current").map(str::to_owned),
+            bytes: field("bytes").and_then(|count| count.parse().ok()).unwrap_or(0),
+            sha256: field("sha256").unwrap_or_default().to_owned(),
         })
     }
 
     /// The attempt it speaks of.
     pub fn attempt(&self) -> i64 {
         self.attempt
+    }
+
+    /// Size of its log in bytes, and the checksum of it.
+    pub fn log(&self) -> (u64, String) {
+        (self.bytes, self.sha256.clone())
     }
 
     fn outcome(self, first_event: &str, tail: Vec<String>) -> Outcome {
@@ -119,6 +131,12 @@ impl Engine {
 
     fn outcome_of(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
         if !invocation.is_over() {
+            return None;
+        }
+        if self.public_url.is_none()
+            && attempt.log_complete == 0
+            && Timestamp::now() < self.first_seen_over(attempt.number) + UPLOAD_GRACE
+        {
             return None;
         }
         let printed =

@@ -58,6 +58,7 @@ impl Engine {
             return refuse(format!("deployment group '{}' is no longer configured", row.group_name));
         };
         let bundle = self.bundle(row, &row.sha).await?;
+        self.ensure_log_group(row).await?;
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {

@@ -105,6 +105,7 @@ impl Engine {
         if self.settle_dispatches(row).await? {
             return Ok(Next::At(Timestamp::now() + SignedDuration::from_secs(1)));
         }
+        self.read_uploads(row).await?;
         self.read_invocations(row).await?;
         // Read after the invocations, which may have written outcomes.
         let snapshot = self.observe(row).await?;

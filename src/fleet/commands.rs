@@ -1,7 +1,9 @@
 //! Systems Manager Run Command.
 
 use super::{Fleet, Result, failed, malformed};
-use aws_sdk_ssm::types::{CommandFilter, CommandFilterKey, InstanceInformationStringFilter};
+use aws_sdk_ssm::types::{
+    CloudWatchOutputConfig, CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
+};
 use jiff::Timestamp;
 
 /// AWS's own document that runs a shell script.
@@ -29,13 +31,15 @@ impl Invocation {
 }
 
 impl Fleet {
-    /// Sends a script to at most 50 instances, once. `comment` (at most 100 characters) is how it is found again.
+    /// Sends a script to at most 50 instances, once. `comment` (at most 100 characters) is how it is found again. What
+    /// it prints is uploaded to `log_group` while it runs.
     pub async fn send_command(
         &self,
         instances: &[String],
         script: &str,
         comment: &str,
         execution_seconds: i64,
+        log_group: Option<&str>,
     ) -> Result<String> {
         // Outside 5–172800 the agent silently takes 3600.
         let execution = execution_seconds.clamp(5, 172_800).to_string();
@@ -51,6 +55,12 @@ impl Fleet {
             // AWS's default of zero errors would end the rest after one failure.
             .max_errors("100%")
             .max_concurrency("100%")
+            .set_cloud_watch_output_config(log_group.map(|group| {
+                CloudWatchOutputConfig::builder()
+                    .cloud_watch_log_group_name(group)
+                    .cloud_watch_output_enabled(true)
+                    .build()
+            }))
             .send()
             .await
             .map_err(failed("SendCommand"))?;

@@ -1,4 +1,4 @@
-//! What drover asks of AWS, in drover's words: Auto Scaling, the load balancer, Systems Manager.
+//! What drover asks of AWS, in drover's words: Auto Scaling, the load balancer, Systems Manager, CloudWatch Logs.
 //!
 //! Imports the SDK and [`crate::config`]; no store, no engine, no decisions. Every call has a deadline. The SDK
 //! retries reads and idempotent changes; SendCommand is sent once, since it has no idempotency token.
@@ -6,6 +6,7 @@
 pub mod autoscaling;
 pub mod balancer;
 pub mod commands;
+pub mod logs;
 
 use crate::config::Aws;
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
@@ -26,6 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct Fleet {
     autoscaling: aws_sdk_autoscaling::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
+    logs: aws_sdk_cloudwatchlogs::Client,
     ssm: aws_sdk_ssm::Client,
     /// The same without retries.
     ssm_once: aws_sdk_ssm::Client,
@@ -83,6 +85,7 @@ impl Fleet {
         Fleet {
             autoscaling: aws_sdk_autoscaling::Client::new(&shared),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&shared),
+            logs: aws_sdk_cloudwatchlogs::Client::new(&shared),
             ssm: aws_sdk_ssm::Client::new(&shared),
             ssm_once: aws_sdk_ssm::Client::from_conf(once),
         }

@@ -9,6 +9,7 @@ use octocrab::{Octocrab, models::commits::GithubCommitStatus, params::repos::Com
 use std::{path::Path, time::Duration};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
+use tower_http::follow_redirect::RequestUri;
 
 /// GitHub answers within a second or two; a tarball's first byte takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,6 +102,23 @@ impl Repositories {
         let commit = self.api.commits(owner, name).get(branch).await.map_err(|e| unavailable(&what, &e))?;
         let title = commit.commit.message.lines().next().unwrap_or_default().to_owned();
         Ok(Commit { sha: commit.sha, title })
+    }
+
+    /// GitHub's own link to the commit's tarball: good for some minutes, without a token.
+    pub async fn archive_link(&self, repository: &str, sha: &str) -> Result<String, GitHubError> {
+        let (owner, name) = split(repository)?;
+        let what = format!("asking GitHub for the archive link of {repository} at {sha}");
+        let repository = self.api.repos(owner, name);
+        let download = repository.download_tarball(Commitish(sha.to_owned()));
+        let response = tokio::time::timeout(TIMEOUT, download)
+            .await
+            .map_err(|_| GitHubError::Unavailable(format!("{what}: no answer")))?
+            .map_err(|e| unavailable(&what, &e))?;
+        // Where the redirects ended; its body is not read.
+        match response.extensions().get::<RequestUri>() {
+            Some(RequestUri(uri)) if response.status().is_success() => Ok(uri.to_string()),
+            _ => Err(GitHubError::Unavailable(format!("{what}: GitHub answered {}", response.status()))),
+        }
     }
 
     /// Writes the commit's tarball to `path`, which appears only when it is whole.

@@ -247,6 +247,28 @@ impl Logs {
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
         Ok(ingest.tail.iter().cloned().collect())
     }
+
+    /// The rest of the log will not come: says so. Answers the last lines of what did.
+    pub async fn give_up(
+        &self,
+        ingest: &mut Ingest,
+        wanted: u64,
+        size: u64,
+    ) -> Result<Vec<String>, IngestError> {
+        self.flush(ingest).await?;
+        let mut tx = self.store.write().await?;
+        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), true).await?;
+        let text = format!(
+            "the log of attempt {} is not whole: of {size} bytes those from {wanted} on did not come",
+            ingest.attempt
+        );
+        let lines = super::lines_of(&text);
+        tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+        tx.commit().await?;
+        self.announce(ingest.deployment);
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
+        Ok(ingest.tail.iter().cloned().collect())
+    }
 }
 
 impl Ingest {

@@ -4,6 +4,7 @@
 //! always reads the store, and is merely told that there is more.
 
 pub mod follow;
+pub mod frames;
 pub mod ingest;
 mod parse;
 

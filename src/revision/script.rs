@@ -55,8 +55,10 @@ pub struct Spec<'a> {
     pub bundle_sha256: &'a str,
     /// Authorization header for it; empty if none is needed.
     pub bundle_auth: &'a str,
-    /// Where the host pushes its log; empty for none.
+    /// Where the host pushes its log; empty: it prints it.
     pub log_url: &'a str,
+    /// Printed in frames that say where each piece belongs; else as it is.
+    pub frames: bool,
     /// Releases kept on the host.
     pub keep: u32,
     /// Events to run, in order.
@@ -131,6 +133,7 @@ fn spec_text(spec: &Spec) -> String {
         ("BUNDLE_SHA256", spec.bundle_sha256),
         ("BUNDLE_AUTH", spec.bundle_auth),
         ("LOG_URL", spec.log_url),
+        ("LOG_FORM", if spec.frames { "frames" } else { "" }),
         ("KEEP", &spec.keep.to_string()),
         ("EVENTS", &events.join(" ")),
         ("HOOKS", spec.hooks),
@@ -167,6 +170,7 @@ mod tests {
             bundle_sha256: "",
             bundle_auth: "",
             log_url: "",
+            frames: false,
             keep: 5,
             events: &crate::rollout::event::RUN,
             hooks: "",

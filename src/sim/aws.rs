@@ -24,7 +24,7 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         None if target.is_empty() => "autoscaling".to_owned(),
         None => "ssm".to_owned(),
     };
-    let (action, params) = if service == "ssm" {
+    let (action, params) = if speaks_json(&service) {
         let body = if call.body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&call.body) };
         (json_wire::action(target), body.unwrap_or(Value::Null))
     } else {
@@ -68,6 +68,11 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
     (!lost).then(|| write(&service, &action, &result, &request_id))
 }
 
+/// Systems Manager and CloudWatch Logs; the others speak the query protocol.
+fn speaks_json(service: &str) -> bool {
+    ["ssm", "logs"].contains(&service)
+}
+
 fn perform(
     state: &mut State,
     service: &str,
@@ -97,6 +102,7 @@ fn perform(
         "autoscaling" => state.autoscaling(action, params),
         "elasticloadbalancing" => state.elasticloadbalancing(action, params),
         "ssm" => state.ssm(action, params),
+        "logs" => state.cloudwatch_logs(action, params),
         other => Err(ApiError::new(404, "UnknownService", format!("the service '{other}' is not simulated"))),
     };
     let lost = state.faults.strike(&[Kind::LoseResponse], action, &ids, &mut state.chance);
@@ -120,7 +126,7 @@ fn write(
     request_id: &str,
 ) -> Response<Full<Bytes>> {
     let status = result.as_ref().map_or_else(|e| e.status, |_| 200);
-    let mut response = if service == "ssm" {
+    let mut response = if speaks_json(service) {
         let body = result.as_ref().map_or_else(json_wire::failure, Value::clone);
         response(status, "application/x-amz-json-1.1", body.to_string())
     } else {

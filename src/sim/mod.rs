@@ -27,6 +27,10 @@
 //! - **ssm** (JSON 1.1): DescribeInstanceInformation, SendCommand (document AWS-RunShellScript), ListCommands,
 //!   ListCommandInvocations, GetCommandInvocation, CancelCommand, GetParameter, GetParameters, PutParameter.
 //!
+//! - **logs** (CloudWatch Logs, JSON 1.1): CreateLogGroup, PutRetentionPolicy, DescribeLogGroups, CreateLogStream,
+//!   DescribeLogStreams, PutLogEvents, GetLogEvents. With `CloudWatchOutputConfig` in SendCommand, agents upload what a
+//!   command writes once a second while it runs: whole lines, all since the last time as one event.
+//!
 //! # GitHub
 //! `GET /repos/O/R`, `…/commits`, `…/commits/REF`, `…/branches`, `…/branches/B`, `…/tags`, `…/git/ref/heads|tags/…`,
 //! `…/compare/BASE...HEAD`, `…/contents/PATH?ref=`, `…/tarball/REF` (302 to an address on the same port that is good
@@ -87,7 +91,7 @@
 //! - Target states `unhealthy.draining` and `unavailable`, StatusDetails `Delayed`, lifecycle hooks,
 //!   warm pools and instance refreshes don't occur. ExitStandby past MaxSize is refused.
 //! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
-//! - There are no alarms, scheduled actions, CloudWatch Logs or IAM: every signed call is allowed.
+//! - There are no alarms, scheduled actions or IAM: every signed call is allowed.
 
 pub mod audit;
 pub mod autoscaling;
@@ -96,6 +100,7 @@ pub mod balancer;
 mod balancing;
 pub mod clock;
 pub mod cloud;
+pub mod cloudwatch;
 mod control;
 pub mod elb;
 pub mod faults;

@@ -155,6 +155,8 @@ pub struct State {
     pub elb: LoadBalancing,
     /// Run Command.
     pub commands: Commands,
+    /// CloudWatch Logs.
+    pub logs: super::cloudwatch::LogGroups,
     /// Parameter Store: name → (type, value).
     pub parameters: BTreeMap<String, (String, String)>,
     /// Addresses that instances can reach.
@@ -183,6 +185,7 @@ impl State {
             instances: BTreeMap::new(),
             elb: LoadBalancing::default(),
             commands: Commands::default(),
+            logs: super::cloudwatch::LogGroups::default(),
             parameters: BTreeMap::new(),
             reach: Vec::new(),
             faults: Faults::default(),

@@ -55,6 +55,9 @@ fn limits(service: &str, action: &str) -> (f64, f64) {
         "autoscaling" => (50.0, 5.0),
         "ssm" if action == "SendCommand" => (20.0, 5.0),
         "ssm" => (40.0, 10.0),
+        // Published: 25 a second, in this region 10.
+        "logs" if action == "GetLogEvents" => (25.0, 25.0),
+        "logs" => (50.0, 10.0),
         _ => (5000.0, 100.0),
     }
 }
@@ -64,7 +67,7 @@ pub fn error(service: &str) -> ApiError {
     match service {
         "autoscaling" => ApiError::refused("Throttling", "Rate exceeded"),
         "elasticloadbalancing" => ApiError::refused("Throttling", "Rate exceeded"),
-        "ssm" => ApiError::refused("ThrottlingException", "Rate exceeded"),
+        "ssm" | "logs" => ApiError::refused("ThrottlingException", "Rate exceeded"),
         "github" => ApiError::new(403, "RateLimited", "API rate limit exceeded for installation."),
         _ => ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded."),
     }

@@ -104,6 +104,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         health_path: "/health".into(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
+        inbound: true,
         listen: "127.0.0.1:0".into(),
     }
 }

@@ -59,6 +59,7 @@ const KEPT_BY: &[(&str, &[&str])] = &[
     ("aws_sdk_autoscaling", &["fleet"]),
     ("aws_sdk_elasticloadbalancingv2", &["fleet"]),
     ("aws_sdk_ssm", &["fleet"]),
+    ("aws_sdk_cloudwatchlogs", &["fleet"]),
 ];
 
 #[test]

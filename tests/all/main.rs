@@ -7,6 +7,7 @@ mod door;
 mod ground;
 mod host;
 mod house;
+mod outbound;
 mod page;
 mod push;
 mod refusals;

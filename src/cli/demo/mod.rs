@@ -98,6 +98,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
         policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
         poll: "500ms".into(),
+        inbound: true,
         listen: args.listen.to_string(),
         data,
     };

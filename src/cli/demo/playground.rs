@@ -61,6 +61,8 @@ pub struct Setup {
     pub policy: String,
     /// How often the daemon asks AWS, as written in `drover.toml`.
     pub poll: String,
+    /// Instances can reach the daemon; else nothing comes in.
+    pub inbound: bool,
     /// Where the daemon listens.
     pub listen: String,
 }
@@ -137,15 +139,17 @@ impl Playground {
     fn write_config(&self) -> anyhow::Result<()> {
         let (setup, cloud) = (&self.setup, &self.cloud);
         let text = format!(
-            "[server]\nlisten = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n\n\
+            "[server]\n{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
              [applications.sample]\nrepository = {REPOSITORY:?}\n\n[applications.sample.groups.demo]\n\
              auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
+            if setup.inbound { "public_url = \"http://127.0.0.1:0\"\n" } else { "" },
             setup.listen,
             setup.data.join("daemon"),
             setup.poll,
             cloud.region,
             cloud.url,
             cloud.url,
+            if setup.inbound { "" } else { "poll_branches = \"2s\"\n" },
             setup.policy,
         );
         let path = self.config_path();
@@ -165,9 +169,11 @@ impl Playground {
             .env("AWS_SECRET_ACCESS_KEY", &self.cloud.secret_access_key)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("GITHUB_TOKEN", &self.cloud.github_token)
-            .env("DROVER_WEBHOOK_SECRET", &self.webhook_secret)
             .args(["serve", "--until-stdin-closes", "--config"])
             .arg(self.config_path());
+        if self.setup.inbound {
+            command.env("DROVER_WEBHOOK_SECRET", &self.webhook_secret);
+        }
         command
     }
 
@@ -183,7 +189,9 @@ impl Playground {
         let url = ready["url"].as_str().context("the daemon didn't say its address")?;
         if self.url.is_empty() {
             self.url = url.to_owned();
-            self.control("reach", &json!({ "address": url.trim_start_matches("http://") })).await?;
+            if self.setup.inbound {
+                self.control("reach", &json!({ "address": url.trim_start_matches("http://") })).await?;
+            }
         }
         Ok(())
     }
@@ -283,6 +291,7 @@ impl Playground {
             bundle_sha256: "",
             bundle_auth: &format!("Bearer {}", self.cloud.github_token),
             log_url: "",
+            frames: false,
             keep: 5,
             events: &RUN,
             hooks: &self.setup.first_hooks,

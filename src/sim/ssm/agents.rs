@@ -27,6 +27,10 @@ pub struct AgentRequest {
     #[serde(default)]
     exit_code: Option<i64>,
     #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
     stdout: String,
     #[serde(default)]
     stderr: String,
@@ -87,6 +91,7 @@ impl State {
                 "execution_timeout": command.execution_timeout,
                 "document_name": DOCUMENT,
                 "region": REGION,
+                "uploads": command.uploads().is_some(),
             }));
         }
         Ok(messages)
@@ -110,6 +115,7 @@ impl State {
                     self.events.push(id, "command-started", detail);
                 }
             }
+            "upload" => self.agent_upload(id, &request.command_id, &request.stream, &request.text),
             "reply" => self.agent_reply(request),
             "reboot" => {
                 self.events.push(id, "instance-reboot", json!({"by": "agent"}));

@@ -139,6 +139,13 @@ pub struct Command {
 }
 
 impl Command {
+    /// The log group that its output goes to while it runs.
+    fn uploads(&self) -> Option<String> {
+        let enabled = self.output["CloudWatchOutputEnabled"] == true;
+        let named = self.output["CloudWatchLogGroupName"].as_str().filter(|name| !name.is_empty());
+        enabled.then(|| named.unwrap_or("/aws/ssm/AWS-RunShellScript").to_owned())
+    }
+
     fn is_over(&self) -> bool {
         self.invocations.values().all(|i| i.details.is_over())
     }
@@ -200,6 +207,11 @@ impl State {
             }
             _ => Err(ApiError::refused("UnknownOperationException", "")),
         }
+    }
+
+    /// The log group that a command's output goes to.
+    pub(super) fn output_group(&mut self, command: &str) -> Option<String> {
+        self.commands.get(command)?.uploads()
     }
 
     fn parameter_json(&self, name: &str, decrypt: bool) -> Option<Value> {

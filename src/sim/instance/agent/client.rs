@@ -27,6 +27,9 @@ pub(super) struct Message {
     pub document_name: String,
     #[serde(default)]
     pub region: String,
+    /// Output is uploaded while it runs.
+    #[serde(default)]
+    pub uploads: bool,
 }
 
 fn an_hour() -> u64 {

@@ -1,9 +1,10 @@
 //! The agent of an instance: polls its service for commands, runs each in a worker process, reports what came of it.
 //! It behaves as Systems Manager's agent was seen to: five workers and a buffer of five, SIGKILL on cancel, exit 194
-//! for a reboot, a restart that leaves running commands alone. Output is not uploaded while a command runs.
+//! for a reboot, a restart that leaves running commands alone, output uploaded once a second where that is asked for.
 
 mod client;
 mod state;
+mod upload;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tokio::task::LocalSet;
 
 use client::{Kind, Message, Service};
 use state::{Document, Folder, Outcome, Phase, boot_id, now};
+use upload::Uploads;
 
 /// Commands that run at the same time, and commands taken beyond that.
 const WORKERS: usize = 5;
@@ -29,6 +31,8 @@ const STDERR_CHARACTERS: usize = 8_000;
 const PING: Duration = Duration::from_secs(5);
 /// How long a worker that died unnoticed is waited for, before the time scale.
 const LOST_WORKER: Duration = Duration::from_secs(60);
+/// How often output is uploaded, before the time scale.
+const UPLOAD: Duration = Duration::from_secs(1);
 /// How often a worker that is not our child is looked at.
 const WATCH: Duration = Duration::from_millis(30);
 
@@ -125,6 +129,7 @@ impl Agent {
                     commands: message.commands,
                     execution_timeout: message.execution_timeout,
                     region: message.region,
+                    uploads: message.uploads,
                     phase: Phase::Queued,
                     boot: boot_id(),
                     started_at: now(),
@@ -240,13 +245,22 @@ impl Agent {
 
     /// What the worker left; None where it died without leaving anything.
     async fn watched(&self, folder: &Folder, document: &Document) -> Option<Outcome> {
+        let mut uploads = Uploads::of(folder, document);
+        let every = scaled(UPLOAD, self.time_scale);
+        let mut due = tokio::time::Instant::now() + every;
         loop {
+            if tokio::time::Instant::now() >= due {
+                uploads.send(&self.service, false).await;
+                due = tokio::time::Instant::now() + every;
+            }
             // In this order: an outcome written just before the worker ended is seen.
             let alive = match folder.worker() {
                 Some(worker) => worker.boot == document.boot && worker.alive(),
                 None => false,
             };
             if let Some(outcome) = folder.outcome() {
+                // The terminal status comes after the final upload.
+                uploads.send(&self.service, true).await;
                 return Some(outcome);
             }
             if !alive {

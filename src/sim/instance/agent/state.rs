@@ -29,6 +29,9 @@ pub(super) struct Document {
     /// Seconds.
     pub execution_timeout: u64,
     pub region: String,
+    /// Output is uploaded while it runs.
+    #[serde(default)]
+    pub uploads: bool,
     pub phase: Phase,
     /// The boot that the phase was entered in.
     pub boot: String,
