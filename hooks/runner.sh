@@ -6,7 +6,7 @@
 # SPECFILE holds shell assignments in single quotes (D_KIND, D_APP, D_EVENTS, D_HOOKS, D_INSTANCES ...). It is read once and deleted.
 # The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=... current=...`.
 # Without D_LOG_URL the log goes to stdout before that: as it is, or with D_LOG_FORM=frames in pieces, each behind a line
-# `<RS>drover@ NONCE OFFSET BYTES text|base64` that says where it belongs; a piece that is not plain text comes as base64.
+# `<RS>drover@ NONCE OFFSET BYTES text|base64`.
 # In hook names % and white space are written %25 and %20.
 #
 # Exit codes
@@ -683,7 +683,7 @@ start_uploader() {
 # part: $2 bytes of the log from $1 on
 part() { tail -c +$(($1 + 1)) "$A/log" | head -c "$2"; }
 
-# plain FROM BYTES: whether that part of the log can go through a service for text: whole lines of UTF-8 without control characters
+# plain FROM BYTES: whether that part of the log is whole lines of UTF-8 without control characters
 plain() {
 	if [ "$(part $(($1 + $2 - 1)) 1 | wc -l)" -eq 0 ]; then return 1; fi
 	if [ "$(part "$1" "$2" | tr -d '\11\12\33\36\40-\176' | wc -c)" -eq 0 ]; then return 0; fi
@@ -691,7 +691,7 @@ plain() {
 		[ "$(part "$1" "$2" | tr -d '\0-\10\13-\32\34\35\37\177' | wc -c)" -eq "$2" ]
 }
 
-# frames FROM TO OVER: that part of the log in pieces of whole lines; how far it came into FRAMED. An unfinished line waits until it is OVER.
+# frames FROM TO OVER: that part of the log in pieces; how far it came into FRAMED; an unfinished line waits until OVER
 frames() {
 	FRAMED=$1
 	while [ "$FRAMED" -lt "$2" ]; do
@@ -705,13 +705,10 @@ frames() {
 				return
 			fi
 		fi
-		if plain "$FRAMED" "$bytes"; then
-			printf '\036drover@ %s %s %s text\n' "$NONCE" "$FRAMED" "$bytes"
-			part "$FRAMED" "$bytes"
-		else
-			printf '\036drover@ %s %s %s base64\n' "$NONCE" "$FRAMED" "$bytes"
-			part "$FRAMED" "$bytes" | base64
-		fi
+		form=base64 code=base64
+		if plain "$FRAMED" "$bytes"; then form=text code=cat; fi
+		printf '\036drover@ %s %s %s %s\n' "$NONCE" "$FRAMED" "$bytes" "$form"
+		part "$FRAMED" "$bytes" | "$code"
 		FRAMED=$((FRAMED + bytes))
 	done
 }

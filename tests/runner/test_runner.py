@@ -714,6 +714,45 @@ class Specs:
         self.assertResult(host.run(rows="* %d Install %s %s -" % (four, NONCE, TOKEN), **given), status="succeeded", attempt=four)
 
 
+class Frames:
+    """The log on stdout, in pieces that say where they belong: for a service that carries text only."""
+
+    def unframe(self, out):
+        """What the frames hold; each must begin where the one before ended."""
+        log, lines = b"", iter(out.split("\n"))
+        for line in lines:
+            head = re.fullmatch("\x1edrover@ %s (\\d+) (\\d+) (text|base64)" % h.NONCE, line)
+            if head is None:
+                continue
+            offset, size, form = int(head[1]), int(head[2]), head[3]
+            self.assertEqual(offset, len(log))
+            piece = b""
+            while len(piece) < size:
+                line = next(lines)
+                piece += line.encode() + b"\n" if form == "text" else base64.b64decode(line)
+            self.assertEqual(len(piece), size)
+            log += piece
+        return log
+
+    def framed(self, script):
+        given = self.publish_one_hook("#!/bin/sh\n" + script)
+        given.update(log_url="", log_form="frames")
+        done = self.host.run(**given)
+        self.assertResult(done, status="succeeded")
+        log = self.host.file("attempts", done["attempt"], "log")[:int(done["bytes"])]
+        self.assertEqual(self.unframe(done.out), log)
+        text = self.host.spec(**dict(given, attempt=done["attempt"]))
+        again = self.host.run(text=text)
+        self.assertEqual(self.unframe(again.out), log, "told again, the log comes with its result")
+        return done
+
+    def test_plain_text_stays_readable(self):
+        self.assertIn("\nhello\n", self.framed("echo hello\nseq 1 20000\n").out)
+
+    def test_any_bytes_arrive(self):
+        self.framed("printf 'a\\377\\001\\033[1mb\\n\\r\\000'\nhead -c 200000 /dev/zero\nprintf 'no newline'\n")
+
+
 class Tools:
     """Not for a busybox that prefers its own applets to the PATH."""
 
@@ -775,7 +814,7 @@ class DiskFull:
         self.assertEqual(self.host.read("result").splitlines()[0], done.line, "recorded, thanks to the reserve")
 
 
-RULES = (Events, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
+RULES = (Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
 
 
 class Dash(*RULES, Tools, Case):
