@@ -126,7 +126,8 @@ async fn run() -> anyhow::Result<()> {
         health_path: "/health".into(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),
-        inbound: true,
+        public_url: Some("http://127.0.0.1:0".into()),
+        database: None,
         listen: "127.0.0.1:0".into(),
     })
     .await?;

@@ -1,15 +1,18 @@
 //! `drover.toml`: one struct a concern, unknown keys refused, errors that name file, line and key.
 
+mod place;
+
+pub use place::ConfigError;
+
 use crate::rollout::policy::Policy;
 use jiff::SignedDuration;
+use place::{find_key, key_at, line_and_column};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
-use thiserror::Error;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +48,9 @@ pub struct Server {
     pub public_url: Option<String>,
     /// Directory of the database, the bundles and the first token. Default `/var/lib/drover`.
     pub data: PathBuf,
+    /// A PostgreSQL database instead of a file in `data`: `postgres://USER@HOST/NAME`, with the password in PGPASSWORD or
+    /// in the URL. A second daemon on the same database waits as standby. Not through a pooler that shares connections.
+    pub database: Option<String>,
     /// How often AWS is asked while something is in work. Default 1 s.
     pub poll: SignedDuration,
 }
@@ -57,6 +63,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             public_url: None,
             data: "/var/lib/drover".into(),
+            database: None,
             poll: SignedDuration::from_secs(1),
         }
     }
@@ -203,24 +210,6 @@ impl Group {
     }
 }
 
-/// What is wrong with a file, where.
-#[derive(Debug, Error)]
-pub struct ConfigError {
-    file: PathBuf,
-    place: Option<(usize, usize)>,
-    message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
 /// Reads and checks the file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
@@ -277,6 +266,13 @@ impl Config {
             || self.server.poll > SignedDuration::from_mins(1)
         {
             return wrong("server", "poll", "write a time between \"50ms\" and \"1m\"");
+        }
+        if let Some(url) = &self.server.database
+            && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        {
+            // Not repeated: there may be a password in it.
+            let message = "it is no URL of a PostgreSQL database: write \"postgres://USER@HOST/NAME\"";
+            return wrong("server", "database", message);
         }
         if let Some(pause) = self.github.poll_branches
             && !pause.is_zero()
@@ -371,35 +367,6 @@ impl Application {
     }
 }
 
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    (line, before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
-}
-
-/// The key on the line of `offset`, for messages of the parser that don't name it.
-fn key_at(text: &str, offset: usize) -> Option<&str> {
-    let start = text[..offset.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
-    let line = text[start..].lines().next()?;
-    line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty() && !key.starts_with('#'))
-}
-
-/// Where `table.key` is written, or else the table.
-fn find_key(text: &str, table: &str, key: &str) -> Option<usize> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let mut place = None;
-    let mut current = document.get_ref();
-    for part in table.split('.').filter(|part| !part.is_empty()).chain([key]) {
-        let (name, value) = current.get_key_value(part)?;
-        place = Some(name.span().start);
-        match value.get_ref().as_table() {
-            Some(inner) => current = inner,
-            None => break,
-        }
-    }
-    place
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +414,10 @@ mod tests {
                 "drover.toml:2:1: applications.eval.repository: 'acme' is no repository",
             ),
             ("[applications".into(), "drover.toml:1:"),
+            (
+                format!("[server]\ndatabase = \"mysql://x\"\n{GOOD}"),
+                "drover.toml:2:1: server.database: it is no URL of a PostgreSQL database",
+            ),
         ] {
             let error = error(&text);
             assert!(error.contains(says), "{says}\n got: {error}");

@@ -6,17 +6,25 @@ use crate::{
     fleet::Fleet,
     github::Repositories,
     logs::Logs,
-    store::Store,
-    web::{self, Web},
+    store::{Claim, Claimed, Database, Store, StoreError},
+    web::{self, Door, Standby, Web},
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// After the signal to stop, the daemon is gone at the latest after this.
 const HARD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A standby asks this often whether the active daemon is gone.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+/// After the database was away, a standby lets the active daemon go first; that one asks every second.
+const PRECEDENCE: Duration = Duration::from_secs(4);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -33,13 +41,16 @@ pub struct Args {
     /// Another data directory than the configuration's.
     #[arg(long)]
     pub data: Option<PathBuf>,
+    /// Another database than the configuration's: postgres://USER@HOST/NAME.
+    #[arg(long, env = "DROVER_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
     /// Stop when standard input closes: for a daemon that is to end with its owner.
     #[arg(long)]
     pub until_stdin_closes: bool,
 }
 
-/// Runs until SIGTERM or SIGINT. The first line on standard output, once it serves, is
-/// `{"ready": {"url": …, "token_file": …}}`.
+/// Runs until SIGTERM or SIGINT. Once it serves it prints `{"ready": {"url": …, "token_file": …}}`; while another daemon
+/// is active on the same PostgreSQL database it is standby, and prints `{"standby": {"url": …, "active": …}}` first.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let mut config = config::load(&args.config)?;
     if let Some(listen) = args.listen {
@@ -59,7 +70,27 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let data = config.server.data.clone();
     std::fs::create_dir_all(&data)
         .with_context(|| format!("making the data directory {}", data.display()))?;
-    let store = Arc::new(Store::open(&data.join("drover.db")).await?);
+    let database = match args.database.as_ref().or(config.server.database.as_ref()) {
+        Some(url) => Database::server(url).map_err(|why| anyhow::anyhow!("server.database: {why}"))?,
+        None => Database::File(data.join("drover.db")),
+    };
+    let listener = web::bind(config.server.listen).await?;
+    let port = listener.local_addr()?.port();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
+    let door = Door { listener: Arc::new(listener), tls };
+    let stop = CancellationToken::new();
+    let claim = match database.claim().await? {
+        Claimed::Ours(claim) => claim,
+        Claimed::Theirs(who) => {
+            let until = wait_for_end(&stop, args.until_stdin_closes);
+            tokio::select! {
+                claim = stand_by(&database, who, &door, &url) => claim,
+                end = until => return end.map(|()| 0),
+            }
+        }
+    };
+    let store = Arc::new(Store::open(database, claim).await?);
     let token_file = data.join("admin-token");
     if web::first_token(&store, &token_file)
         .await
@@ -68,16 +99,11 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         info!("made the first token: {}", token_file.display());
     }
     let secrets = Secrets::new(&store.remembered("secret", Secrets::fresh).await?);
-    let listener = web::bind(config.server.listen).await?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}", listener.local_addr()?);
-    let port = listener.local_addr()?.port();
     let public_url: Option<Arc<str>> = config.server.public_url.as_ref().map(|url| {
         let url = url.trim_end_matches('/');
         url.strip_suffix(":0").map_or_else(|| url.to_owned(), |host| format!("{host}:{port}")).into()
     });
     let trusted_proxies = config.server.trusted_proxies.clone().into();
-    let stop = CancellationToken::new();
     let webhook_secret = config.github.webhook_secret().map(Into::into);
     let logs = Arc::new(Logs::new(Arc::clone(&store)));
     let engine = Engine::new(Parts {
@@ -98,16 +124,22 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         webhook_secret,
         failures: Arc::default(),
         trusted_proxies,
-        secure: tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
+        secure: door.tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         public_url,
         stop: stop.clone(),
     };
     let engine = tokio::spawn(engine.run());
-    let web = tokio::spawn(web.serve(listener, tls));
+    let web = tokio::spawn(door.serve(web));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));
     info!(url, epoch = store.epoch(), "serving");
-    wait_for_end(&stop, args.until_stdin_closes).await?;
-    info!("stopping: what is under way goes on when the daemon is back");
+    let deposed = tokio::select! {
+        end = wait_for_end(&stop, args.until_stdin_closes) => {
+            end?;
+            stop.is_cancelled().then(|| StoreError::Stale { ours: store.epoch() })
+        }
+        stale = store.keep_claim() => Some(stale),
+    };
+    info!("stopping: what is under way goes on when a daemon is back");
     stop.cancel();
     let graceful = async {
         let _ = engine.await;
@@ -117,7 +149,42 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     if tokio::time::timeout(HARD_TIMEOUT, graceful).await.is_err() {
         tracing::warn!("not everything ended within {} s: stopping all the same", HARD_TIMEOUT.as_secs());
     }
-    Ok(0)
+    // Not a success: whatever starts the daemon is to start it again, as standby.
+    deposed.map_or(Ok(0), |stale| Err(stale.into()))
+}
+
+/// Waits until the active daemon is gone, refusing everything meanwhile.
+async fn stand_by(database: &Database, who: String, door: &Door, url: &str) -> Claim {
+    println!("{}", serde_json::json!({ "standby": { "url": url, "active": who } }));
+    info!("standby: {who}");
+    let (say, active) = watch::channel(who);
+    let stop = CancellationToken::new();
+    tokio::spawn(door.clone().stand_by(Standby { active }, stop.clone()));
+    loop {
+        tokio::time::sleep(STANDBY_INTERVAL).await;
+        match database.claim().await {
+            Ok(Claimed::Ours(claim)) => {
+                info!("taking over");
+                stop.cancel();
+                return claim;
+            }
+            Ok(Claimed::Theirs(who)) => say.send_if_modified(|said| {
+                let changed = *said != who;
+                if changed {
+                    info!("still standby: {who}");
+                    *said = who;
+                }
+                changed
+            }),
+            Err(error) => {
+                warn!("standby: {error}");
+                let _ = say.send(error.to_string());
+                // The active daemon, if it is still there, gets the lock back first.
+                tokio::time::sleep(PRECEDENCE).await;
+                true
+            }
+        };
+    }
 }
 
 /// SIGTERM, SIGINT, the owner's end, or the engine's own wish to stop.

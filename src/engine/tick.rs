@@ -31,13 +31,16 @@ enum Next {
 
 impl Engine {
     pub(super) async fn drive(&self, id: i64, notify: &Notify) {
-        let mut trouble: Option<String> = None;
+        // What was wrong, and whether the log says so: it can't while the store is away.
+        let mut trouble: Option<(String, bool)> = None;
         while !self.stop.is_cancelled() {
             let pause = match self.tick(id).await {
                 Ok(Next::Ended) => return,
                 Ok(next) => {
-                    if trouble.take().is_some() {
-                        let _ = self.logs.note(id, None, "going on").await;
+                    if let Some((words, noted)) = trouble.take() {
+                        let text =
+                            if noted { "going on".into() } else { format!("waited: {words}; going on") };
+                        let _ = self.logs.note(id, None, &text).await;
                     }
                     match next {
                         Next::At(at) => {
@@ -54,9 +57,10 @@ impl Engine {
                     }
                     let words = format!("{error:#}");
                     warn!("waiting: {words}");
-                    if trouble.as_deref() != Some(&words) {
-                        let _ = self.logs.note(id, None, &format!("waiting: {words}; trying again")).await;
-                        trouble = Some(words);
+                    if trouble.as_ref().is_none_or(|(before, _)| *before != words) {
+                        let note = format!("waiting: {words}; trying again");
+                        let noted = self.logs.note(id, None, &note).await.is_ok();
+                        trouble = Some((words, noted));
                     }
                     TROUBLE
                 }

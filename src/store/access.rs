@@ -1,6 +1,6 @@
 //! Who may come in: the tokens, and the page's sessions. Both are kept as hashes.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 /// A token, without itself.
@@ -54,7 +54,7 @@ impl Tx<'_> {
     pub async fn insert_token(&mut self, hash: &str, name: &str, at: i64) -> Result<()> {
         sqlx::query("INSERT INTO tokens (hash, name, created_at) VALUES ($1, $2, $3)")
             .bind(hash)
-            .bind(name)
+            .bind(text(name))
             .bind(at)
             .execute(&mut *self.inner)
             .await?;
@@ -64,7 +64,7 @@ impl Tx<'_> {
     /// How many tokens there are, and how many of this name.
     pub async fn count_tokens(&mut self, name: &str) -> Result<(i64, i64)> {
         let row = sqlx::query("SELECT COUNT(*), COUNT(CASE WHEN name = $1 THEN 1 END) FROM tokens")
-            .bind(name)
+            .bind(text(name))
             .fetch_one(&mut *self.inner)
             .await?;
         Ok((row.get(0), row.get(1)))
@@ -76,7 +76,7 @@ impl Tx<'_> {
             "DELETE FROM sessions WHERE token_hash IN (SELECT hash FROM tokens WHERE name = $1)",
             "DELETE FROM tokens WHERE name = $1",
         ] {
-            sqlx::query(statement).bind(name).execute(&mut *self.inner).await?;
+            sqlx::query(statement).bind(text(name)).execute(&mut *self.inner).await?;
         }
         Ok(())
     }

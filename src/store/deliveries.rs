@@ -1,6 +1,6 @@
 //! What came from GitHub by itself: webhook deliveries, and the heads of polled branches.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 /// Kept so long; GitHub lets a delivery be repeated for three days.
@@ -40,7 +40,7 @@ impl Store {
     /// One delivery.
     pub async fn delivery(&self, id: &str) -> Result<Option<DeliveryRow>> {
         Ok(sqlx::query_as("SELECT * FROM deliveries WHERE id = $1")
-            .bind(id)
+            .bind(text(id))
             .fetch_optional(&self.pool)
             .await?)
     }
@@ -67,12 +67,12 @@ impl Tx<'_> {
             "INSERT INTO deliveries (id, digest, repository, branch, sha, pusher, state, received_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
-        .bind(&row.id)
+        .bind(text(&row.id))
         .bind(&row.digest)
-        .bind(&row.repository)
-        .bind(&row.branch)
+        .bind(text(&row.repository))
+        .bind(text(&row.branch))
         .bind(&row.sha)
-        .bind(&row.pusher)
+        .bind(text(&row.pusher))
         .bind(&row.state)
         .bind(row.received_at)
         .execute(&mut *self.inner)
@@ -85,7 +85,7 @@ impl Tx<'_> {
         sqlx::query("UPDATE deliveries SET state = $2, outcome = $3, finished_at = $4 WHERE id = $1")
             .bind(id)
             .bind(state)
-            .bind(outcome)
+            .bind(text(outcome))
             .bind(at)
             .execute(&mut *self.inner)
             .await?;

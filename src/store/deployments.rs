@@ -1,6 +1,6 @@
 //! Deployments and the instances in them.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 /// A deployment, as stored. `policy` and `revision` are JSON.
@@ -47,7 +47,7 @@ impl Store {
             Some(group) => {
                 sqlx::query_as("SELECT * FROM deployments WHERE group_name = $2 ORDER BY id DESC LIMIT $1")
                     .bind(limit)
-                    .bind(group)
+                    .bind(text(group))
             }
             None => sqlx::query_as("SELECT * FROM deployments ORDER BY id DESC LIMIT $1").bind(limit),
         };
@@ -110,9 +110,9 @@ impl Tx<'_> {
         .bind(&row.group_name)
         .bind(&row.repository)
         .bind(&row.sha)
-        .bind(&row.requested)
-        .bind(&row.message)
-        .bind(&row.requested_by)
+        .bind(text(&row.requested))
+        .bind(text(&row.message))
+        .bind(text(&row.requested_by))
         .bind(&row.state)
         .bind(&row.policy)
         .bind(row.created_at)
@@ -138,7 +138,7 @@ impl Tx<'_> {
         )
         .bind(id)
         .bind(state)
-        .bind(reason)
+        .bind(reason.map(text))
         .bind(at)
         .bind(i64::from(finished))
         .execute(&mut *self.inner)

@@ -1,6 +1,6 @@
 //! Intents: every effect on the world, written before it is had.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 /// An intent, as stored. `state`: `open`, `done` or `refused`.
@@ -91,7 +91,7 @@ impl Tx<'_> {
         sqlx::query("UPDATE intents SET state = $2, error = $3, finished_at = $4 WHERE id = $1")
             .bind(id)
             .bind(if error.is_some() { "refused" } else { "done" })
-            .bind(error)
+            .bind(error.map(text))
             .bind(at)
             .execute(&mut *self.inner)
             .await?;

@@ -66,7 +66,7 @@ impl Tx<'_> {
         .bind(group)
         .bind(instance)
         .bind(deployment)
-        .bind(reason)
+        .bind(super::text(reason))
         .bind(at)
         .execute(&mut *self.inner)
         .await?;

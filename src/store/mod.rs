@@ -1,9 +1,10 @@
-//! The store: all that must survive a restart, in one SQLite file (WAL, synchronous=FULL).
+//! The store: all that must survive a restart, in one SQLite file (WAL, synchronous=FULL) or a PostgreSQL database.
 //!
-//! Runtime queries through sqlx's Any driver, in SQL that PostgreSQL speaks too. Knows no other part of drover: what
+//! Runtime queries through sqlx's Any driver, in SQL that both speak. Knows no other part of drover: what
 //! others keep here in their own shapes comes and goes as JSON text. Times are milliseconds since 1970, UTC.
 
 mod access;
+mod database;
 mod deliveries;
 mod deployments;
 mod dispatches;
@@ -12,24 +13,19 @@ mod ledger;
 mod logs;
 
 pub use access::TokenRow;
+pub use database::{Claim, Claimed, Database, Server};
 pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
 pub use dispatches::{AttemptRow, DispatchRow};
 pub use intents::IntentRow;
 pub use logs::{Chunk, NewChunk};
 
-use sqlx::{Any, AnyPool, Row, Transaction, any::AnyPoolOptions};
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
-};
+use sqlx::{Any, AnyPool, Row, Transaction};
+use std::path::PathBuf;
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
-
-/// Readers at once; there is one writer.
-const CONNECTIONS: u32 = 8;
 
 /// What can go wrong with the store.
 #[derive(Debug, Error)]
@@ -40,16 +36,16 @@ pub enum StoreError {
     )]
     InUse(PathBuf),
     /// It can't be opened or written.
-    #[error(
-        "the database {path} can't be {what}: {why}; check the directory's owner, permissions and free space"
-    )]
+    #[error("the database {database} can't be {what}: {why}; {advice}")]
     Unusable {
         /// Where.
-        path: PathBuf,
+        database: String,
         /// Opened, written …
         what: &'static str,
         /// What the system said.
         why: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A newer daemon has taken over.
     #[error("another daemon has taken over this database (epoch {ours} is not the newest): stopping")]
@@ -59,10 +55,27 @@ pub enum StoreError {
     },
     /// Made by a newer version.
     #[error("the database {0} was made by a newer version of drover: run that version, or restore a backup")]
-    Newer(PathBuf),
+    Newer(String),
+    /// It doesn't answer: a server that is away, a disk that is full.
+    #[error("the database can't be reached: {0}; waiting for it")]
+    Away(String),
     /// Anything that the database itself reports.
     #[error("the database refused: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut => StoreError::Away("no connection in time".into()),
+            sqlx::Error::Io(why) => StoreError::Away(why.to_string()),
+            // Class 57P: the server is going down or coming up.
+            sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code.starts_with("57P")) => {
+                StoreError::Away(refusal.message().to_owned())
+            }
+            other => StoreError::Database(other),
+        }
+    }
 }
 
 /// The result of anything here.
@@ -70,10 +83,11 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// An open store. One daemon has it at a time.
 pub struct Store {
+    database: Database,
     pool: AnyPool,
     epoch: i64,
     writer: Mutex<()>,
-    _lock: File,
+    claim: Mutex<Claim>,
 }
 
 /// A write transaction. Nothing but queries may happen while it is open.
@@ -82,53 +96,31 @@ pub struct Tx<'s> {
     _writer: MutexGuard<'s, ()>,
 }
 
+/// Text as both databases take it: PostgreSQL's has no NUL.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 impl Store {
-    /// Opens the file, making it if needed, brings it to this version's shape, and begins a new epoch.
-    pub async fn open(path: &Path) -> Result<Store> {
-        let unusable = |what, why: String| StoreError::Unusable { path: path.into(), what, why };
-        let lock_path = path.with_extension("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|e| unusable("opened", e.to_string()))?;
-        lock.try_lock().map_err(|e| match e {
-            TryLockError::WouldBlock => StoreError::InUse(path.into()),
-            TryLockError::Error(e) => unusable("locked", e.to_string()),
-        })?;
-        sqlx::any::install_default_drivers();
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in [
-                        "PRAGMA busy_timeout = 10000",
-                        "PRAGMA journal_mode = WAL",
-                        "PRAGMA synchronous = FULL",
-                        "PRAGMA foreign_keys = ON",
-                    ] {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&format!("sqlite://{}?mode=rwc", path.display()))
-            .await
-            .map_err(|e| unusable("opened", e.to_string()))?;
+    /// Opens a database under a claim, makes its tables if needed, brings them to this version's shape, and begins a new
+    /// epoch.
+    pub async fn open(database: Database, claim: Claim) -> Result<Store> {
+        let pool = database.pool().await.map_err(|e| database.unusable("opened", e))?;
+        let shape = "brought to this version's shape";
+        database.prepare(&pool).await.map_err(|e| database.unusable(shape, e))?;
         MIGRATOR.run(&pool).await.map_err(|e| match e {
             sqlx::migrate::MigrateError::VersionMissing(_)
-            | sqlx::migrate::MigrateError::VersionTooNew(..) => StoreError::Newer(path.into()),
-            other => unusable("brought to this version's shape", other.to_string()),
+            | sqlx::migrate::MigrateError::VersionTooNew(..) => StoreError::Newer(database.to_string()),
+            other => database.unusable(shape, other),
         })?;
-        let mut store = Store { pool, epoch: 0, writer: Mutex::new(()), _lock: lock };
-        store.epoch = store.begin_epoch().await.map_err(|e| unusable("written", e.to_string()))?;
+        let mut store = Store { database, pool, epoch: 0, writer: Mutex::new(()), claim: Mutex::new(claim) };
+        store.epoch = store.begin_epoch().await.map_err(|e| store.database.unusable("written", e))?;
         Ok(store)
     }
 
     async fn begin_epoch(&self) -> Result<i64, sqlx::Error> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query("SELECT value FROM meta WHERE name = 'epoch'").fetch_optional(&mut *tx).await?;
+        let mut tx = self.pool.begin_with(self.database.begin()).await?;
+        let row = sqlx::query(self.database.epoch_query()).fetch_optional(&mut *tx).await?;
         let last: i64 =
             row.map(|row| row.get::<String, _>(0)).and_then(|text| text.parse().ok()).unwrap_or(0);
         sqlx::query(
@@ -149,9 +141,8 @@ impl Store {
     /// Begins to write; refused if a newer daemon has taken over.
     pub async fn write(&self) -> Result<Tx<'_>> {
         let writer = self.writer.lock().await;
-        let mut inner = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let newest: String =
-            sqlx::query("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut *inner).await?.get(0);
+        let mut inner = self.pool.begin_with(self.database.begin()).await?;
+        let newest: String = sqlx::query(self.database.epoch_query()).fetch_one(&mut *inner).await?.get(0);
         if newest != self.epoch.to_string() {
             return Err(StoreError::Stale { ours: self.epoch });
         }
@@ -175,7 +166,12 @@ impl Store {
         Ok(value)
     }
 
-    /// Waits for what is being written and closes the file.
+    /// Stays the active daemon: looks after the claim until another daemon has taken over, which is the answer.
+    pub async fn keep_claim(&self) -> StoreError {
+        self.database.keep(&mut *self.claim.lock().await, self.epoch).await
+    }
+
+    /// Waits for what is being written and closes the database.
     pub async fn close(&self) {
         let _writer = self.writer.lock().await;
         self.pool.close().await;
@@ -188,6 +184,3 @@ impl Tx<'_> {
         Ok(self.inner.commit().await?)
     }
 }
-
-#[cfg(test)]
-mod tests;

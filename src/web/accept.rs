@@ -18,6 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::watch,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -26,7 +27,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warp::{Reply as _, filters::BoxedFilter, reply::Response};
 
 /// Open connections get this long to end after the signal to stop.
@@ -54,14 +55,75 @@ pub fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-impl Web {
-    /// Serves until the daemon stops, and a last moment longer.
-    pub async fn serve(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
+/// Where people and hosts come in.
+#[derive(Clone)]
+pub struct Door {
+    /// The port.
+    pub listener: Arc<TcpListener>,
+    /// HTTPS, if that is spoken.
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// What answers requests.
+trait Answers: Clone + Send + Sync + 'static {
+    /// One answer.
+    fn answer(self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response> + Send;
+}
+
+/// A standby daemon: nothing to see, and why.
+#[derive(Clone)]
+pub struct Standby {
+    /// Who is active, in words.
+    pub active: watch::Receiver<String>,
+}
+
+impl Answers for Standby {
+    async fn answer(self, request: Request<Incoming>, _: IpAddr) -> Response {
+        if request.uri().path() == "/healthz" {
+            return String::from("ok\n").into_response();
+        }
+        let words = format!(
+            "this daemon is standby: {}; this one takes over when that one ends, so ask again or ask that one",
+            *self.active.borrow()
+        );
+        let refusal = Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, "standby", words);
+        let mut response = refusal.into_response();
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        response
+    }
+}
+
+/// What the daemon answers with, behind the gate.
+#[derive(Clone)]
+struct Active {
+    web: Web,
+    routes: BoxedFilter<(Response,)>,
+}
+
+impl Answers for Active {
+    async fn answer(self, request: Request<Incoming>, peer: IpAddr) -> Response {
+        self.web.answer(request, peer, self.routes).await
+    }
+}
+
+impl Door {
+    /// Serves a standby's refusals until the token is cancelled.
+    pub async fn stand_by(self, standby: Standby, stop: CancellationToken) {
+        self.accept(standby, stop).await;
+    }
+
+    /// Serves the daemon until it stops, and a last moment longer.
+    pub async fn serve(self, web: Web) {
+        let (routes, stop) = (super::routes(web.clone()), web.stop.clone());
+        self.accept(Active { web, routes }, stop).await;
+    }
+
+    async fn accept(self, answers: impl Answers, stop: CancellationToken) {
         let connections = TaskTracker::new();
-        let routes = super::routes(self.clone());
+        let Door { listener, tls } = self;
         loop {
             let (stream, peer) = tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = stop.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
@@ -74,12 +136,12 @@ impl Web {
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            let (web, routes, tls) = (self.clone(), routes.clone(), tls.clone());
+            let (answers, stop, tls) = (answers.clone(), stop.clone(), tls.clone());
             connections.spawn(async move {
                 match tls {
-                    None => web.connection(stream, peer, routes).await,
+                    None => connection(answers, stream, peer, stop).await,
                     Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => web.connection(stream, peer, routes).await,
+                        Ok(Ok(stream)) => connection(answers, stream, peer, stop).await,
                         Ok(Err(error)) => tracing::debug!(%peer, "TLS: {error}"),
                         Err(_) => tracing::debug!(%peer, "TLS: no handshake in time"),
                     },
@@ -92,35 +154,36 @@ impl Web {
             tracing::info!("{} connections were still open at the end", connections.len());
         }
     }
+}
 
-    async fn connection(
-        self,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        peer: SocketAddr,
-        routes: BoxedFilter<(Response,)>,
-    ) {
-        let stop = self.stop.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let (web, routes) = (self.clone(), routes.clone());
-            async move { Ok::<_, Infallible>(web.answer(request, peer.ip(), routes).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, "a connection ended: {error}");
+async fn connection(
+    answers: impl Answers,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    stop: CancellationToken,
+) {
+    let service = hyper::service::service_fn(move |request| {
+        let answers = answers.clone();
+        async move { Ok::<_, Infallible>(answers.answer(request, peer.ip()).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, "a connection ended: {error}");
     }
+}
 
+impl Web {
     /// One request: the gate, the handler, the headers that every answer has.
     async fn answer(
         self,

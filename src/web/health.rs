@@ -4,12 +4,13 @@ use super::{
     Web,
     reply::{Refusal, answer},
 };
+use crate::store::StoreError;
 use http::StatusCode;
 use std::time::Duration;
 use warp::{Filter, filters::BoxedFilter, reply::Reply as _, reply::Response};
 
-/// The store answers within milliseconds, or something is wrong with it.
-const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The store answers within milliseconds, or something is wrong with it; longer than it waits for a connection.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Both routes.
 pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
@@ -32,8 +33,8 @@ async fn ready(web: &Web) -> Result<String, Refusal> {
             Ok("ready\n".into())
         }
         Err(_) => {
-            let words = format!("the database does not answer within {} s", STORE_TIMEOUT.as_secs());
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store", words))
+            let words = format!("no answer within {} s", STORE_TIMEOUT.as_secs());
+            Err(StoreError::Away(words).into())
         }
     }
 }

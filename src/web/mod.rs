@@ -18,7 +18,7 @@ mod tokens;
 mod view;
 mod webhook;
 
-pub use accept::tls;
+pub use accept::{Door, Standby, tls};
 pub use slow::Failures;
 
 use crate::{

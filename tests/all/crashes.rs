@@ -1,10 +1,13 @@
 //! `kill -9` of the daemon, again and again, in the middle of deployments.
 
-use crate::ground::{Play as _, Repository, TURN, setup};
+use crate::{
+    database::opened,
+    ground::{Play as _, Repository, TURN, setup},
+};
 use drover::{
     cli::demo::playground::Playground,
     sim::load::{Load, LoadSpec},
-    store::{IntentRow, Store},
+    store::{Database, IntentRow},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
@@ -14,7 +17,7 @@ const DEPLOYMENTS: usize = 5;
 const KILLS_EACH: usize = 4;
 
 /// Whether a hook is running at this moment, as the cloud's own event log says.
-async fn hook_runs(playground: &Playground) -> bool {
+pub async fn hook_runs(playground: &Playground) -> bool {
     let events = playground.look("events?after=0").await.unwrap();
     let events = events["events"].as_array().cloned().unwrap_or_default();
     let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
@@ -60,7 +63,7 @@ async fn twenty_kills_and_nothing_is_lost() {
     playground.nothing_ran_twice().await;
     let calls = playground.look("audit?after=0").await.unwrap();
     playground.kill_daemon().await.unwrap();
-    let store = Store::open(&directory.path().join("daemon/drover.db")).await.unwrap();
+    let store = opened(&Database::File(directory.path().join("daemon/drover.db"))).await.unwrap();
     let mut intents = Vec::new();
     for id in 1..=DEPLOYMENTS as i64 {
         intents.extend(store.intents(id, 10_000).await.unwrap());

@@ -104,7 +104,8 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         health_path: "/health".into(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
-        inbound: true,
+        public_url: Some("http://127.0.0.1:0".into()),
+        database: None,
         listen: "127.0.0.1:0".into(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod crashes;
+mod database;
 mod deploys;
 mod door;
 mod ground;

@@ -17,7 +17,7 @@ async fn without_a_way_in_the_whole_log_comes_by_cloudwatch() {
     );
     let target = repository.commit("5");
     let mut setup = setup(directory.path(), &repository, &first);
-    setup.inbound = false;
+    setup.public_url = None;
     setup.time_scale = 1.0;
     setup.deregistration_delay = 4;
     setup.policy = policy("batch = \"3\"");

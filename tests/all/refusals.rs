@@ -214,7 +214,8 @@ async fn a_database_in_use_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     fs::create_dir_all(&data).unwrap();
-    let _store = drover::store::Store::open(&data.join("drover.db")).await.unwrap();
+    let database = drover::store::Database::File(data.join("drover.db"));
+    let _store = crate::database::opened(&database).await.unwrap();
     let error = serve(directory.path(), &format!("listen = \"127.0.0.1:0\"\ndata = {data:?}"));
     assert!(error.contains("in use by another drover daemon"), "{error}");
 }

@@ -98,7 +98,8 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
         policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
         poll: "500ms".into(),
-        inbound: true,
+        public_url: Some("http://127.0.0.1:0".into()),
+        database: None,
         listen: args.listen.to_string(),
         data,
     };

@@ -61,8 +61,10 @@ pub struct Setup {
     pub policy: String,
     /// How often the daemon asks AWS, as written in `drover.toml`.
     pub poll: String,
-    /// Instances can reach the daemon; else nothing comes in.
-    pub inbound: bool,
+    /// Where instances reach the daemon, port 0 for the one that it listens on; none: nothing comes in.
+    pub public_url: Option<String>,
+    /// A PostgreSQL database instead of a file.
+    pub database: Option<String>,
     /// Where the daemon listens.
     pub listen: String,
 }
@@ -138,18 +140,22 @@ impl Playground {
 
     fn write_config(&self) -> anyhow::Result<()> {
         let (setup, cloud) = (&self.setup, &self.cloud);
+        let line = |key: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{key} = {value:?}\n")).unwrap_or_default()
+        };
         let text = format!(
-            "[server]\n{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
+            "[server]\n{}{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
              [applications.sample]\nrepository = {REPOSITORY:?}\n\n[applications.sample.groups.demo]\n\
              auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
-            if setup.inbound { "public_url = \"http://127.0.0.1:0\"\n" } else { "" },
+            line("public_url", &setup.public_url),
+            line("database", &setup.database),
             setup.listen,
             setup.data.join("daemon"),
             setup.poll,
             cloud.region,
             cloud.url,
             cloud.url,
-            if setup.inbound { "" } else { "poll_branches = \"2s\"\n" },
+            if setup.public_url.is_some() { "" } else { "poll_branches = \"2s\"\n" },
             setup.policy,
         );
         let path = self.config_path();
@@ -171,7 +177,7 @@ impl Playground {
             .env("GITHUB_TOKEN", &self.cloud.github_token)
             .args(["serve", "--until-stdin-closes", "--config"])
             .arg(self.config_path());
-        if self.setup.inbound {
+        if self.setup.public_url.is_some() {
             command.env("DROVER_WEBHOOK_SECRET", &self.webhook_secret);
         }
         command
@@ -189,8 +195,9 @@ impl Playground {
         let url = ready["url"].as_str().context("the daemon didn't say its address")?;
         if self.url.is_empty() {
             self.url = url.to_owned();
-            if self.setup.inbound {
-                self.control("reach", &json!({ "address": url.trim_start_matches("http://") })).await?;
+            if let Some(public) = &self.setup.public_url {
+                let reached = if public.ends_with(":0") { url } else { public };
+                self.control("reach", &json!({ "address": reached.trim_start_matches("http://") })).await?;
             }
         }
         Ok(())

@@ -1,0 +1,190 @@
+//! The store's own rules, on a file and on a server.
+
+use super::{opened, server::Postgres};
+use drover::store::{Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError};
+
+/// Each of these runs on a file, and all of them on one server, each in a database of its own.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_a_file {
+            $(#[tokio::test]
+            async fn $name() {
+                let directory = tempfile::tempdir().unwrap();
+                super::$name(drover::store::Database::File(directory.path().join("drover.db"))).await;
+            })*
+        }
+
+        #[tokio::test]
+        async fn on_a_server() {
+            let server = Postgres::start();
+            $(
+                println!("{}", stringify!($name));
+                $name(Database::server(&server.create(stringify!($name))).unwrap()).await;
+            )*
+        }
+    };
+}
+
+on_both!(
+    lines_are_numbered_without_holes_and_found_by_number,
+    a_later_daemon_has_a_higher_epoch_and_a_second_one_must_wait,
+    a_stale_daemon_can_not_write,
+    attempt_numbers_only_rise,
+    any_text_is_taken,
+    a_delivery_is_taken_once,
+    a_newer_database_is_refused,
+);
+
+async fn deployment(store: &Store) -> i64 {
+    let mut tx = store.write().await.unwrap();
+    let row = DeploymentRow {
+        group_name: "a/b".into(),
+        state: "Queued".into(),
+        policy: "{}".into(),
+        message: "a\0b".into(),
+        ..Default::default()
+    };
+    let id = tx.insert_deployment(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn lines_are_numbered_without_holes_and_found_by_number(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let id = deployment(&store).await;
+    for payload in [&b"one\nt\0\xffo\n"[..], b"three\n", b"", b"four\nfive\n"] {
+        let mut tx = store.write().await.unwrap();
+        let chunk = NewChunk { instance: None, event: None, attempt: None, source: "hook", payload, at: 1 };
+        tx.append_log(id, &chunk).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let chunks = store.chunks_after(id, 0, 10).await.unwrap();
+    assert_eq!(chunks[0].payload, b"one\nt\0\xffo\n");
+    let firsts = |seq| {
+        let store = &store;
+        async move {
+            store.chunks_after(id, seq, 10).await.unwrap().iter().map(|c| c.first_seq).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(firsts(0).await, [1, 3, 4]);
+    assert_eq!(firsts(1).await, [1, 3, 4]);
+    assert_eq!(firsts(2).await, [3, 4]);
+    assert_eq!(firsts(4).await, [4]);
+    assert!(firsts(5).await.is_empty());
+}
+
+async fn a_later_daemon_has_a_higher_epoch_and_a_second_one_must_wait(database: Database) {
+    let store = opened(&database).await.unwrap();
+    match database.claim().await {
+        Err(refused) => {
+            assert!(refused.to_string().contains("in use by another drover daemon"), "{refused}");
+        }
+        Ok(Claimed::Theirs(who)) => {
+            let process = format!("127.0.0.1 (process {}) is active", std::process::id());
+            assert!(who.contains(&process), "{who}");
+        }
+        Ok(Claimed::Ours(_)) => panic!("two claims"),
+    }
+    let first = store.epoch();
+    store.close().await;
+    drop(store);
+    // A server needs a moment to see that a session has ended.
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let claim = loop {
+        match database.claim().await.unwrap() {
+            Claimed::Ours(claim) => break claim,
+            Claimed::Theirs(who) => assert!(tokio::time::Instant::now() < limit, "{who}"),
+        }
+    };
+    assert!(Store::open(database, claim).await.unwrap().epoch() > first);
+}
+
+/// Runs a statement behind the store's back.
+async fn behind(database: &Database, statement: &'static str) {
+    let url = match database {
+        Database::File(path) => format!("sqlite://{}", path.display()),
+        Database::Server(server) => server.url().to_owned(),
+    };
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+    sqlx::query(statement).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+async fn a_stale_daemon_can_not_write(database: Database) {
+    let store = opened(&database).await.unwrap();
+    behind(&database, "UPDATE meta SET value = '99' WHERE name = 'epoch'").await;
+    assert!(matches!(store.write().await, Err(StoreError::Stale { .. })));
+}
+
+async fn attempt_numbers_only_rise(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let id = deployment(&store).await;
+    let mut tx = store.write().await.unwrap();
+    let first = tx.next_attempt(1000).await.unwrap();
+    tx.insert_attempt(first, id, "i-1", "d", "ApplicationStop", 0).await.unwrap();
+    assert_eq!(
+        (first, tx.next_attempt(10).await.unwrap(), tx.next_attempt(2000).await.unwrap()),
+        (1000, 1001, 2000)
+    );
+    assert!(tx.set_outcome(first, "1").await.unwrap());
+    assert!(!tx.set_outcome(first, "2").await.unwrap(), "the first word stands");
+}
+
+async fn any_text_is_taken(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let id = deployment(&store).await;
+    let mut tx = store.write().await.unwrap();
+    tx.set_state(id, "Failed", Some("said \0 and 'grün'; DROP TABLE"), 1, true).await.unwrap();
+    tx.commit().await.unwrap();
+    let row = store.deployment(id).await.unwrap().unwrap();
+    assert_eq!(row.reason.as_deref(), Some("said \u{fffd} and 'grün'; DROP TABLE"));
+    assert_eq!(row.message, "a\u{fffd}b");
+    assert!(store.deployments(Some("no\0ne"), 5).await.unwrap().is_empty());
+    let intent = store.intend(id, "EnterStandby", "key", "{}", 1).await.unwrap();
+    store.finish_intent(intent, Some("no\0"), 2).await.unwrap();
+    assert_eq!(store.intents(id, 10).await.unwrap()[0].error.as_deref(), Some("no\u{fffd}"));
+}
+
+async fn a_delivery_is_taken_once(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let row =
+        DeliveryRow { id: "1".into(), digest: "d".into(), state: "received".into(), ..Default::default() };
+    for (id, digest, taken) in [("1", "d", true), ("1", "e", false), ("2", "d", false), ("2", "e", true)] {
+        let row = DeliveryRow { id: id.into(), digest: digest.into(), ..row.clone() };
+        let mut tx = store.write().await.unwrap();
+        assert_eq!(tx.insert_delivery(&row).await.unwrap(), taken, "{id} {digest}");
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(store.open_deliveries().await.unwrap().len(), 2);
+}
+
+async fn a_newer_database_is_refused(database: Database) {
+    let store = opened(&database).await.unwrap();
+    store.close().await;
+    drop(store);
+    let table = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 SELECT 9999, 'of tomorrow', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
+    behind(&database, table).await;
+    let claim = loop {
+        if let Claimed::Ours(claim) = database.claim().await.unwrap() {
+            break claim;
+        }
+    };
+    let refused = Store::open(database, claim).await.err().unwrap().to_string();
+    assert!(refused.contains("made by a newer version of drover"), "{refused}");
+    assert!(!refused.contains("secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_can_not_be_opened_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = opened(&Database::File(directory.path().join("missing/drover.db"))).await.err().unwrap();
+    assert!(error.to_string().contains("missing/drover.db can't be opened"), "{error}");
+    let nobody = Database::server("postgres://drover:secret@127.0.0.1:1/drover").unwrap();
+    let error = opened(&nobody).await.err().unwrap().to_string();
+    assert!(error.contains("drover at 127.0.0.1:1 can't be reached"), "{error}");
+    assert!(error.contains("check that the server runs") && !error.contains("secret"), "{error}");
+    let error = Database::server("mysql://x:secret@y/z").unwrap_err();
+    assert!(error.contains("postgres://USER@HOST/NAME") && !error.contains("secret"), "{error}");
+}
