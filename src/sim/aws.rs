@@ -127,7 +127,7 @@ fn write(
 ) -> Response<Full<Bytes>> {
     let status = result.as_ref().map_or_else(|e| e.status, |_| 200);
     let mut response = if speaks_json(service) {
-        let body = result.as_ref().map_or_else(json_wire::failure, Value::clone);
+        let body = result.as_ref().map_or_else(json_wire::failure, json_wire::success);
         response(status, "application/x-amz-json-1.1", body.to_string())
     } else {
         let namespace =

@@ -17,3 +17,16 @@ pub fn failure(error: &ApiError) -> Value {
         json!({"__type": error.code, "message": error.message, "Message": error.message})
     }
 }
+
+/// An answer's body: what isn't there is left out, as the services do it.
+pub fn success(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, member)| !member.is_null())
+            .map(|(name, member)| (name.clone(), success(member)))
+            .collect(),
+        Value::Array(items) => items.iter().map(success).collect(),
+        other => other.clone(),
+    }
+}

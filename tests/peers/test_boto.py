@@ -1,0 +1,162 @@
+"""boto3 drives the simulated cloud through every call that drover makes, and a few that it only leads to; every answer
+is held against botocore's copy of the service models: names, types, required members, enumerations.
+
+It covers the wire: what an SDK that isn't Rust's makes of the simulator. Not covered: whether AWS would behave as the
+simulator does behind the answers (no peer knows drains, Pending:Wait or agents: that rests on AWS's documents).
+"""
+
+import json
+import os
+import tempfile
+import unittest
+import urllib.request
+
+import botocore.exceptions
+
+import peer
+import shape
+
+USER_DATA = "#!/bin/sh\nmkdir -p /var/www && cd /var/www && echo ok >health && (setsid busybox httpd -p 80 >/dev/null 2>&1 </dev/null &)\n"
+
+
+class Boto(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="drover-peer-")
+        name = cls.directory.name
+        peer.repository(os.path.join(name, "repository"), {"appspec.yml": "version: 0.0\nos: linux\n"})
+        arguments = ["sim", "--listen", "127.0.0.1:0", "--data", os.path.join(name, "cloud"), "--time-scale", "10",
+                     "--repo", "%s=%s" % (peer.REPOSITORY, os.path.join(name, "repository"))]
+        cls.sim = peer.Process(name, "sim", arguments)
+        ready = cls.sim.ready
+        cls.aws = peer.clients(ready["url"], ready["access_key_id"], ready["secret_access_key"])
+        cls.held = {name: shape.check(client) for name, client in cls.aws.items()}
+        made = cls.control("world", {
+            "target_groups": [
+                {"name": "web", "port": 80, "listener_port": 0, "deregistration_delay": 10, "slow_start": 0,
+                 "health_check": {"path": "/health", "interval": 5, "timeout": 2, "healthy_threshold": 2, "unhealthy_threshold": 2}},
+                {"name": "extra", "port": 80, "listener_port": 0, "deregistration_delay": 10, "slow_start": 0,
+                 "health_check": {"path": "/health", "interval": 5, "timeout": 2, "healthy_threshold": 2, "unhealthy_threshold": 2}}],
+            "groups": [{"name": "web", "min": 1, "max": 4, "desired": 2, "zones": ["eu-central-1a", "eu-central-1b"],
+                        "target_groups": ["web"], "health_check_type": "EC2", "user_data": USER_DATA, "tags": {"team": "web"}}]})
+        by_name = {group["name"]: group["arn"] for group in made["target_groups"]}
+        cls.web, cls.extra = by_name["web"], by_name["extra"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sim.stop()
+        cls.directory.cleanup()
+
+    @classmethod
+    def control(cls, path, body):
+        request = urllib.request.Request("%s/_sim/%s" % (cls.sim.ready["url"], path), json.dumps(body).encode(),
+                                         {"Authorization": "Bearer " + cls.sim.ready["token"]})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def group(self):
+        return self.aws["autoscaling"].describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"][0]
+
+    def health(self, target_group):
+        found = self.aws["elbv2"].describe_target_health(TargetGroupArn=target_group)["TargetHealthDescriptions"]
+        return {target["Target"]["Id"]: target["TargetHealth"]["State"] for target in found}
+
+    def refused(self, code, call, **parameters):
+        with self.assertRaises(botocore.exceptions.ClientError) as caught:
+            call(**parameters)
+        self.assertEqual(caught.exception.response["Error"]["Code"], code)
+
+    def test_a_rollout_by_hand(self):
+        scaling, elb, ssm, logs = (self.aws[name] for name in ("autoscaling", "elbv2", "ssm", "logs"))
+        peer.wait_for(lambda: list(self.health(self.web).values()) == ["healthy"] * 2, "a healthy fleet", 120)
+        instances = [instance["InstanceId"] for instance in self.group()["Instances"]]
+        one = instances[0]
+
+        self.assertEqual(elb.describe_target_groups(TargetGroupArns=[self.web])["TargetGroups"][0]["TargetGroupName"], "web")
+        attributes = elb.describe_target_group_attributes(TargetGroupArn=self.web)["Attributes"]
+        self.assertIn({"Key": "deregistration_delay.timeout_seconds", "Value": "10"}, attributes)
+        self.assertEqual(scaling.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"], [])
+
+        def online():
+            filters = [{"Key": "InstanceIds", "Values": instances}]
+            found = ssm.describe_instance_information(Filters=filters)["InstanceInformationList"]
+            return sorted(agent["InstanceId"] for agent in found if agent["PingStatus"] == "Online") == sorted(instances)
+
+        peer.wait_for(online, "the agents")
+
+        # Out of the way.
+        scaling.create_or_update_tags(Tags=[{"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": "drover:restore",
+                                             "Value": "{}", "PropagateAtLaunch": False}])
+        self.assertIn("drover:restore", [tag["Key"] for tag in self.group()["Tags"]])
+        scaling.suspend_processes(AutoScalingGroupName="web", ScalingProcesses=["AZRebalance"])
+        self.assertEqual([process["ProcessName"] for process in self.group()["SuspendedProcesses"]], ["AZRebalance"])
+        scaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=0)
+        activity = scaling.enter_standby(AutoScalingGroupName="web", InstanceIds=[one], ShouldDecrementDesiredCapacity=True)
+        self.assertEqual(len(activity["Activities"]), 1)
+        self.assertEqual(self.group()["DesiredCapacity"], 1)
+        state = lambda: {i["InstanceId"]: i["LifecycleState"] for i in self.group()["Instances"]}[one]
+        peer.wait_for(lambda: state() == "Standby", "Standby", 90)
+        peer.wait_for(lambda: one not in self.health(self.web), "the drain's end", 90)
+
+        # A command, with its output uploaded.
+        logs.create_log_group(logGroupName="/peer")
+        self.refused("ResourceAlreadyExistsException", logs.create_log_group, logGroupName="/peer")
+        sent = ssm.send_command(DocumentName="AWS-RunShellScript", InstanceIds=[one], Comment="drover 1 run 1", TimeoutSeconds=60,
+                                MaxErrors="100%", MaxConcurrency="100%",
+                                Parameters={"commands": ["echo grün; exit 3"], "executionTimeout": ["60"]},
+                                CloudWatchOutputConfig={"CloudWatchLogGroupName": "/peer", "CloudWatchOutputEnabled": True})["Command"]
+
+        def listed():
+            found = ssm.list_commands(Filters=[{"key": "DocumentName", "value": "AWS-RunShellScript"}])["Commands"]
+            return (sent["CommandId"], "drover 1 run 1") in [(command["CommandId"], command["Comment"]) for command in found]
+
+        peer.wait_for(listed, "the command in the list, where it comes late")
+
+        def over():
+            found = ssm.list_command_invocations(CommandId=sent["CommandId"], Details=True)["CommandInvocations"]
+            return found and found[0]["Status"] not in ("Pending", "InProgress", "Delayed") and found[0]
+
+        invocation = peer.wait_for(over, "the command's end")
+        self.assertEqual((invocation["Status"], invocation["CommandPlugins"][0]["ResponseCode"]), ("Failed", 3))
+        single = ssm.get_command_invocation(CommandId=sent["CommandId"], InstanceId=one)
+        self.assertEqual(single["StandardOutputContent"].strip(), "grün")
+        stream = "%s/%s/aws-runShellScript/stdout" % (sent["CommandId"], one)
+        events = logs.get_log_events(logGroupName="/peer", logStreamName=stream, startFromHead=True)
+        self.assertEqual([event["message"].strip() for event in events["events"]], ["grün"])
+        again = logs.get_log_events(logGroupName="/peer", logStreamName=stream, startFromHead=True, nextToken=events["nextForwardToken"])
+        self.assertEqual((again["events"], again["nextForwardToken"]), ([], events["nextForwardToken"]))
+        self.refused("ResourceNotFoundException", logs.get_log_events, logGroupName="/peer", logStreamName="none")
+        ssm.cancel_command(CommandId=sent["CommandId"])
+
+        # And back.
+        scaling.exit_standby(AutoScalingGroupName="web", InstanceIds=[one])
+        peer.wait_for(lambda: state() == "InService" and self.health(self.web).get(one) == "healthy", "service", 90)
+        scaling.update_auto_scaling_group(AutoScalingGroupName="web", MinSize=1)
+        scaling.resume_processes(AutoScalingGroupName="web", ScalingProcesses=["AZRebalance"])
+        scaling.delete_tags(Tags=[{"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": "drover:restore"}])
+        group = self.group()
+        self.assertEqual((group["SuspendedProcesses"], group["DesiredCapacity"], group["MinSize"]), ([], 2, 1))
+        self.assertNotIn("drover:restore", [tag["Key"] for tag in group["Tags"]])
+
+        # A target group that no Auto Scaling group has.
+        elb.register_targets(TargetGroupArn=self.extra, Targets=[{"Id": one, "Port": 80}])
+        peer.wait_for(lambda: self.health(self.extra).get(one) == "healthy", "a registered target", 90)
+        elb.deregister_targets(TargetGroupArn=self.extra, Targets=[{"Id": one, "Port": 80}])
+        peer.wait_for(lambda: one not in self.health(self.extra), "a deregistered target", 90)
+
+        # Refusals have the codes that drover goes by.
+        self.refused("ValidationError", scaling.enter_standby, AutoScalingGroupName="none", InstanceIds=[one],
+                     ShouldDecrementDesiredCapacity=True)
+        self.refused("InvalidInstanceId", ssm.send_command, DocumentName="AWS-RunShellScript", InstanceIds=["i-00000000000000000"],
+                     Parameters={"commands": ["true"]})
+        self.refused("TargetGroupNotFound", elb.describe_target_health, TargetGroupArn=self.web + "0")
+        self.control("faults", {"kind": "throttle", "match": {"action": "DescribeAutoScalingGroups"}})
+        self.refused("Throttling", self.group)
+
+        held = sorted(set(sum(self.held.values(), [])))
+        print("%d operations, every answer as botocore's models say: %s" % (len(held), ", ".join(held)))
+        self.assertGreaterEqual(len(held), 20)
+
+
+if __name__ == "__main__":
+    unittest.main()
