@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use drover::cli;
-use std::process::ExitCode;
+use drover::cli::{self, serve::LogForm};
+use std::{io::IsTerminal as _, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 /// Rolling deploys to EC2 instances in an Auto Scaling group behind an Application Load Balancer.
@@ -33,16 +33,20 @@ enum Command {
 }
 
 /// Log lines of the daemon go to standard error; RUST_LOG chooses which.
-fn log_to_stderr() {
+fn log_to_stderr(form: LogForm) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,aws_config=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match form {
+        LogForm::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogForm::Json => lines.json().flatten_event(true).with_span_list(false).init(),
+    }
 }
 
 async fn run(command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Serve(args) => {
-            log_to_stderr();
+            log_to_stderr(args.log);
             cli::serve::run(args).await
         }
         Command::Check(args) => cli::check::run(&args),

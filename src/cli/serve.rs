@@ -44,9 +44,22 @@ pub struct Args {
     /// Another database than the configuration's: postgres://USER@HOST/NAME.
     #[arg(long, env = "DROVER_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
+    /// The form of the daemon's own log lines on standard error.
+    #[arg(long, value_enum, default_value_t)]
+    pub log: LogForm,
     /// Stop when standard input closes: for a daemon that is to end with its owner.
     #[arg(long)]
     pub until_stdin_closes: bool,
+}
+
+/// The form of the daemon's own log lines.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub enum LogForm {
+    /// For people.
+    #[default]
+    Text,
+    /// An object a line, with the deployment as `span`.
+    Json,
 }
 
 /// Runs until SIGTERM or SIGINT. Once it serves it prints `{"ready": {"url": …, "token_file": …}}`; while another daemon

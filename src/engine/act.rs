@@ -153,10 +153,12 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let error = done.as_ref().err().map(ToString::to_string);
         self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
+        let instances = instances(effect).join(",");
+        let instances = (!instances.is_empty()).then_some(instances);
         match done {
-            Ok(()) => info!("{}", effect.key()),
+            Ok(()) => info!(instances, "{}", effect.key()),
             Err(error) => {
-                warn!("{error}");
+                warn!(instances, request_id = error.request_id, "{error}");
                 if error.kind == Kind::Refused {
                     self.logs.note(deployment, None, &error.to_string()).await?;
                 }
@@ -181,6 +183,25 @@ impl Engine {
         let mut tx = self.store.write().await?;
         tx.put_hold(group, hold.map(json).as_deref()).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// Whom an effect is about, for the log.
+fn instances(effect: &Effect) -> Vec<&str> {
+    match effect {
+        Effect::EnterStandby { instances, .. } | Effect::ExitStandby { instances, .. } => {
+            instances.iter().map(String::as_str).collect()
+        }
+        Effect::Deregister { targets, .. } | Effect::Register { targets, .. } => {
+            targets.iter().map(|(instance, _)| instance.as_str()).collect()
+        }
+        Effect::Dispatch { orders, .. } => orders.iter().map(|order| order.instance.as_str()).collect(),
+        Effect::Stop { instance, .. } => vec![instance],
+        Effect::Journal { .. }
+        | Effect::Suspend { .. }
+        | Effect::SetMin { .. }
+        | Effect::Resume { .. }
+        | Effect::Release { .. } => Vec::new(),
     }
 }
 

@@ -200,7 +200,7 @@ impl Engine {
                 taken.entry(name).or_insert(row.id);
             }
             match blocker {
-                None => self.spawn(row.id),
+                None => self.spawn(row),
                 Some(other) => self.keep_waiting(row, other).await?,
             }
         }
@@ -250,7 +250,8 @@ impl Engine {
         Ok(())
     }
 
-    fn spawn(self: &Arc<Self>, id: i64) {
+    fn spawn(self: &Arc<Self>, row: &DeploymentRow) {
+        let id = row.id;
         let notify = Arc::new(Notify::new());
         {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,6 +268,6 @@ impl Engine {
             engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             engine.queue.notify_one();
         };
-        self.tasks.spawn(task.instrument(info_span!("deployment", id)));
+        self.tasks.spawn(task.instrument(info_span!("deployment", id, group = row.group_name)));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     store::{AttemptRow, DeploymentRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
+use tracing::info;
 
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
@@ -97,11 +98,25 @@ impl Engine {
         let number = result.attempt;
         let Some(attempt) = self.store.attempt(number).await? else { return Ok(()) };
         let outcome = result.outcome(&attempt.first_event, tail);
-        let mut tx = self.store.write().await?;
-        tx.set_outcome(number, &json(&outcome)).await?;
-        tx.commit().await?;
+        if self.record_outcome(&attempt, &outcome).await? {
+            info!(
+                deployment = attempt.deployment,
+                instance = attempt.instance,
+                attempt = number,
+                "ended: {}",
+                outcome.words()
+            );
+        }
         self.wake(attempt.deployment);
         Ok(())
+    }
+
+    /// False where the attempt has an outcome already.
+    async fn record_outcome(&self, attempt: &AttemptRow, outcome: &Outcome) -> Result<bool, StoreError> {
+        let mut tx = self.store.write().await?;
+        let first = tx.set_outcome(attempt.number, &json(outcome)).await?;
+        tx.commit().await?;
+        Ok(first)
     }
 
     /// Asks Systems Manager about every command with attempts that have no outcome yet.
@@ -120,9 +135,10 @@ impl Engine {
                     continue;
                 };
                 if let Some(outcome) = self.outcome_of(attempt, invocation) {
-                    let mut tx = self.store.write().await?;
-                    tx.set_outcome(attempt.number, &json(&outcome)).await?;
-                    tx.commit().await?;
+                    let words = outcome.words();
+                    if self.record_outcome(attempt, &outcome).await? {
+                        info!(instance = attempt.instance, attempt = attempt.number, "ended: {words}");
+                    }
                 }
             }
         }

@@ -257,8 +257,22 @@ impl Engine {
         Ok(examined.map(|examined| Bundle { sha256: examined.sha256, appspec: examined.appspec }))
     }
 
+    /// The bundle of a deployed revision, fetched anew where it isn't on this daemon's disk: a command of the daemon before
+    /// may ask for it.
+    pub async fn bundle_again(&self, sha: &str) -> anyhow::Result<PathBuf> {
+        let path = self.bundle_path(sha);
+        if tokio::fs::try_exists(&path).await? {
+            return Ok(path);
+        }
+        let Some(repository) = self.store.repository_of(sha).await? else {
+            anyhow::bail!("no deployment has this revision")
+        };
+        self.fetch_bundle(&repository, sha).await?.map_err(anyhow::Error::msg)?;
+        Ok(path)
+    }
+
     /// Where the bundle of a revision is kept.
-    pub fn bundle_path(&self, sha: &str) -> PathBuf {
+    fn bundle_path(&self, sha: &str) -> PathBuf {
         self.bundles.join(format!("{sha}.tar.gz"))
     }
 }

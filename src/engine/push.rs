@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     github::{Commit, GitHubError},
-    rollout::state::DeploymentState,
     store::{DeliveryRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -141,7 +140,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Queues a deployment for each of these groups that doesn't have this commit already; ends the delivery with it.
+    /// Queues a deployment for each of these groups that isn't being brought to this commit; ends the delivery with it.
     async fn deploy_all(
         &self,
         mut tx: crate::store::Tx<'_>,
@@ -156,11 +155,9 @@ impl Engine {
         for name in groups {
             let Some((application, group)) = self.config.group(name) else { continue };
             let newest = self.store.deployments(Some(name), 1).await?.into_iter().next();
-            let good = |state: &str| state == DeploymentState::Succeeded.to_string();
-            if let Some(row) = newest.filter(|row| row.sha == commit.sha)
-                && (row.finished_at.is_none() || good(&row.state))
-            {
-                words.push(format!("{name} has it by deployment {}", row.id));
+            // One that has ended is done again: it passes over the instances that have the revision and are healthy.
+            if let Some(row) = newest.filter(|row| row.sha == commit.sha && row.finished_at.is_none()) {
+                words.push(format!("{name} gets it by deployment {}", row.id));
                 continue;
             }
             let order = Order { group: name, repository: &application.repository, requested: branch, by };
@@ -168,11 +165,12 @@ impl Engine {
             words.push(format!("deployment {} to {name}", row.id));
             started.push(row.id);
         }
+        let words = words.join("; ");
         if let Some(delivery) = delivery {
-            let now = Timestamp::now().as_millisecond();
-            tx.end_delivery(delivery, "done", &words.join("; "), now).await?;
+            tx.end_delivery(delivery, "done", &words, Timestamp::now().as_millisecond()).await?;
         }
         tx.commit().await?;
+        info!(delivery, sha = commit.sha, "{by}: {words}");
         Ok(started)
     }
 

@@ -171,6 +171,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// In words, one line.
+    pub fn words(&self) -> String {
+        match self {
+            Outcome::Succeeded { .. } => "succeeded".into(),
+            Outcome::Stopped(Some(event)) => format!("stopped after {event}"),
+            Outcome::Stopped(None) => "stopped before the first event".into(),
+            Outcome::Failed(fault) => fault.words(),
+            Outcome::NotSent { .. } => "not sent".into(),
+        }
+    }
+}
+
 /// An Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {

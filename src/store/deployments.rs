@@ -61,6 +61,13 @@ impl Store {
             .await?)
     }
 
+    /// The repository that a revision was deployed from.
+    pub async fn repository_of(&self, sha: &str) -> Result<Option<String>> {
+        let query = "SELECT repository FROM deployments WHERE sha = $1 ORDER BY id DESC LIMIT 1";
+        let row = sqlx::query(query).bind(text(sha)).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
     /// The last revision that reached a whole group.
     pub async fn last_good(&self, group: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT sha FROM deployments WHERE group_name = $1 AND state = 'Succeeded' ORDER BY id DESC LIMIT 1")

@@ -191,10 +191,10 @@ impl Web {
         peer: IpAddr,
         routes: BoxedFilter<(Response,)>,
     ) -> Response {
-        let path = request.uri().path().to_owned();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let peer = self.client(peer, request.headers());
         let admitted = match peer {
-            Some(peer) => self.admit(request.method(), &path, request.headers(), peer).await,
+            Some(peer) => self.admit(&method, &path, request.headers(), peer).await,
             None => Err(Refusal::new(
                 http::StatusCode::FORBIDDEN,
                 "not-the-proxy",
@@ -215,9 +215,15 @@ impl Web {
                     Err(never) => match never {},
                 }
             }
-            Err(Stop::SignIn) => pages::to_sign_in(request.method(), request.uri()),
+            Err(Stop::SignIn) => pages::to_sign_in(&method, request.uri()),
             Err(Stop::Refused(refusal)) => refusal.into_response(),
         };
+        let status = response.status().as_u16();
+        if response.status().is_server_error() {
+            tracing::warn!(%method, path, status, ?peer, "a request failed");
+        } else {
+            tracing::debug!(%method, path, status, ?peer, "a request");
+        }
         let headers = response.headers_mut();
         for (name, value) in [
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -76,12 +76,12 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
     if !sound || !same(token, &web.secrets.bundle_token(sha)) {
         return Err(Refusal::unauthorized());
     }
-    let path = web.engine.bundle_path(sha);
-    let missing = |e: std::io::Error| {
-        Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e}"))
+    let missing = |e: anyhow::Error| {
+        Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e:#}"))
     };
-    let file = tokio::fs::File::open(&path).await.map_err(missing)?;
-    let length = file.metadata().await.map_err(missing)?.len();
+    let path = web.engine.bundle_again(sha).await.map_err(missing)?;
+    let file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
+    let length = file.metadata().await.map_err(|e| missing(e.into()))?.len();
     let mut response = warp::reply::stream(ReaderStream::new(file)).into_response();
     let headers = response.headers_mut();
     headers.insert("content-length", length.into());

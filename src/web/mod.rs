@@ -75,7 +75,6 @@ fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .unify()
         .recover(reply::rejected)
         .unify()
-        .with(warp::trace::request())
         .map(Reply::into_response)
         .boxed()
 }

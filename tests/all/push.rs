@@ -101,7 +101,23 @@ async fn a_signed_push_deploys_once_and_nothing_else_does() {
     assert_eq!(status, 202);
     // A push of what the fleet has: it comes after the stray one, so that one has been dealt with.
     let again = push(&main, "main").replace("ada", "bob");
+    let calls = world.look("audit?after=0").await.unwrap()["calls"].as_array().unwrap().len();
     deliver(&world, Some(sign(&secret, &again)), "push", "d-9", &again).await;
-    assert_eq!(deployments(&world).await, 1);
+    let ended = world.ended(2).await;
+    assert_eq!((&ended["state"], &ended["by"]), (&json!("Succeeded"), &json!("push by bob")), "{ended:#}");
+    assert_eq!(deployments(&world).await, 2);
+    let after = world.look("audit?after=0").await.unwrap();
+    let changing = after["calls"].as_array().unwrap()[calls..].iter().filter(|call| call["mutating"] == true);
+    assert_eq!(changing.count(), 0, "nothing was touched");
+    // The daemon's own log says whom each line is about.
+    let log = std::fs::read_to_string(directory.path().join("daemon.log")).unwrap();
+    for says in [
+        "deployment{id=1 group=\"sample/demo\"}",
+        " instance=\"i-",
+        " attempt=",
+        "EnterStandby:sample instances=\"i-",
+    ] {
+        assert!(log.contains(says), "{says} is not in the daemon's log");
+    }
     world.stop().await;
 }
