@@ -7,11 +7,11 @@
 //! | floor | what it is |
 //! |---|---|
 //! | [`cli`] | arguments, one file a subcommand; `serve` and `check` run here, the rest are clients |
-//! | [`web`] | the HTTP API, the log streams, what hosts fetch and push |
+//! | [`web`] | the page, the HTTP API, the log streams, what hosts fetch and push, the webhook, all behind one gate |
 //! | [`engine`] | load → observe → plan → record → act → record; one task a deployment; one function through which every effect passes |
 //! | [`fleet`], [`github`] | the AWS SDK and octocrab: what drover asks of them, in drover's words |
 //! | [`logs`] | ingest, sequence, chunks, follow, on top of the store |
-//! | [`store`] | sqlx; knows no other |
+//! | [`store`] | sqlx over SQLite and PostgreSQL, and the claim that makes one daemon the active one; knows no other |
 //! | [`revision`] | `appspec.yml`, the bundle, the script that goes to the host |
 //! | [`rollout`] | pure: states, the transition function, the planner, policy, explanations |
 //! | [`config`] | `drover.toml` |
@@ -39,6 +39,11 @@
 //!   Manager's own word is asked for in parallel and counts where the push doesn't come.
 //! - `Restored` is a state of its own: 'put back' is neither success nor failure.
 //! - Backoff has jitter on top of the exponential pause, not full jitter: a retry never comes sooner than the base.
+//! - A bundle by GitHub's link has no checksum of ours: GitHub makes the archive anew and doesn't promise the same bytes.
+//!   The commit's SHA in the link says what it is.
+//! - Without `public_url` the runner frames its log (`D_LOG_FORM=frames`): the agent uploads text only, so a piece that is
+//!   not plain text goes as base64, and the daemon puts the same byte stream together as a push would have brought.
+//! - Migrations run under the claim, never beside an active daemon: a standby of a newer version waits with them.
 //! - A failure while staging leaves the instance in service on its old release; only touched instances are quarantined.
 
 pub mod cli;
