@@ -14,12 +14,15 @@
 //! # AWS
 //! The service is read from the signature's credential scope; every call goes to `POST /`.
 //! - **autoscaling** (query/XML): DescribeAutoScalingGroups, DescribeAutoScalingInstances, DescribeScalingActivities,
-//!   DescribeTags, DescribeInstanceRefreshes, DescribeLifecycleHooks, DescribeWarmPool (the last three always empty),
-//!   DescribeScalingProcessTypes, EnterStandby, ExitStandby, SuspendProcesses, ResumeProcesses, UpdateAutoScalingGroup,
-//!   SetDesiredCapacity, SetInstanceHealth, SetInstanceProtection, TerminateInstanceInAutoScalingGroup,
-//!   CreateOrUpdateTags, DeleteTags, CreateLaunchConfiguration, CreateAutoScalingGroup, DeleteAutoScalingGroup,
-//!   AttachLoadBalancerTargetGroups. Groups keep their desired capacity, replace unhealthy members and even out their
-//!   zones, each as far as the process isn't suspended.
+//!   DescribeTags, DescribeScalingProcessTypes, EnterStandby, ExitStandby, SuspendProcesses, ResumeProcesses,
+//!   UpdateAutoScalingGroup, SetDesiredCapacity, SetInstanceHealth, SetInstanceProtection,
+//!   TerminateInstanceInAutoScalingGroup, CreateOrUpdateTags, DeleteTags, CreateLaunchConfiguration,
+//!   CreateAutoScalingGroup, DeleteAutoScalingGroup, AttachLoadBalancerTargetGroups, PutLifecycleHook,
+//!   DeleteLifecycleHook, DescribeLifecycleHooks, CompleteLifecycleAction, RecordLifecycleActionHeartbeat,
+//!   StartInstanceRefresh, CancelInstanceRefresh, DescribeInstanceRefreshes, PutWarmPool, DeleteWarmPool,
+//!   DescribeWarmPool. Groups keep their desired capacity, replace unhealthy members and even out their zones, each as
+//!   far as the process isn't suspended. Where a group has hooks on launches, a new instance waits for them in
+//!   `Pending:Wait`: its agent runs, it counts, and it is in no target group.
 //! - **elasticloadbalancing** (v2, query/XML): DescribeTargetGroups, DescribeTargetGroupAttributes,
 //!   ModifyTargetGroupAttributes, DescribeTargetHealth, RegisterTargets, DeregisterTargets, DescribeLoadBalancers,
 //!   DescribeListeners, CreateTargetGroup, CreateLoadBalancer, CreateListener (on loopback; for a port below 1024 a
@@ -44,16 +47,21 @@
 //! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
 //! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
 //! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |
+//! | `POST /_sim/instances/ID/lifecycle {"name"}` | `{}`; until `{"name": null}` Auto Scaling shows this name as the instance's lifecycle state, such as `ReplacingRootVolume`, and refuses to move it to or from standby |
+//! | `POST /_sim/aws/autoscaling/ACTION`, `…/elasticloadbalancing/ACTION` with the call's parameters | an operator's call, unsigned and met by no limit or fault: its answer as JSON, or status 400 with `{"error": {"code", "message"}}` |
 //! | `POST /_sim/faults`, `GET /_sim/faults`, `DELETE /_sim/faults[/ID]` | orders, lists, clears faults |
 //! | `GET /_sim/audit?after=N` | `{"calls": [{"seq", "at", "service", "action", "mutating", "params", "status", "error_code", "request_id", "fault"}]}` |
 //! | `GET /_sim/events?after=N` | `{"events": [{"seq", "at", "instance", "kind", "detail"}]}` |
 //!
-//! Times (`at`) are milliseconds since the Unix epoch. In the audit log, status 0 is a response lost on purpose.
+//! Times (`at`) are milliseconds since the Unix epoch. In the audit log, status 0 is a response lost on purpose; calls
+//! through `/_sim/aws` are left out of it, so that it holds what the tested program did and nothing else.
 //! Event kinds: `instance-launched`, `instance-launch-failed`, `instance-booted` (user-data has run),
-//! `instance-in-service`, `instance-entering-standby`, `instance-standby`, `instance-exiting-standby`,
-//! `instance-unhealthy`, `instance-terminating`, `instance-terminated`, `instance-killed`, `instance-reboot`,
-//! `network-cut`, `network-restored`, `agent-online`, `target-state` (`target_group`, `from`, `to`, `reason`; the end of
-//! a drain is `to: "unused"`), `command-delivered`, `command-started`, `command-ended` (`command_id`, `status`,
+//! `instance-pending-wait` (`hooks`: each one's `hook` and `token`), `lifecycle-action` (`hook`, `result`, `by`: `call`
+//! or `timeout`; a deleted hook's actions end by `call`), `instance-pending-proceed`, `instance-in-service`,
+//! `instance-entering-standby`, `instance-standby`, `instance-exiting-standby`, `instance-unhealthy`,
+//! `instance-terminating`, `instance-terminated`, `instance-killed`, `instance-reboot`, `network-cut`,
+//! `network-restored`, `agent-online`, `target-state` (`target_group`, `from`, `to`, `reason`; the end of a drain is
+//! `to: "unused"`), `command-delivered`, `command-started`, `command-ended` (`command_id`, `status`,
 //! `exit_code`, `started_at`, `ended_at`), `balancer-failure` (a 5xx made by the balancer, or a
 //! response broken off by its target: `target_group`, `status`, `method`, `path`, `upgraded`, `why`), `request-cut` (still
 //! going on when the deregistration delay ended), `fault`.
@@ -88,8 +96,12 @@
 //!   executionTimeout together.
 //! - An instance is in service 1 s after its process tree runs, whether or not its user-data has ended, as an EC2 instance
 //!   would be; health checks then decide. Standby is reached when the drain is over.
-//! - Target states `unhealthy.draining` and `unavailable`, StatusDetails `Delayed`, lifecycle hooks,
-//!   warm pools and instance refreshes don't occur. ExitStandby past MaxSize is refused.
+//! - Target states `unhealthy.draining` and `unavailable` and StatusDetails `Delayed` don't occur. ExitStandby past
+//!   MaxSize is refused.
+//! - A group's launch hooks are looked at when a new instance's process tree runs. Hooks on terminations are kept and
+//!   listed, and have no effect. No hook notifies anybody: the tokens are in the event `instance-pending-wait`.
+//! - An instance refresh is in progress until it is cancelled, at once, and replaces nothing. A warm pool is described
+//!   and holds no instance.
 //! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
 //! - There are no alarms, scheduled actions or IAM: every signed call is allowed.
 

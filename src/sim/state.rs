@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use super::audit::{Audit, Events};
-use super::autoscaling::{Group, LaunchConfiguration};
+use super::autoscaling::{Group, LaunchConfiguration, LifecycleAction};
 use super::clock::Clock;
 use super::elb::LoadBalancing;
 use super::faults::Faults;
@@ -29,6 +29,10 @@ pub const ACCOUNT: &str = "123456789012";
 pub enum Lifecycle {
     /// Starts, or comes back from standby.
     Pending,
+    /// Runs, and waits for its group's launch hooks.
+    PendingWait,
+    /// Goes into service, its launch hooks being done.
+    PendingProceed,
     /// Counts towards the desired capacity and is registered.
     InService,
     /// Leaves its target groups for standby.
@@ -46,12 +50,24 @@ impl Lifecycle {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
+            Self::PendingWait => "Pending:Wait",
+            Self::PendingProceed => "Pending:Proceed",
             Self::InService => "InService",
             Self::EnteringStandby => "EnteringStandby",
             Self::Standby => "Standby",
             Self::Terminating => "Terminating",
             Self::Terminated => "Terminated",
         }
+    }
+
+    /// On its way into service.
+    pub fn is_pending(self) -> bool {
+        matches!(self, Self::Pending | Self::PendingWait | Self::PendingProceed)
+    }
+
+    /// Counts towards the desired capacity.
+    pub fn is_active(self) -> bool {
+        self == Self::InService || self.is_pending()
     }
 }
 
@@ -67,6 +83,10 @@ pub struct Instance {
     pub lifecycle: Lifecycle,
     /// When the lifecycle state began.
     pub since: Instant,
+    /// The name that Auto Scaling shows in place of the lifecycle state's.
+    pub shown: Option<String>,
+    /// The lifecycle actions that it waits for, by hook.
+    pub actions: BTreeMap<String, LifecycleAction>,
     /// When a pending instance goes into service.
     pub ready_at: Option<Instant>,
     /// When it last went into service, for the health check grace period.
@@ -89,6 +109,13 @@ pub struct Instance {
     pub cut: Option<Option<Instant>>,
     /// What SSM knows of its agent.
     pub agent: AgentLink,
+}
+
+impl Instance {
+    /// The lifecycle state's name as Auto Scaling shows it.
+    pub fn state_name(&self) -> &str {
+        self.shown.as_deref().unwrap_or_else(|| self.lifecycle.name())
+    }
 }
 
 /// What is to be done outside the state.

@@ -98,6 +98,7 @@ impl State {
                     "max": g.max,
                     "desired": g.desired,
                     "suspended": g.suspended,
+                    "hooks": g.hooks.keys().collect::<Vec<_>>(),
                     "tags": g.tags.iter().map(|(k, t)| (k.clone(), Value::from(t.value.as_str()))).collect::<serde_json::Map<_, _>>(),
                     "instances": instances,
                 })

@@ -119,6 +119,31 @@ impl Cloud {
         answer.auto_scaling_instances().first().and_then(|i| i.lifecycle_state()).unwrap_or("gone").to_owned()
     }
 
+    /// What the cloud itself says of a member of its first group.
+    async fn member(&self, id: &str) -> Value {
+        let world = self.control("GET", "world", Value::Null).await;
+        let members = world["groups"][0]["instances"].as_array().cloned().unwrap_or_default();
+        members.into_iter().find(|i| i["id"] == id).unwrap_or_default()
+    }
+
+    /// The instance that waits for a launch hook, if there is one.
+    async fn waiting(&self) -> Option<String> {
+        let world = self.control("GET", "world", Value::Null).await;
+        let members = world["groups"][0]["instances"].as_array().cloned().unwrap_or_default();
+        let waits = members.iter().find(|i| i["lifecycle"] == "Pending:Wait")?;
+        waits["id"].as_str().map(str::to_owned)
+    }
+
+    /// Completes an instance's action of the hook `deploy`; a refusal is its code and message.
+    async fn complete(&self, id: &str, result: &str) -> Result<(), String> {
+        let call = self.autoscaling.complete_lifecycle_action().auto_scaling_group_name("web");
+        let call = call.lifecycle_hook_name("deploy").instance_id(id).lifecycle_action_result(result);
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(format!("{}: {}", e.code().unwrap_or_default(), e.message().unwrap_or_default())),
+        }
+    }
+
     /// The state and reason of one target; `absent` where it isn't listed.
     async fn target(&self, arn: &str, id: &str) -> (String, String) {
         let answer = self.elb.describe_target_health().target_group_arn(arn).send().await.unwrap();
@@ -237,6 +262,68 @@ async fn a_terminated_instance_is_replaced_and_no_longer_commanded() {
                 && instances.iter().all(|i| i["id"] != json!(ids[0]) && i["lifecycle"] == "InService")
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_instance_waits_for_its_groups_launch_hook() {
+    let cloud = Cloud::start(&[]).await;
+    let world = json!({
+        "target_groups": [{
+            "name": "web", "port": 80, "deregistration_delay": 10,
+            "health_check": {"path": "/health", "interval": 5, "timeout": 2, "healthy_threshold": 2, "unhealthy_threshold": 2},
+        }],
+        "groups": [{
+            "name": "web", "max": 4, "desired": 1, "target_groups": ["web"], "user_data": SERVICE,
+            "lifecycle_hooks": [{"name": "deploy", "heartbeat_timeout": 1800}],
+        }],
+    });
+    let made = cloud.control("POST", "world", world).await;
+    assert_eq!(made["groups"][0]["hooks"], json!(["deploy"]), "{made}");
+    let arn = made["target_groups"][0]["arn"].as_str().unwrap().to_owned();
+    let id = made["groups"][0]["instances"][0]["id"].as_str().unwrap().to_owned();
+    cloud.until("it waits for the hook", async || cloud.lifecycle(&id).await == "Pending:Wait").await;
+
+    // Its agent takes commands, no balancer knows it.
+    cloud.until("its agent is there", async || cloud.member(&id).await["agent_seen"] == true).await;
+    let command = cloud.send(std::slice::from_ref(&id), "echo there").await.unwrap();
+    cloud.until("the command has run", async || cloud.status(&command, &id).await == "Success").await;
+    let heartbeat = cloud.autoscaling.record_lifecycle_action_heartbeat().auto_scaling_group_name("web");
+    heartbeat.lifecycle_hook_name("deploy").instance_id(&id).send().await.unwrap();
+    assert_eq!(cloud.lifecycle(&id).await, "Pending:Wait");
+    assert_eq!(cloud.target(&arn, &id).await.0, "absent");
+
+    cloud.complete(&id, "CONTINUE").await.unwrap();
+    cloud.until("it is healthy", async || cloud.target(&arn, &id).await.0 == "healthy").await;
+    assert_eq!(cloud.lifecycle(&id).await, "InService");
+    let none = format!("ValidationError: No active Lifecycle Action found with instance ID {id}");
+    assert_eq!(cloud.complete(&id, "CONTINUE").await, Err(none));
+
+    // Another one, wanted by an operator, is abandoned: a third takes its place.
+    let wanted = json!({"AutoScalingGroupName": "web", "DesiredCapacity": 2});
+    assert_eq!(cloud.control("POST", "aws/autoscaling/SetDesiredCapacity", wanted).await, json!({}));
+    cloud.until("another one waits", async || cloud.waiting().await.is_some()).await;
+    let second = cloud.waiting().await.unwrap();
+    cloud.complete(&second, "ABANDON").await.unwrap();
+    cloud.until("it is gone", async || cloud.lifecycle(&second).await == "gone").await;
+    cloud.until("a third one waits", async || cloud.waiting().await.is_some_and(|w| w != second)).await;
+    assert_eq!(cloud.lifecycle(&id).await, "InService");
+
+    // What an operator does leaves no line in the audit log.
+    let asked = json!({"TargetGroupArn": arn});
+    let health = cloud.control("POST", "aws/elasticloadbalancing/DescribeTargetHealth", asked).await;
+    assert_eq!(health["TargetHealthDescriptions"][0]["Target"]["Id"], json!(id));
+    let refused = cloud.control("POST", "aws/autoscaling/SetDesiredCapacity", json!({})).await;
+    assert_eq!(refused["error"]["code"], "ValidationError");
+    let audit = cloud.control("GET", "audit", Value::Null).await;
+    let actions: Vec<&str> =
+        audit["calls"].as_array().unwrap().iter().filter_map(|c| c["action"].as_str()).collect();
+    assert!(actions.contains(&"CompleteLifecycleAction") && !actions.contains(&"SetDesiredCapacity"));
+
+    let shown = format!("instances/{id}/lifecycle");
+    cloud.control("POST", &shown, json!({"name": "ReplacingRootVolume"})).await;
+    assert_eq!(cloud.lifecycle(&id).await, "ReplacingRootVolume");
+    cloud.control("POST", &shown, json!({"name": null})).await;
+    assert_eq!(cloud.lifecycle(&id).await, "InService");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,6 +157,72 @@ class Boto(unittest.TestCase):
         print("%d operations, every answer as botocore's models say: %s" % (len(held), ", ".join(held)))
         self.assertGreaterEqual(len(held), 20)
 
+    def test_hooks_refreshes_and_warm_pools(self):
+        scaling = self.aws["autoscaling"]
+        self.control("world", {"groups": [{"name": "held", "max": 2, "desired": 1, "zones": ["eu-central-1a"],
+                                           "lifecycle_hooks": [{"name": "deploy", "heartbeat_timeout": 600}]}]})
+        group = lambda: scaling.describe_auto_scaling_groups(AutoScalingGroupNames=["held"])["AutoScalingGroups"][0]
+        state = lambda: group()["Instances"][0]["LifecycleState"]
+        named = {"AutoScalingGroupName": "held"}
+
+        # A hook on launches holds a new instance until it is told to continue.
+        scaling.put_lifecycle_hook(LifecycleHookName="leave", LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+                                   NotificationMetadata="x", HeartbeatTimeout=30, DefaultResult="CONTINUE", **named)
+        hooks = {hook["LifecycleHookName"]: hook for hook in scaling.describe_lifecycle_hooks(**named)["LifecycleHooks"]}
+        self.assertEqual(sorted(hooks), ["deploy", "leave"])
+        deploy = hooks["deploy"]
+        self.assertEqual((deploy["LifecycleTransition"], deploy["HeartbeatTimeout"], deploy["GlobalTimeout"], deploy["DefaultResult"]),
+                         ("autoscaling:EC2_INSTANCE_LAUNCHING", 600, 60000, "ABANDON"))
+        scaling.delete_lifecycle_hook(LifecycleHookName="leave", **named)
+        self.assertEqual(scaling.describe_lifecycle_hooks(LifecycleHookNames=["leave"], **named)["LifecycleHooks"], [])
+        peer.wait_for(lambda: state() == "Pending:Wait", "the wait for the hook", 90)
+        one = group()["Instances"][0]["InstanceId"]
+        waiting = scaling.describe_auto_scaling_instances(InstanceIds=[one])["AutoScalingInstances"][0]
+        self.assertEqual(waiting["LifecycleState"], "Pending:Wait")
+        launch = scaling.describe_scaling_activities(**named)["Activities"][0]
+        self.assertEqual(launch["StatusCode"], "MidLifecycleAction")
+        self.refused("ValidationError", scaling.record_lifecycle_action_heartbeat, LifecycleHookName="deploy",
+                     InstanceId="i-00000000000000000", **named)
+        scaling.record_lifecycle_action_heartbeat(LifecycleHookName="deploy", InstanceId=one, **named)
+        scaling.complete_lifecycle_action(LifecycleHookName="deploy", InstanceId=one, LifecycleActionResult="CONTINUE", **named)
+        peer.wait_for(lambda: state() == "InService", "service", 90)
+        for call, more in ((scaling.record_lifecycle_action_heartbeat, {}),
+                           (scaling.complete_lifecycle_action, {"LifecycleActionResult": "CONTINUE"})):
+            with self.assertRaises(botocore.exceptions.ClientError) as caught:
+                call(LifecycleHookName="deploy", InstanceId=one, **more, **named)
+            error = caught.exception.response["Error"]
+            self.assertEqual((error["Code"], error["Message"]),
+                             ("ValidationError", "No active Lifecycle Action found with instance ID " + one))
+        self.refused("ValidationError", scaling.put_lifecycle_hook, LifecycleHookName="deploy", HeartbeatTimeout=29, **named)
+        self.refused("ValidationError", scaling.put_lifecycle_hook, LifecycleHookName="new", **named)
+
+        # A refresh is in progress until it is cancelled.
+        self.refused("ActiveInstanceRefreshNotFound", scaling.cancel_instance_refresh, **named)
+        started = scaling.start_instance_refresh(Strategy="Rolling", Preferences={"MinHealthyPercentage": 90, "SkipMatching": False,
+                                                                                  "CheckpointPercentages": [50, 100]}, **named)
+        refresh = lambda: scaling.describe_instance_refreshes(**named)["InstanceRefreshes"][0]
+        self.assertEqual((refresh()["InstanceRefreshId"], refresh()["Status"], refresh()["Preferences"]["CheckpointPercentages"]),
+                         (started["InstanceRefreshId"], "InProgress", [50, 100]))
+        self.refused("InstanceRefreshInProgress", scaling.start_instance_refresh, **named)
+        self.assertEqual(scaling.cancel_instance_refresh(**named)["InstanceRefreshId"], started["InstanceRefreshId"])
+        self.assertEqual(refresh()["Status"], "Cancelled")
+
+        # A warm pool is there, and holds nothing.
+        self.assertNotIn("WarmPoolConfiguration", group())
+        scaling.put_warm_pool(MinSize=0, MaxGroupPreparedCapacity=2, PoolState="Stopped", InstanceReusePolicy={"ReuseOnScaleIn": True},
+                              **named)
+        pool = scaling.describe_warm_pool(**named)
+        self.assertEqual((pool["WarmPoolConfiguration"]["MinSize"], pool["Instances"]), (0, []))
+        self.assertEqual(group()["WarmPoolConfiguration"], pool["WarmPoolConfiguration"])
+        scaling.delete_warm_pool(**named)
+        self.assertNotIn("WarmPoolConfiguration", scaling.describe_warm_pool(**named))
+        self.refused("ValidationError", scaling.delete_warm_pool, **named)
+
+        new = {"PutLifecycleHook", "DeleteLifecycleHook", "DescribeLifecycleHooks", "RecordLifecycleActionHeartbeat",
+               "CompleteLifecycleAction", "StartInstanceRefresh", "CancelInstanceRefresh", "DescribeInstanceRefreshes",
+               "PutWarmPool", "DeleteWarmPool", "DescribeWarmPool"}
+        self.assertLessEqual(new, set(self.held["autoscaling"]))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -379,7 +379,10 @@ def bash(directory):
 def _applets():
     busybox = need("busybox")
     listed = subprocess.run([busybox, "--list"], stdout=subprocess.PIPE, check=True).stdout.decode().split()
-    return {name: busybox for name in listed if name != "busybox"}
+    names = {name: busybox for name in listed if name != "busybox"}
+    # Debian's busybox is built without su, which no host with runas is without.
+    names.setdefault("su", need("su"))
+    return names
 
 
 def busybox(directory):

@@ -1,5 +1,7 @@
 //! What a group does by itself: launch, go into service, replace, scale in, even out its zones.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::Group;
@@ -42,8 +44,11 @@ impl State {
         let group = instance.group.clone();
         let drained = !self.elb.holds(id);
         match instance.lifecycle {
-            Lifecycle::Pending if instance.dead => self.begin_terminating(id, "launch failed"),
-            Lifecycle::Pending if instance.ready_at.is_some_and(|at| at <= now) => {
+            state if state.is_pending() && instance.dead => self.begin_terminating(id, "launch failed"),
+            Lifecycle::PendingWait => self.time_out_actions(id),
+            Lifecycle::Pending | Lifecycle::PendingProceed
+                if instance.ready_at.is_some_and(|at| at <= now) =>
+            {
                 self.move_to(id, Lifecycle::InService, "instance-in-service", json!({"group": group}));
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.ready_at = None;
@@ -74,7 +79,7 @@ impl State {
         }
     }
 
-    /// The process tree runs.
+    /// The process tree runs: the instance goes into service, or waits for its group's launch hooks first.
     pub fn launched(&mut self, id: &str, host: std::sync::Arc<crate::sim::instance::Host>) {
         let ready = self.clock.now() + self.clock.wait(1.0);
         let limits = host.limits().to_vec();
@@ -85,6 +90,8 @@ impl State {
         self.events.push(id, "instance-launched", detail);
         if instance.dead {
             self.effects.push(Effect::Terminate(id.to_owned()));
+        } else {
+            self.wait_for_hooks(id);
         }
     }
 
@@ -118,6 +125,9 @@ impl State {
     /// Takes an instance out for good: first its targets drain.
     pub fn begin_terminating(&mut self, id: &str, why: &str) {
         self.move_to(id, Lifecycle::Terminating, "instance-terminating", json!({"why": why}));
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.actions.clear();
+        }
         for arn in self.elb.groups_of(id) {
             self.deregister(&arn, id, None);
         }
@@ -188,7 +198,7 @@ impl State {
         let due = group.uneven_since.is_some_and(|since| now >= since + self.clock.wait(15.0));
         let newcomer = group.rebalancing.clone();
         let newcomer_pending = newcomer.as_ref().and_then(|id| self.instances.get(id)).is_some_and(|i| {
-            i.lifecycle == Lifecycle::Pending
+            i.lifecycle.is_pending()
                 || (i.lifecycle == Lifecycle::InService
                     && i.in_service_at.is_some_and(|at| now < at + self.clock.wait(10.0)))
         });
@@ -218,8 +228,7 @@ impl State {
         let counts = |zone: &String| {
             self.instances
                 .values()
-                .filter(|i| i.group == name && i.zone == *zone)
-                .filter(|i| matches!(i.lifecycle, Lifecycle::Pending | Lifecycle::InService))
+                .filter(|i| i.group == name && i.zone == *zone && i.lifecycle.is_active())
                 .count() as i64
         };
         zones.into_iter().map(|z| (z.clone(), counts(&z))).collect()
@@ -239,6 +248,8 @@ impl State {
                 zone,
                 lifecycle: Lifecycle::Pending,
                 since: now,
+                shown: None,
+                actions: BTreeMap::new(),
                 ready_at: None,
                 in_service_at: None,
                 healthy: true,
@@ -268,7 +279,7 @@ impl State {
             .filter(|i| i.group == name && (deleting || !i.protected))
             .filter(|i| {
                 i.lifecycle == Lifecycle::InService
-                    || (deleting && i.lifecycle == Lifecycle::Pending && i.host.is_some())
+                    || (deleting && i.lifecycle.is_pending() && i.host.is_some())
             })
             .max_by_key(|i| (count(&i.zone), std::cmp::Reverse(i.in_service_at)))
             .map(|i| i.id.clone());

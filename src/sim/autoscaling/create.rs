@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use base64::Engine;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Group, LaunchConfiguration, Tag, group_arn};
+use super::hooks::{self, HookSpec};
+use super::{Group, LaunchConfiguration, Tag, WarmPool, group_arn};
 use crate::sim::state::{Lifecycle, REGION, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
@@ -50,6 +51,12 @@ pub struct GroupSpec {
     /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// Hooks on launches; none by default.
+    #[serde(default)]
+    pub lifecycle_hooks: Vec<HookSpec>,
+    /// Whether it has a warm pool, which holds nothing; none by default.
+    #[serde(default)]
+    pub warm_pool: bool,
 }
 
 impl State {
@@ -78,6 +85,9 @@ impl State {
             })?;
             arns.push(arn);
         }
+        let calls: Vec<Value> = spec.lifecycle_hooks.iter().map(HookSpec::as_call).collect();
+        let calls: Vec<Params<'_>> = calls.iter().map(|c| Params::new(c, "ValidationError")).collect();
+        let hooks = hooks::read_all(&calls)?;
         let zones = if spec.zones.is_empty() {
             ["a", "b", "c"].iter().map(|z| format!("{REGION}{z}")).collect()
         } else {
@@ -97,6 +107,9 @@ impl State {
             launch_configuration: format!("{}-launch", spec.name),
             tags: spec.tags.into_iter().map(|(k, value)| (k, Tag { value, propagate: true })).collect(),
             suspended: Vec::new(),
+            hooks,
+            warm_pool: spec.warm_pool.then(WarmPool::default),
+            refreshes: Vec::new(),
             created: jiff::Timestamp::now().to_string(),
             protect_new: false,
             activities: VecDeque::new(),
@@ -133,6 +146,7 @@ impl State {
             .ok_or_else(|| ApiError::validation(format!("Launch configuration name not found - {config}")))?
             .user_data
             .clone();
+        let hooks = hooks::read_all(&p.objects("LifecycleHookSpecificationList"))?;
         let tags = p.objects("Tags");
         let tag =
             |t: &Params<'_>| Some((t.str("Key")?.to_owned(), t.str("Value").unwrap_or_default().to_owned()));
@@ -148,9 +162,12 @@ impl State {
             user_data,
             env: BTreeMap::new(),
             tags: tags.iter().filter_map(tag).collect(),
+            lifecycle_hooks: Vec::new(),
+            warm_pool: false,
         })?;
         if let Some(group) = self.groups.get_mut(&name) {
             group.launch_configuration = config.to_owned();
+            group.hooks = hooks;
         }
         Ok(json!({}))
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Group, activity_json, instance_json};
+use super::{Group, WarmPool, activity_json, instance_json};
 use crate::sim::state::{ACCOUNT, Lifecycle, State};
 use crate::sim::wire::{Answer, Params};
 
@@ -66,6 +66,8 @@ impl State {
             "Tags": tags_json(g),
             "TerminationPolicies": ["Default"],
             "NewInstancesProtectedFromScaleIn": g.protect_new,
+            "WarmPoolConfiguration": g.warm_pool.as_ref().map(WarmPool::json),
+            "WarmPoolSize": g.warm_pool.as_ref().map(|_| 0),
             "ServiceLinkedRoleARN":
                 format!("arn:aws:iam::{ACCOUNT}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"),
             "TrafficSources": g.target_groups.iter().map(|t| json!({"Identifier": t, "Type": "elbv2"})).collect::<Vec<_>>(),

@@ -118,7 +118,7 @@ impl State {
             return Err(p.need("ShouldDecrementDesiredCapacity").unwrap_err());
         };
         let name = self.instances[&id].group.clone();
-        let counted = matches!(self.instances[&id].lifecycle, Lifecycle::Pending | Lifecycle::InService);
+        let counted = self.instances[&id].lifecycle.is_active();
         if let Some(group) = self.groups.get_mut(&name)
             && decrement
             && counted

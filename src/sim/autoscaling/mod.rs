@@ -1,10 +1,15 @@
-//! Amazon EC2 Auto Scaling: groups that launch, terminate and replace, standby, suspended processes, tags.
+//! Amazon EC2 Auto Scaling: groups that launch, terminate and replace, launch hooks, standby, suspended processes, tags;
+//! instance refreshes and warm pools in name only.
 
+mod actions;
 mod capacity;
 mod create;
 mod describe;
+mod hooks;
 mod manage;
+mod refresh;
 mod standby;
+mod warm_pool;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -14,7 +19,11 @@ use serde_json::{Value, json};
 use super::state::{ACCOUNT, Instance, REGION, State};
 use super::wire::{Answer, ApiError, Params};
 
+pub use actions::{ActionResult, LifecycleAction};
 pub use create::GroupSpec;
+pub use hooks::{Hook, HookSpec};
+pub use refresh::Refresh;
+pub use warm_pool::WarmPool;
 
 /// XML namespace of the service's answers.
 pub const NAMESPACE: &str = "http://autoscaling.amazonaws.com/doc/2011-01-01/";
@@ -58,6 +67,8 @@ pub struct Activity {
     start: String,
     end: Option<String>,
     status: &'static str,
+    /// Why it came to nothing.
+    message: Option<String>,
 }
 
 /// An Auto Scaling group.
@@ -91,6 +102,12 @@ pub struct Group {
     pub tags: BTreeMap<String, Tag>,
     /// Suspended processes.
     pub suspended: Vec<String>,
+    /// Lifecycle hooks by name.
+    pub hooks: BTreeMap<String, Hook>,
+    /// Its warm pool, if it has one.
+    pub warm_pool: Option<WarmPool>,
+    /// Its instance refreshes, oldest first.
+    pub refreshes: Vec<Refresh>,
     /// When it was created.
     pub created: String,
     /// New instances are protected from scale-in.
@@ -123,9 +140,9 @@ impl State {
             "DescribeAutoScalingInstances" => self.describe_instances(p),
             "DescribeScalingActivities" => self.describe_activities(p),
             "DescribeTags" => self.describe_tags(p),
-            "DescribeInstanceRefreshes" => self.named(p).map(|_| json!({"InstanceRefreshes": []})),
-            "DescribeLifecycleHooks" => self.named(p).map(|_| json!({"LifecycleHooks": []})),
-            "DescribeWarmPool" => self.named(p).map(|_| json!({"Instances": []})),
+            "DescribeInstanceRefreshes" => self.describe_refreshes(p),
+            "DescribeLifecycleHooks" => self.describe_hooks(p),
+            "DescribeWarmPool" => self.describe_warm_pool(p),
             "DescribeScalingProcessTypes" => {
                 let processes: Vec<Value> = PROCESSES.iter().map(|p| json!({"ProcessName": p})).collect();
                 Ok(json!({"Processes": processes}))
@@ -145,6 +162,14 @@ impl State {
             "CreateAutoScalingGroup" => self.create_group_call(p),
             "DeleteAutoScalingGroup" => self.delete_group(p),
             "AttachLoadBalancerTargetGroups" => self.attach_target_groups(p),
+            "PutLifecycleHook" => self.put_hook(p),
+            "DeleteLifecycleHook" => self.delete_hook(p),
+            "CompleteLifecycleAction" => self.complete_action(p),
+            "RecordLifecycleActionHeartbeat" => self.record_heartbeat(p),
+            "StartInstanceRefresh" => self.start_refresh(p),
+            "CancelInstanceRefresh" => self.cancel_refresh(p),
+            "PutWarmPool" => self.put_warm_pool(p),
+            "DeleteWarmPool" => self.delete_warm_pool(p),
             _ => Err(ApiError::refused(
                 "InvalidAction",
                 format!("Could not find operation {action} for version 2011-01-01"),
@@ -155,9 +180,7 @@ impl State {
     /// The group that `AutoScalingGroupName` names.
     pub(crate) fn named(&mut self, p: Params<'_>) -> Result<&mut Group, ApiError> {
         let name = p.need("AutoScalingGroupName")?;
-        self.groups.get_mut(name).ok_or_else(|| {
-            ApiError::validation("AutoScalingGroup name not found - AutoScalingGroup not found")
-        })
+        self.groups.get_mut(name).ok_or_else(unknown_group)
     }
 
     /// Writes an activity into a group's history and answers with it.
@@ -174,7 +197,8 @@ impl State {
         let description = if instance.is_empty() { doing.to_owned() } else { format!("{doing}: {instance}") };
         let end = (status == "Successful").then(|| start.clone());
         let cause = format!("At {start} {cause}");
-        let activity = Activity { id, description, cause, instance: instance.to_owned(), start, end, status };
+        let instance = instance.to_owned();
+        let activity = Activity { id, description, cause, instance, start, end, status, message: None };
         if let Some(group) = self.groups.get_mut(group) {
             group.activities.push_front(activity.clone());
             group.activities.truncate(500);
@@ -194,6 +218,10 @@ impl State {
     }
 }
 
+fn unknown_group() -> ApiError {
+    ApiError::validation("AutoScalingGroup name not found - AutoScalingGroup not found")
+}
+
 fn activity_json(group: &str, a: &Activity) -> Value {
     json!({
         "ActivityId": a.id,
@@ -204,6 +232,7 @@ fn activity_json(group: &str, a: &Activity) -> Value {
         "StartTime": a.start,
         "EndTime": a.end,
         "StatusCode": a.status,
+        "StatusMessage": a.message,
         "Progress": if a.end.is_some() { 100 } else { 50 },
         "Details": "{}",
     })
@@ -228,7 +257,7 @@ fn instance_json(i: &Instance, launch_configuration: &str) -> Value {
         "InstanceId": i.id,
         "InstanceType": "t3.small",
         "AvailabilityZone": i.zone,
-        "LifecycleState": i.lifecycle.name(),
+        "LifecycleState": i.state_name(),
         "HealthStatus": if i.healthy { "Healthy" } else { "Unhealthy" },
         "LaunchConfigurationName": launch_configuration,
         "ProtectedFromScaleIn": i.protected,

@@ -121,12 +121,12 @@ impl State {
                 return Err(ApiError::validation(format!("The instance {id} is specified more than once.")));
             }
             match self.instances.get(id) {
-                Some(i) if i.group == group && i.lifecycle == wanted => {}
+                Some(i) if i.group == group && i.lifecycle == wanted && i.shown.is_none() => {}
                 Some(i) if i.group == group && i.lifecycle != Lifecycle::Terminated => {
                     return Err(ApiError::validation(format!(
                         "The instance {id} is not in {}: it is in {}.",
                         wanted.name(),
-                        i.lifecycle.name()
+                        i.state_name()
                     )));
                 }
                 _ => {
