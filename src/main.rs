@@ -2,7 +2,10 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use drover::cli::{self, serve::LogForm};
+use drover::{
+    cli::{self, serve::LogForm},
+    rollout::verb::Verb,
+};
 use std::{io::IsTerminal as _, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +25,26 @@ enum Command {
     Status(cli::status::Args),
     /// Cancel a deployment.
     Cancel(cli::cancel::Args),
+    /// Pause a deployment: what is in work finishes, nothing new is started, the group is put in order.
+    Pause(cli::verb::Args),
+    /// Let a paused or halted deployment go on; failures until now no longer count.
+    Resume(cli::verb::Args),
+    /// Let a deployment go on past `approve_after`.
+    Approve(cli::verb::Args),
+    /// Try again what failed, and nothing else.
+    Retry(cli::verb::RetryArgs),
+    /// Bring what a deployment changed back to the last good revision.
+    Rollback(cli::verb::Args),
+    /// Show what a deployment would do to the fleet as it is now; changes nothing.
+    Plan(cli::plan::Args),
+    /// List, retry, release and terminate the instances that failed and are kept out of the balancer.
+    Quarantine(cli::quarantine::Args),
+    /// Keep what is submitted to a group in its queue.
+    Lock(cli::lock::LockArgs),
+    /// Let it go on.
+    Unlock(cli::lock::UnlockArgs),
+    /// Install or remove a group's launch hook; put a group back in order from its tag.
+    Group(cli::group::Args),
     /// List the deployment groups.
     Groups(cli::groups::Args),
     /// List, make and revoke the tokens that open the API and the page.
@@ -54,6 +77,16 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Logs(args) => cli::logs::run(args).await,
         Command::Status(args) => cli::status::run(args).await,
         Command::Cancel(args) => cli::cancel::run(args).await,
+        Command::Pause(args) => cli::verb::run(Verb::Pause, args).await,
+        Command::Resume(args) => cli::verb::run(Verb::Resume, args).await,
+        Command::Approve(args) => cli::verb::run(Verb::Approve, args).await,
+        Command::Retry(args) => cli::verb::retry(args).await,
+        Command::Rollback(args) => cli::verb::run(Verb::Rollback, args).await,
+        Command::Plan(args) => cli::plan::run(args).await,
+        Command::Quarantine(args) => cli::quarantine::run(args).await,
+        Command::Lock(args) => cli::lock::lock(args).await,
+        Command::Unlock(args) => cli::lock::unlock(args).await,
+        Command::Group(args) => cli::group::run(args).await,
         Command::Groups(args) => cli::groups::run(args).await,
         Command::Token(args) => cli::token::run(args).await,
         Command::Demo(args) => cli::demo::run(args).await,

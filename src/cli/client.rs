@@ -121,6 +121,10 @@ pub struct Deployment {
     pub exit_code: Option<i32>,
     /// Why each waiting thing waits.
     pub explain: Vec<String>,
+    /// Seconds until it is through, if all goes well.
+    pub seconds_left: Option<i64>,
+    /// How ready the way back is.
+    pub way_back: Option<String>,
     /// How many instances are where.
     pub counts: Counts,
     /// Attempts over all instances.
@@ -207,6 +211,10 @@ pub struct Group {
     pub instances: Option<u64>,
     /// The deployment that runs, if one does.
     pub running: Option<u64>,
+    /// By whom, since when and why it is locked, if it is.
+    pub locked: Option<String>,
+    /// Why its launches wait for a person, if they do.
+    pub alarm: Option<String>,
     /// The rollout policy, as the daemon words it.
     pub policy: serde_json::Value,
 }
@@ -320,6 +328,30 @@ impl Client {
     pub async fn cancel_text(&self, id: u64, now: bool) -> Result<String, ApiError> {
         let body = serde_json::json!({ "now": now });
         self.text(self.request(Method::POST, &format!("deployments/{id}/cancel")).json(&body)).await
+    }
+
+    /// Asks something of a deployment; the daemon's JSON text of the deployment to look at.
+    pub async fn verb_text(&self, id: u64, verb: &str, instance: Option<&str>) -> Result<String, ApiError> {
+        let body = match instance {
+            Some(instance) => serde_json::json!({ "instance": instance }),
+            None => serde_json::json!({}),
+        };
+        self.text(self.request(Method::POST, &format!("deployments/{id}/{verb}")).json(&body)).await
+    }
+
+    /// Asks anything of the API; the JSON text the daemon sent.
+    pub async fn ask_text(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<String, ApiError> {
+        let request = self.request(method, path);
+        self.text(match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+        .await
     }
 
     /// All tokens by name, as the JSON text the daemon sent.

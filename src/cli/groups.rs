@@ -42,7 +42,13 @@ fn listing(groups: &[Group]) -> String {
         ]
     };
     let head = ["GROUP", "REPOSITORY", "BRANCH", "REVISION", "INSTANCES", "RUNNING", "POLICY"];
-    render::table(&head, &groups.iter().map(row).collect::<Vec<_>>())
+    let mut out = render::table(&head, &groups.iter().map(row).collect::<Vec<_>>());
+    for group in groups {
+        for words in group.locked.iter().chain(&group.alarm) {
+            out.push_str(&format!("\n{}: {}\n", group.name, render::clean(words, false)));
+        }
+    }
+    out
 }
 
 /// The policy's keys and values as the daemon words them, the ones it leaves open omitted.

@@ -6,13 +6,18 @@ pub mod client;
 pub mod demo;
 pub mod deploy;
 pub mod follow;
+pub mod group;
 pub mod groups;
+pub mod lock;
 pub mod logs;
+pub mod plan;
+pub mod quarantine;
 pub mod render;
 pub mod serve;
 pub mod sim;
 pub mod status;
 pub mod token;
+pub mod verb;
 
 /// Ends when standard input does; never, unless wanted.
 async fn stdin_closed(wanted: bool) {

@@ -80,6 +80,12 @@ pub(crate) fn one(deployment: &Deployment, look: Look, now: Timestamp) -> String
     for why in &deployment.explain {
         let _ = writeln!(out, "  waits      {}", look.foreign(why));
     }
+    if let Some(seconds) = deployment.seconds_left {
+        let _ = writeln!(out, "  left       about {}", render::span(seconds));
+    }
+    if let Some(words) = &deployment.way_back {
+        let _ = writeln!(out, "  way back   {}", look.foreign(words));
+    }
     if !deployment.instances.is_empty() {
         let row = |i: &crate::cli::client::Instance| {
             let since = render::since(i.since.as_deref(), now);

@@ -1,14 +1,15 @@
 //! The one door through which every effect on the world passes: written down first, then done, then written down how
 //! it went.
 
-use super::{Engine, record::json};
+use super::{Engine, crash, record::json};
 use crate::{
     fleet::{FleetError, Kind},
     rollout::{
         class,
         plan::{Effect, SUSPENDED},
         policy::Retry,
-        snapshot::{Hold, Refused, Snapshot},
+        snapshot::{Hold, Lifecycle, Refused, Snapshot},
+        state::InstanceState,
     },
     store::DeploymentRow,
 };
@@ -19,6 +20,8 @@ use std::{
 };
 use tracing::{info, warn};
 
+/// Intents and notes of effects that belong to no deployment are kept under this number.
+pub(super) const NO_DEPLOYMENT: i64 = 0;
 /// The tag on an Auto Scaling group that says how to put it back.
 pub const RESTORE_TAG: &str = "drover:restore";
 
@@ -44,9 +47,14 @@ impl Engine {
             Effect::Stop { instance, attempt, now } => {
                 self.stop_attempt(row, instance, *attempt, *now).await?
             }
-            other => self.change_group(row, snapshot, other).await?,
+            other => self.change_group(row.id, Some(snapshot), other).await?,
         };
         Ok(self.remember(row.id, effect, done))
+    }
+
+    /// Has an effect that belongs to no deployment; the inner error is AWS's.
+    pub(super) async fn act_alone(&self, effect: &Effect) -> anyhow::Result<Result<(), FleetError>> {
+        self.change_group(NO_DEPLOYMENT, None, effect).await
     }
 
     /// Keeps count of refusals, for the pause before the next try; true if there was none.
@@ -81,14 +89,18 @@ impl Engine {
     /// Everything but commands.
     async fn change_group(
         &self,
-        row: &DeploymentRow,
-        snapshot: &Snapshot,
+        deployment: i64,
+        snapshot: Option<&Snapshot>,
         effect: &Effect,
     ) -> anyhow::Result<Result<(), FleetError>> {
-        let hold = |group: &String| snapshot.groups.get(group).and_then(|seen| seen.hold.clone());
+        let hold = |group: &String| snapshot?.groups.get(group)?.hold.clone();
         // What the journal must say before the world changes.
         match effect {
-            Effect::Journal { group } => self.begin_hold(row.id, snapshot, group).await?,
+            Effect::Journal { group } => {
+                if let Some(snapshot) = snapshot {
+                    self.begin_hold(deployment, snapshot, group).await?;
+                }
+            }
             Effect::Suspend { group, processes } => {
                 if let Some(mut hold) = hold(group) {
                     let new = processes.iter().filter(|process| !hold.suspended.contains(process)).cloned();
@@ -98,8 +110,10 @@ impl Engine {
                 }
             }
             Effect::SetMin { group, min } => {
-                if let Some(mut hold) = hold(group) {
-                    hold.our_min = (*min != hold.former_min).then_some(*min);
+                // The former value is nothing of ours: written down, it would be forgotten that the present one is.
+                if let Some(mut hold) = hold(group).filter(|hold| *min != hold.former_min) {
+                    hold.our_mins.push(*min);
+                    hold.our_mins.dedup();
                     self.put_hold(group, Some(&hold)).await?;
                 }
             }
@@ -111,8 +125,11 @@ impl Engine {
         };
         let intent = intent(effect, &tag);
         let now = Timestamp::now().as_millisecond();
-        let id =
-            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), now).await?;
+        let id = self
+            .store
+            .intend(deployment, intent.action, &effect.key(), &intent.request.to_string(), now)
+            .await?;
+        crash::point(id, crash::When::Before);
         let done = match effect {
             Effect::Journal { group } => self.fleet.tag(group, RESTORE_TAG, &tag).await,
             Effect::Suspend { group, processes } => self.fleet.suspend(group, processes).await,
@@ -125,9 +142,18 @@ impl Engine {
                 self.fleet.deregister(target_group, targets).await
             }
             Effect::Register { target_group, targets } => self.fleet.register(target_group, targets).await,
+            Effect::CompleteLaunch { group, instance, hook, proceed } => {
+                self.fleet.complete_launch(group, instance, hook, *proceed).await
+            }
+            Effect::Heartbeat { group, instance, hook } => self.fleet.heartbeat(group, instance, hook).await,
+            Effect::Terminate { instance, .. } => self.fleet.terminate(instance).await,
+            Effect::PutHook { group, hook } => self.fleet.put_launch_hook(group, hook).await,
+            Effect::DeleteHook { group, hook } => self.fleet.delete_launch_hook(group, hook).await,
             Effect::Dispatch { .. } | Effect::Stop { .. } => Ok(()),
         };
-        self.close_intent(row.id, id, effect, &done).await?;
+        let done = crash::answered(id, intent.action, done);
+        self.close_intent(deployment, id, effect, &done).await?;
+        crash::point(id, crash::When::Lost);
         if done.is_ok() {
             match effect {
                 Effect::Journal { group } => {
@@ -159,7 +185,7 @@ impl Engine {
             Ok(()) => info!(instances, "{}", effect.key()),
             Err(error) => {
                 warn!(instances, request_id = error.request_id, "{error}");
-                if error.kind == Kind::Refused {
+                if error.kind == Kind::Refused && deployment != NO_DEPLOYMENT {
                     self.logs.note(deployment, None, &error.to_string()).await?;
                 }
             }
@@ -175,7 +201,14 @@ impl Engine {
         // The tag is to say all that we are about to change: it is what is left when the store is lost.
         let suspended = SUSPENDED.iter().filter(|process| !seen.suspended.iter().any(|s| s == *process));
         let suspended = suspended.map(|process| (*process).to_owned()).collect();
-        let hold = Hold { deployment, former_min: seen.min, our_min: None, suspended, tagged: false };
+        let in_standby = snapshot.members.iter().filter(|member| {
+            member.record.group == group
+                && member.record.state == InstanceState::Skipped
+                && member.sight.lifecycle == Lifecycle::Standby
+        });
+        let theirs = in_standby.map(|member| member.record.id.clone()).collect();
+        let hold =
+            Hold { deployment, former_min: seen.min, our_mins: Vec::new(), suspended, tagged: false, theirs };
         self.put_hold(group, Some(&hold)).await
     }
 
@@ -196,11 +229,16 @@ fn instances(effect: &Effect) -> Vec<&str> {
             targets.iter().map(|(instance, _)| instance.as_str()).collect()
         }
         Effect::Dispatch { orders, .. } => orders.iter().map(|order| order.instance.as_str()).collect(),
-        Effect::Stop { instance, .. } => vec![instance],
+        Effect::Stop { instance, .. }
+        | Effect::Terminate { instance, .. }
+        | Effect::CompleteLaunch { instance, .. }
+        | Effect::Heartbeat { instance, .. } => vec![instance],
         Effect::Journal { .. }
         | Effect::Suspend { .. }
         | Effect::SetMin { .. }
         | Effect::Resume { .. }
+        | Effect::PutHook { .. }
+        | Effect::DeleteHook { .. }
         | Effect::Release { .. } => Vec::new(),
     }
 }
@@ -234,6 +272,29 @@ fn intent(effect: &Effect, tag: &str) -> Intent {
             of_targets("DeregisterTargets", target_group, targets)
         }
         Effect::Register { target_group, targets } => of_targets("RegisterTargets", target_group, targets),
+        Effect::Terminate { group, instance } => of_group(
+            "TerminateInstanceInAutoScalingGroup",
+            group,
+            "InstanceIds",
+            vec![instance.clone()].into(),
+        ),
+        Effect::PutHook { group, hook } => {
+            of_group("PutLifecycleHook", group, "LifecycleHookName", hook.clone().into())
+        }
+        Effect::DeleteHook { group, hook } => {
+            of_group("DeleteLifecycleHook", group, "LifecycleHookName", hook.clone().into())
+        }
+        Effect::CompleteLaunch { group, instance, proceed, .. } => Intent {
+            action: "CompleteLifecycleAction",
+            request: serde_json::json!({
+                "AutoScalingGroupName": group,
+                "InstanceIds": [instance],
+                "LifecycleActionResult": if *proceed { "CONTINUE" } else { "ABANDON" },
+            }),
+        },
+        Effect::Heartbeat { group, instance, .. } => {
+            of_group("RecordLifecycleActionHeartbeat", group, "InstanceIds", vec![instance.clone()].into())
+        }
         Effect::Dispatch { orders, .. } => Intent {
             action: "SendCommand",
             request: serde_json::json!({ "InstanceIds": orders.iter().map(|order| &order.instance).collect::<Vec<_>>() }),

@@ -3,6 +3,7 @@
 use super::{
     Engine,
     act::send_intent,
+    crash,
     prepare::Bundle,
     record::{self, json},
 };
@@ -84,6 +85,11 @@ impl Engine {
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
+            if let Some(reason) = &missing {
+                let cause = Cause::Undelivered(reason.clone());
+                let fault = Fault { event: order.first, hook: None, cause, tail: Vec::new() };
+                tx.set_outcome(sent.attempt, &json(&Outcome::Failed(fault)), now).await?;
+            }
         }
         tx.insert_dispatch(&DispatchRow {
             id: id.clone(),
@@ -95,6 +101,10 @@ impl Engine {
             created_at: now,
         })
         .await?;
+        if missing.is_some() {
+            tx.commit().await?;
+            return Ok(true);
+        }
         let intent = send_intent(&effect, &id);
         let request = intent.request.to_string();
         let intent =
@@ -102,8 +112,10 @@ impl Engine {
         tx.commit().await?;
 
         let instances: Vec<String> = orders.iter().map(|order| order.instance.clone()).collect();
-        let sent = self.send(row, &id, &instances, &script).await?;
+        crash::point(intent, crash::When::Before);
+        let sent = self.send(row, &id, &instances, &script, intent).await?;
         self.close_intent(row.id, intent, &effect, &sent).await?;
+        crash::point(intent, crash::When::Lost);
         Ok(true)
     }
 
@@ -135,10 +147,12 @@ impl Engine {
         id: &str,
         instances: &[String],
         script: &str,
+        intent: i64,
     ) -> anyhow::Result<Result<(), FleetError>> {
         let seconds = record::appspec(row).for_planning().run_seconds + EXECUTION_MARGIN_SECONDS;
         let output = self.public_url.is_none().then_some(self.config.aws.log_group.as_str());
         let sent = self.fleet.send_command(instances, script, id, seconds, output).await;
+        let sent = crash::answered(intent, "SendCommand", sent);
         let mut tx = self.store.write().await?;
         match &sent {
             Ok(command) => tx.set_dispatch(id, "sent", Some(command)).await?,
@@ -159,7 +173,8 @@ impl Engine {
                     self.store.attempts(row.id).await?.iter().filter(|attempt| attempt.dispatch == id)
                 {
                     let outcome = with_event(outcome.clone(), &attempt.first_event);
-                    tx.set_outcome(attempt.number, &json(&outcome)).await?;
+                    tx.set_outcome(attempt.number, &json(&outcome), Timestamp::now().as_millisecond())
+                        .await?;
                 }
             }
         }
@@ -183,7 +198,8 @@ impl Engine {
         let key = format!("SendCommand:{}", dispatch.kind);
         let now = Timestamp::now().as_millisecond();
         let intent = self.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
-        let sent = self.send(row, &dispatch.id, &instances, &dispatch.script).await?;
+        crash::point(intent, crash::When::Before);
+        let sent = self.send(row, &dispatch.id, &instances, &dispatch.script, intent).await?;
         let error = sent.err().map(|error| error.to_string());
         self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
         Ok(())
@@ -213,12 +229,14 @@ impl Engine {
         let at = Timestamp::now().as_millisecond();
         let intent =
             self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
+        crash::point(intent, crash::When::Before);
         let sent = self
             .fleet
             .send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS, None)
             .await;
-        let sent = sent.map(drop);
+        let sent = crash::answered(intent, "SendCommand", sent.map(drop));
         self.close_intent(row.id, intent, &effect, &sent).await?;
+        crash::point(intent, crash::When::Lost);
         if sent.is_ok() {
             let mut tx = self.store.write().await?;
             if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {

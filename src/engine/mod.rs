@@ -6,21 +6,33 @@
 
 mod act;
 mod adopt;
+mod crash;
 mod dispatch;
+mod group;
+mod launches;
 mod observe;
 mod outcome;
+mod plan;
 mod prepare;
 mod push;
+mod quarantine;
+mod queue;
 mod record;
 mod secrets;
 mod submit;
+mod survey;
 mod tick;
 mod uploads;
+mod verbs;
 
+pub use group::{GroupError, LockRequest};
 pub use outcome::RunnerResult;
+pub use plan::RehearsalView;
 pub use push::{Push, Received};
-pub use record::instances;
+pub use quarantine::{QuarantineVerb, Quarantined};
+pub use record::{instances, policy};
 pub use secrets::{Secrets, same};
+use submit::Order;
 pub use submit::{Submission, SubmitError};
 
 use crate::{
@@ -29,18 +41,18 @@ use crate::{
     github::Repositories,
     logs::Logs,
     rollout::plan::Explain,
-    store::{DeploymentRow, Store, StoreError},
+    store::Store,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument as _, error, info, info_span};
+use tracing::error;
 
 /// The queue is looked at this often even when nothing wakes it.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
@@ -65,6 +77,10 @@ pub struct Engine {
     pushed: Notify,
     running: Mutex<HashMap<i64, Arc<Notify>>>,
     explained: Mutex<HashMap<i64, Explain>>,
+    /// How much is left of each rollout, as last estimated, and when.
+    left: Mutex<HashMap<i64, (Timestamp, SignedDuration)>>,
+    /// Groups whose launches wait for a person, and why; by name.
+    alarms: Mutex<HashMap<String, String>>,
     /// Effects refused in a row, by deployment and key; a restart tries afresh.
     refused: Mutex<act::RefusedEffects>,
     /// Settings of the target groups, by deployment; a restart asks afresh.
@@ -116,6 +132,8 @@ impl Engine {
             pushed: Notify::new(),
             running: Mutex::default(),
             explained: Mutex::default(),
+            left: Mutex::default(),
+            alarms: Mutex::default(),
             refused: Mutex::default(),
             target_groups: Mutex::default(),
             over: Mutex::default(),
@@ -127,6 +145,7 @@ impl Engine {
     /// Runs until the daemon stops: starts what is queued, goes on with what is under way.
     pub async fn run(self: Arc<Self>) {
         self.tasks.spawn(Arc::clone(&self).follow_pushes());
+        self.tasks.spawn(Arc::clone(&self).follow_launches());
         while !self.stop.is_cancelled() {
             if let Err(error) = self.look_at_queue().await {
                 error!("looking at the queue: {error}");
@@ -173,6 +192,7 @@ impl Engine {
     /// Forgets what was only worth knowing while the deployment ran.
     fn forget(&self, deployment: i64) {
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
     }
@@ -188,86 +208,5 @@ impl Engine {
     /// Why things wait, as the last plan said.
     pub fn explained(&self, deployment: i64) -> Option<Explain> {
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment).cloned()
-    }
-
-    async fn look_at_queue(self: &Arc<Self>) -> Result<(), StoreError> {
-        let unfinished = self.store.unfinished().await?;
-        let mut taken: HashMap<String, i64> = HashMap::new();
-        for row in &unfinished {
-            let mine = self.mutexes(&row.group_name);
-            let blocker = mine.iter().find_map(|name| taken.get(name)).copied();
-            for name in mine {
-                taken.entry(name).or_insert(row.id);
-            }
-            match blocker {
-                None => self.spawn(row),
-                Some(other) => self.keep_waiting(row, other).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// What a deployment to this group holds for itself: one at a time per Auto Scaling group and target group.
-    fn mutexes(&self, group_name: &str) -> HashSet<String> {
-        let mut names = HashSet::from([format!("group {group_name}")]);
-        if let Some((_, group)) = self.config.group(group_name) {
-            names.extend(group.auto_scaling_groups.iter().map(|name| format!("asg {name}")));
-            names.extend(group.target_groups.iter().map(|arn| format!("target group {arn}")));
-        }
-        names
-    }
-
-    async fn keep_waiting(&self, row: &DeploymentRow, other: i64) -> Result<(), StoreError> {
-        let now = Timestamp::now();
-        let limit = record::policy(row).deadlines.queued;
-        let since = Timestamp::from_millisecond(row.created_at).unwrap_or(now);
-        if row.cancel.is_some() {
-            return self.end(row.id, "Cancelled", "cancelled in the queue").await;
-        }
-        if now >= since + limit {
-            return self
-                .end(row.id, "Failed", &format!("waited {limit:#} in the queue for deployment {other}"))
-                .await;
-        }
-        let words = format!("queued behind deployment {other}, which has the same instances");
-        let explain = Explain { deployment: vec![words], ..Explain::default() };
-        self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, explain);
-        Ok(())
-    }
-
-    /// Ends a deployment that never got to its instances.
-    async fn end(&self, id: i64, state: &str, reason: &str) -> Result<(), StoreError> {
-        let mut tx = self.store.write().await?;
-        tx.set_state(id, state, Some(reason), Timestamp::now().as_millisecond(), true).await?;
-        tx.append_log(
-            id,
-            &crate::logs::note_chunk(None, &crate::logs::lines_of(&format!("{state}: {reason}"))),
-        )
-        .await?;
-        tx.commit().await?;
-        self.logs.announce(id);
-        self.queue.notify_one();
-        Ok(())
-    }
-
-    fn spawn(self: &Arc<Self>, row: &DeploymentRow) {
-        let id = row.id;
-        let notify = Arc::new(Notify::new());
-        {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            if running.contains_key(&id) {
-                return;
-            }
-            running.insert(id, Arc::clone(&notify));
-        }
-        let engine = Arc::clone(self);
-        let task = async move {
-            info!("taking it up");
-            engine.drive(id, &notify).await;
-            engine.forget(id);
-            engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            engine.queue.notify_one();
-        };
-        self.tasks.spawn(task.instrument(info_span!("deployment", id, group = row.group_name)));
     }
 }

@@ -4,8 +4,9 @@ use super::{Engine, record};
 use crate::{
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
+        policy::OnFailure,
         snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot, Timing},
-        state::Instance,
+        state::{Instance, InstanceState},
     },
     store::DeploymentRow,
 };
@@ -25,6 +26,11 @@ pub(super) fn lifecycle(name: &str) -> Lifecycle {
     }
 }
 
+/// An Auto Scaling group as the planner sees it.
+pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
+    Group { min: seen.min, desired: seen.desired, suspended: seen.suspended.clone(), hold }
+}
+
 impl Engine {
     pub(super) async fn observe(&self, row: &DeploymentRow) -> anyhow::Result<Snapshot> {
         let names = self.config.group(&row.group_name).map(|(_, group)| group.auto_scaling_groups.clone());
@@ -32,11 +38,17 @@ impl Engine {
         let groups = self.fleet.groups(&names.unwrap_or_default()).await?;
         let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
         arns.extend(configured.unwrap_or_default());
+        let mut records = record::instances(&self.store, row.id).await?;
+        // Foreign ones among them, found at the start.
+        arns.extend(
+            records.iter().flat_map(|record| record.memberships.iter().map(|m| m.target_group.clone())),
+        );
         arns.sort();
         arns.dedup();
         let target_groups = self.target_groups(row.id, &arns).await?;
-        let mut records = record::instances(&self.store, row.id).await?;
-        self.join(row, &groups, &target_groups, &mut records).await?;
+        if row.launch == 0 && row.only_instance.is_none() {
+            self.join(row, &groups, &target_groups, &mut records).await?;
+        }
         let mut sights = self.sights(&groups, &target_groups, &records).await?;
         let attempts: HashMap<i64, Attempt> = self
             .store
@@ -53,9 +65,10 @@ impl Engine {
         let mut seen_groups = BTreeMap::new();
         for group in groups {
             let hold = self.store.hold(&group.name).await?;
-            let hold: Option<Hold> = hold.and_then(|text| serde_json::from_str(&text).ok());
-            let GroupSight { name, min, desired, suspended, .. } = group;
-            seen_groups.insert(name, Group { min, desired, suspended, hold });
+            // A launch changes nothing on the group, and leaves to the rollout what that has changed.
+            let hold: Option<Hold> =
+                hold.filter(|_| row.launch == 0).and_then(|text| serde_json::from_str(&text).ok());
+            seen_groups.insert(group.name.clone(), group_of(&group, hold));
         }
         let members = records
             .into_iter()
@@ -70,16 +83,21 @@ impl Engine {
         let longest = |of: fn(&TargetGroup) -> jiff::SignedDuration| {
             target_groups.iter().map(of).max().unwrap_or_default()
         };
+        let policy = record::policy(row);
+        let mut deployment = record::deployment(row)?;
+        if policy.on_failure == OnFailure::Rollback {
+            deployment.fallback = self.store.good_before(&row.group_name, row.id, &row.sha).await?;
+        }
         Ok(Snapshot {
-            deployment: record::deployment(row)?,
-            policy: record::policy(row),
+            deployment,
+            policy,
             revision: record::appspec(row).for_planning(),
             members,
             healthy_elsewhere: 0,
             groups: seen_groups,
             timing: Timing {
                 deregistration_delay: longest(|group| group.deregistration_delay),
-                becoming_healthy: longest(|group| group.becoming_healthy),
+                becoming_healthy: longest(TargetGroup::becoming_healthy),
             },
             refused: self.refused_effects(row.id),
         })
@@ -106,12 +124,16 @@ impl Engine {
         target_groups: &[TargetGroup],
         records: &mut Vec<Instance>,
     ) -> anyhow::Result<()> {
+        let launching = self.store.launching().await?;
         let mut new = Vec::new();
         for group in groups {
             for instance in &group.instances {
-                let known = records.iter().any(|record| record.id == instance.id);
+                // One whose launch is still seen through joins afterwards.
+                let known =
+                    records.iter().any(|record| record.id == instance.id) || launching.contains(&instance.id);
                 if !known && lifecycle(&instance.lifecycle) == Lifecycle::InService {
-                    new.push(Instance::new(&instance.id, &instance.zone, &group.name, Timestamp::now()));
+                    let record = Instance::new(&instance.id, &instance.zone, &group.name, Timestamp::now());
+                    new.push(Instance { joined: true, ..record });
                 }
             }
         }
@@ -122,10 +144,22 @@ impl Engine {
             return Ok(());
         }
         self.find_memberships(groups, target_groups, &mut new).await?;
+        let good: HashMap<String, String> =
+            self.store.good_revisions(&row.group_name).await?.into_iter().collect();
+        for record in &mut new {
+            record.good = good.get(&record.id).cloned();
+            if record.good.as_deref() == Some(row.sha.as_str()) {
+                record.state = InstanceState::Skipped;
+            }
+        }
         let mut tx = self.store.write().await?;
         for record in &new {
             tx.put_instance(row.id, &record.id, &record.state.to_string(), &record::json(record)).await?;
-            let text = crate::logs::lines_of("came into service during the rollout: it joins");
+            let words = match record.state {
+                InstanceState::Skipped => "came into service during the rollout, with its revision",
+                _ => "came into service during the rollout: it joins",
+            };
+            let text = crate::logs::lines_of(words);
             tx.append_log(row.id, &crate::logs::note_chunk(Some(&record.id), &text)).await?;
         }
         tx.commit().await?;

@@ -114,7 +114,8 @@ impl Engine {
     /// False where the attempt has an outcome already.
     async fn record_outcome(&self, attempt: &AttemptRow, outcome: &Outcome) -> Result<bool, StoreError> {
         let mut tx = self.store.write().await?;
-        let first = tx.set_outcome(attempt.number, &json(outcome)).await?;
+        let now = Timestamp::now().as_millisecond();
+        let first = tx.set_outcome(attempt.number, &json(outcome), now).await?;
         tx.commit().await?;
         Ok(first)
     }

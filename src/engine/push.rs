@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     github::{Commit, GitHubError},
+    logs::{lines_of, note_chunk},
     store::{DeliveryRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -151,17 +152,32 @@ impl Engine {
         delivery: Option<&str>,
     ) -> Result<Vec<i64>, StoreError> {
         let mut started = Vec::new();
-        let mut words = Vec::new();
+        let (mut words, mut superseded) = (Vec::new(), Vec::new());
         for name in groups {
             let Some((application, group)) = self.config.group(name) else { continue };
-            let newest = self.store.deployments(Some(name), 1).await?.into_iter().next();
+            let newest = self.store.newest(name).await?;
             // One that has ended is done again: it passes over the instances that have the revision and are healthy.
             if let Some(row) = newest.filter(|row| row.sha == commit.sha && row.finished_at.is_none()) {
                 words.push(format!("{name} gets it by deployment {}", row.id));
                 continue;
             }
-            let order = Order { group: name, repository: &application.repository, requested: branch, by };
+            let order = Order {
+                group: name,
+                repository: &application.repository,
+                requested: branch,
+                by,
+                automatic: true,
+                only: None,
+            };
+            let older = tx.queued_automatic(name).await?;
             let row = queue(&mut tx, &order, commit.clone(), &group.policy).await?;
+            for old in older {
+                let reason = format!("superseded by deployment {}, a newer commit", row.id);
+                tx.set_state(old, "Superseded", Some(&reason), Timestamp::now().as_millisecond(), true)
+                    .await?;
+                tx.append_log(old, &note_chunk(None, &lines_of(&reason))).await?;
+                superseded.push(old);
+            }
             words.push(format!("deployment {} to {name}", row.id));
             started.push(row.id);
         }
@@ -170,6 +186,7 @@ impl Engine {
             tx.end_delivery(delivery, "done", &words, Timestamp::now().as_millisecond()).await?;
         }
         tx.commit().await?;
+        superseded.into_iter().for_each(|id| self.logs.announce(id));
         info!(delivery, sha = commit.sha, "{by}: {words}");
         Ok(started)
     }

@@ -21,7 +21,7 @@ pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
 }
 
 /// The policy that was written down with the submission.
-pub(super) fn policy(row: &DeploymentRow) -> Policy {
+pub fn policy(row: &DeploymentRow) -> Policy {
     serde_json::from_str(&row.policy).unwrap_or_default()
 }
 
@@ -44,6 +44,11 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
         total_at_start: count(row.total_at_start),
         cancel: row.cancel.as_deref().map(|how| if how == "now" { Cancel::Now } else { Cancel::After }),
         settled: row.settled != 0,
+        resumed_at: row.resumed_at.map(time),
+        approved: row.approved != 0,
+        fallback: None,
+        rolled_back: row.rolled_back_by.is_some(),
+        launch: (row.launch != 0).then(|| super::launches::hook_name(&row.group_name)),
     })
 }
 

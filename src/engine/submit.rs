@@ -2,11 +2,13 @@
 
 use super::{Engine, record::json};
 use crate::{
+    config::{Application, Group},
     github::{Commit, GitHubError},
     logs::{lines_of, note_chunk},
     rollout::{
         policy::{Batches, Mode, Policy, Size},
         state::DeploymentState,
+        verb::Verb,
     },
     store::{DeploymentRow, StoreError, Tx},
 };
@@ -56,6 +58,12 @@ pub enum SubmitError {
     /// The policy that would result.
     #[error("this policy can't work: {0}")]
     Policy(String),
+    /// The fleet as it is, or the revision's content.
+    #[error("{0}")]
+    CanNot(String),
+    /// It can't be told just now.
+    #[error("{0}; try again")]
+    Passing(String),
     /// Too late.
     #[error("deployment {id} has ended already: {state}")]
     Ended {
@@ -63,6 +71,19 @@ pub enum SubmitError {
         id: i64,
         /// How.
         state: String,
+    },
+    /// No such instance is kept out.
+    #[error("{0} is not in quarantine: 'drover quarantine list' shows which are")]
+    NotQuarantined(String),
+    /// Not to this deployment as it is.
+    #[error("can't {verb} deployment {id}: {why}")]
+    Refused {
+        /// Which.
+        id: i64,
+        /// What was asked.
+        verb: Verb,
+        /// Why not.
+        why: String,
     },
     /// The store.
     #[error(transparent)]
@@ -72,27 +93,40 @@ pub enum SubmitError {
 impl Engine {
     /// Resolves the revision to a full SHA that belongs to the group's repository, and queues a deployment of it.
     pub async fn submit(&self, wish: Submission, by: &str) -> Result<DeploymentRow, SubmitError> {
+        let (application, group, policy) = self.accept(&wish)?;
+        let requested = wish.revision.trim();
+        let branch = group.branch(application);
+        let commit = self.github.resolve(&application.repository, requested, branch).await?;
+        let mut tx = self.store.write().await?;
+        let order = Order {
+            group: &wish.group,
+            repository: &application.repository,
+            requested,
+            by,
+            automatic: false,
+            only: None,
+        };
+        let row = queue(&mut tx, &order, commit, &policy).await?;
+        tx.commit().await?;
+        self.wake(row.id);
+        Ok(row)
+    }
+
+    /// The group of a wish, and the policy that results from it.
+    pub(super) fn accept(&self, wish: &Submission) -> Result<(&Application, &Group, Policy), SubmitError> {
         let Some((application, group)) = self.config.group(&wish.group) else {
             let known: Vec<_> = self.config.group_names().collect();
-            return Err(SubmitError::UnknownGroup { name: wish.group, known: known.join(", ") });
+            return Err(SubmitError::UnknownGroup { name: wish.group.clone(), known: known.join(", ") });
         };
         let policy = Policy {
-            batch: wish.batch.unwrap_or_else(|| group.policy.batch.clone()),
+            batch: wish.batch.clone().unwrap_or_else(|| group.policy.batch.clone()),
             mode: wish.mode.unwrap_or(group.policy.mode),
             min_in_service: wish.min_in_service.or(group.policy.min_in_service),
             max_failed: wish.max_failed.unwrap_or(group.policy.max_failed),
             ..group.policy.clone()
         };
         policy.check().map_err(SubmitError::Policy)?;
-        let requested = wish.revision.trim();
-        let branch = group.branch(application);
-        let commit = self.github.resolve(&application.repository, requested, branch).await?;
-        let mut tx = self.store.write().await?;
-        let order = Order { group: &wish.group, repository: &application.repository, requested, by };
-        let row = queue(&mut tx, &order, commit, &policy).await?;
-        tx.commit().await?;
-        self.wake(row.id);
-        Ok(row)
+        Ok((application, group, policy))
     }
 
     /// Cancels a deployment: after the lifecycle event in work, or at once. Cancelling it again is no error.
@@ -130,6 +164,19 @@ pub(super) struct Order<'a> {
     pub(super) requested: &'a str,
     /// Who or what asked.
     pub(super) by: &'a str,
+    /// Nobody did: a push, a launch.
+    pub(super) automatic: bool,
+    /// For this one instance alone.
+    pub(super) only: Option<Only<'a>>,
+}
+
+/// One instance of a group.
+#[derive(Clone, Copy)]
+pub(super) enum Only<'a> {
+    /// It failed, and is to be tried again.
+    Retried(&'a str),
+    /// It launches.
+    Launched(&'a str),
 }
 
 /// Writes a new deployment into the queue.
@@ -140,7 +187,12 @@ pub(super) async fn queue(
     policy: &Policy,
 ) -> Result<DeploymentRow, StoreError> {
     let now = Timestamp::now().as_millisecond();
-    let Order { group, repository, requested, by } = order;
+    let Order { group, repository, requested, by, automatic, only } = order;
+    let (only_instance, launch) = match only {
+        None => (None, 0),
+        Some(Only::Retried(id)) => (Some((*id).to_owned()), 0),
+        Some(Only::Launched(id)) => (Some((*id).to_owned()), 1),
+    };
     let mut row = DeploymentRow {
         group_name: (*group).to_owned(),
         repository: (*repository).to_owned(),
@@ -152,6 +204,9 @@ pub(super) async fn queue(
         policy: json(policy),
         created_at: now,
         since: now,
+        automatic: i64::from(*automatic),
+        only_instance,
+        launch,
         ..DeploymentRow::default()
     };
     row.id = tx.insert_deployment(&row).await?;

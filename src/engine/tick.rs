@@ -116,6 +116,7 @@ impl Engine {
         let now = Timestamp::now();
         let plan = plan(&snapshot, now)?;
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, plan.explain.clone());
+        self.estimate(row, &snapshot).await?;
         let mut again = !plan.changes.is_empty();
         let ended = self.record(row, &plan, now).await?;
         if ended {
@@ -142,7 +143,7 @@ impl Engine {
             return Ok(false);
         }
         let at = now.as_millisecond();
-        let mut ended = false;
+        let (mut ended, mut rollback) = (false, None);
         let mut tx = self.store.write().await?;
         for change in &plan.changes {
             match change {
@@ -173,8 +174,24 @@ impl Engine {
                 }
                 Change::Settled => {
                     tx.set_settled(row.id).await?;
-                    let text = "halted, and the group is in order: waits for a person";
+                    let text = "the group is in order: it waits for a person";
                     tx.append_log(row.id, &note_chunk(None, &lines_of(text))).await?;
+                }
+                Change::Report(lines) => {
+                    for (instance, words) in lines {
+                        tx.append_log(row.id, &note_chunk(Some(instance), &lines_of(words))).await?;
+                    }
+                }
+                Change::RollBack { reason } => {
+                    match self.roll_back(&mut tx, row, reason, "on_failure").await? {
+                        Ok(new) => rollback = Some(new),
+                        Err(why) => {
+                            let reason = format!("{reason}; {why}");
+                            tx.set_state(row.id, "Halted", Some(&reason), at, false).await?;
+                            tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("Halted: {reason}"))))
+                                .await?;
+                        }
+                    }
                 }
                 Change::Deployment { state, reason } => {
                     ended = state.is_final();
@@ -188,6 +205,9 @@ impl Engine {
         }
         tx.commit().await?;
         self.logs.announce(row.id);
+        if let Some(new) = rollback {
+            self.wake(new);
+        }
         Ok(ended)
     }
 }

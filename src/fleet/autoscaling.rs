@@ -22,6 +22,15 @@ pub struct GroupSight {
     pub instances: Vec<InstanceSight>,
     /// It has a warm pool.
     pub warm_pool: bool,
+    /// Its tags: key and value.
+    pub tags: Vec<(String, String)>,
+}
+
+impl GroupSight {
+    /// The value of a tag.
+    pub fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
 }
 
 /// An instance in its group.
@@ -57,7 +66,12 @@ impl Fleet {
                 zone: instance.availability_zone().unwrap_or_default().to_owned(),
                 lifecycle: instance.lifecycle_state().map(|s| s.as_str().to_owned()).unwrap_or_default(),
             });
+            let tags = group
+                .tags()
+                .iter()
+                .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
             groups.push(GroupSight {
+                tags: tags.collect(),
                 name: group.auto_scaling_group_name().unwrap_or_default().to_owned(),
                 min: size(group.min_size()),
                 max: size(group.max_size()),
@@ -126,6 +140,13 @@ impl Fleet {
         let call = self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group);
         let call = call.min_size(i32::try_from(min).unwrap_or(i32::MAX));
         call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
+    }
+
+    /// Terminates an instance. One in standby does not count towards the desired capacity, so that stays as it is.
+    pub async fn terminate(&self, instance: &str) -> Result<()> {
+        let call = self.autoscaling.terminate_instance_in_auto_scaling_group().instance_id(instance);
+        let call = call.should_decrement_desired_capacity(false);
+        call.send().await.map(drop).map_err(failed("TerminateInstanceInAutoScalingGroup"))
     }
 
     /// Puts a tag on the group itself, not on its instances.

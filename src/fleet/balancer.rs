@@ -19,8 +19,17 @@ pub struct TargetGroup {
     pub port: u16,
     /// `deregistration_delay.timeout_seconds`.
     pub deregistration_delay: SignedDuration,
+    /// Between two health checks.
+    pub interval: SignedDuration,
+    /// Passed checks until healthy.
+    pub threshold: i32,
+}
+
+impl TargetGroup {
     /// Health-check interval × healthy threshold.
-    pub becoming_healthy: SignedDuration,
+    pub fn becoming_healthy(&self) -> SignedDuration {
+        self.interval * self.threshold
+    }
 }
 
 /// A target and its health.
@@ -61,7 +70,6 @@ impl Fleet {
                 // AWS's default.
                 .unwrap_or(300);
             let interval = i64::from(group.health_check_interval_seconds().unwrap_or(30));
-            let threshold = i64::from(group.healthy_threshold_count().unwrap_or(5));
             groups.push(TargetGroup {
                 arn: arn.to_owned(),
                 name: group.target_group_name().unwrap_or_default().to_owned(),
@@ -69,10 +77,25 @@ impl Fleet {
                 in_use: !group.load_balancer_arns().is_empty(),
                 port: port(group.port()),
                 deregistration_delay: SignedDuration::from_secs(delay),
-                becoming_healthy: SignedDuration::from_secs(interval * threshold),
+                interval: SignedDuration::from_secs(interval),
+                threshold: group.healthy_threshold_count().unwrap_or(5),
             });
         }
         Ok(groups)
+    }
+
+    /// The ARNs of all target groups of the account and region that have instances as targets and a load balancer.
+    pub async fn all_target_groups(&self) -> Result<Vec<String>> {
+        let mut pages = self.elb.describe_target_groups().into_paginator().items().send();
+        let mut arns = Vec::new();
+        while let Some(group) = pages.next().await {
+            let group = group.map_err(failed("DescribeTargetGroups"))?;
+            let of_instances = group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance);
+            if of_instances && !group.load_balancer_arns().is_empty() {
+                arns.extend(group.target_group_arn().map(str::to_owned));
+            }
+        }
+        Ok(arns)
     }
 
     /// The targets of one group.

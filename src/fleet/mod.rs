@@ -6,6 +6,7 @@
 pub mod autoscaling;
 pub mod balancer;
 pub mod commands;
+pub mod launch;
 pub mod logs;
 
 use crate::config::Aws;

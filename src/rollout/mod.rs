@@ -8,10 +8,14 @@
 //! argument; the jitter of the backoff is seeded by the attempt's number.
 
 pub mod adopt;
+pub mod arrival;
 pub mod class;
 pub mod event;
+pub mod paper;
 pub mod plan;
 pub mod policy;
+pub mod rehearse;
 pub mod snapshot;
 pub mod state;
 pub mod transition;
+pub mod verb;

@@ -191,6 +191,30 @@ impl FromStr for Mode {
     }
 }
 
+/// Which zones a batch takes its instances from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Zones {
+    /// Wherever they are.
+    #[default]
+    Any,
+    /// From all zones in turn.
+    Spread,
+    /// From one zone, until that zone is through.
+    OneAtATime,
+}
+
+/// What a deployment does that may not go on by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It waits for a person.
+    #[default]
+    Halt,
+    /// It brings what it changed back to the last good revision; without one it waits for a person.
+    Rollback,
+}
+
 /// Which failures are tried again on the instance where they happened, how often and how fast.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -267,8 +291,14 @@ pub struct Policy {
     pub mode: Mode,
     /// Never fewer than this healthy behind the balancer by our doing. Default: healthy at the start − batch.
     pub min_in_service: Option<Size>,
-    /// Pause after each batch. Default 0 s.
+    /// Default `any`.
+    pub zones: Zones,
+    /// Pause after each batch; a target that turns unhealthy in it counts as a failure. Default 0 s.
     pub bake: SignedDuration,
+    /// After that many batches a person must approve the rest. Default none.
+    pub approve_after: Option<u32>,
+    /// Default `halt`.
+    pub on_failure: OnFailure,
     /// Instances that may end Failed. Default `"10%"`, rounded down.
     pub max_failed: Size,
     /// Needed for a group of one instance, or where nothing has to stay in service. Default false.
@@ -285,7 +315,10 @@ impl Default for Policy {
             batch: Batches(vec![Size::Percent(20)]),
             mode: Mode::Batch,
             min_in_service: None,
+            zones: Zones::Any,
             bake: SignedDuration::ZERO,
+            approve_after: None,
+            on_failure: OnFailure::Halt,
             max_failed: Size::Percent(10),
             allow_downtime: false,
             retry: Retry::default(),
@@ -307,6 +340,12 @@ impl Policy {
             return Err(
                 "min_in_service = \"0\" allows an outage: add allow_downtime = true if that is meant".into(),
             );
+        }
+        if self.approve_after == Some(0) {
+            return Err("approve_after counts batches: write at least 1".into());
+        }
+        if self.bake.is_negative() {
+            return Err("bake is a pause: it can't be negative".into());
         }
         if self.retry.attempts == 0 || self.retry.attempts_unknown == 0 {
             return Err("retry.attempts counts the first attempt too: write at least 1".into());
@@ -347,6 +386,19 @@ impl Policy {
             ));
         }
         Ok(())
+    }
+
+    /// The same for the way back: in the largest step, without canary, bake, approval or a way back of its own; what must
+    /// stay in service stays.
+    pub fn for_rollback(&self, total: u32) -> Policy {
+        let largest = self.batch.0.iter().copied().max_by_key(|size| size.of(total));
+        Policy {
+            batch: Batches(largest.into_iter().collect()),
+            bake: SignedDuration::ZERO,
+            approve_after: None,
+            on_failure: OnFailure::Halt,
+            ..self.clone()
+        }
     }
 
     /// How many must stay healthy, given how many were when the deployment began.

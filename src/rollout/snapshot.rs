@@ -53,8 +53,18 @@ pub struct Deployment {
     pub total_at_start: u32,
     /// A person asked to cancel it.
     pub cancel: Option<Cancel>,
-    /// Halted, and the group is in order again: nothing in work, everything put back.
+    /// Halted or paused, and the group is in order again: nothing in work, everything put back.
     pub settled: bool,
+    /// When a person last let it go on; failures before that no longer count.
+    pub resumed_at: Option<Timestamp>,
+    /// A person approved what `approve_after` waits for.
+    pub approved: bool,
+    /// The group's last good revision, if it has one and that is another than this deployment's.
+    pub fallback: Option<String>,
+    /// Another deployment brings back what this one changed.
+    pub rolled_back: bool,
+    /// The lifecycle hook that holds its one instance in Pending:Wait, where it is for an instance that launches.
+    pub launch: Option<String>,
 }
 
 /// How a person cancelled.
@@ -199,18 +209,22 @@ pub struct Group {
 
 /// The journal of what we changed on an Auto Scaling group, kept in the store and in the group's tag
 /// `drover:restore`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The deployment that holds it.
     pub deployment: i64,
     /// MinSize before.
     pub former_min: u32,
-    /// The MinSize that we set, if we did.
-    pub our_min: Option<u32>,
+    /// Each MinSize that we set, or meant to.
+    #[serde(default)]
+    pub our_mins: Vec<u32>,
     /// Processes that we suspended.
     pub suspended: Vec<String>,
     /// The tag is on the group.
     pub tagged: bool,
+    /// In standby before we began, by an operator's hand: not ours to put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub theirs: Vec<String>,
 }
 
 /// An effect that was refused, and when to try it again.

@@ -1,6 +1,9 @@
 //! The states of a deployment and of an instance in it, and the persisted record of an instance.
 
-use super::event::LifecycleEvent;
+use super::{
+    event::LifecycleEvent,
+    transition::{Illegal, Step, next},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -14,18 +17,27 @@ pub enum DeploymentState {
     Rolling,
     /// Waits for a person: nothing new is started, what is in work finishes.
     Halted,
+    /// A person paused it: the same, until that person or another resumes it.
+    Paused,
     Succeeded,
     /// Ended within the failure budget: some instances failed, the others have the revision.
     Partial,
     Failed,
     Cancelled,
+    /// Queued by itself, and a newer one queued by itself took its place.
+    Superseded,
 }
 
 impl DeploymentState {
     /// Whether nothing will happen any more.
     pub fn is_final(self) -> bool {
         use DeploymentState::*;
-        matches!(self, Succeeded | Partial | Failed | Cancelled)
+        matches!(self, Succeeded | Partial | Failed | Cancelled | Superseded)
+    }
+
+    /// Whether it waits for a person: nothing new is started, what is in work finishes.
+    pub fn waits_for_a_person(self) -> bool {
+        matches!(self, DeploymentState::Halted | DeploymentState::Paused)
     }
 
     /// The exit code that a command waiting for this deployment ends with, if it is one to end on.
@@ -33,10 +45,10 @@ impl DeploymentState {
         use DeploymentState::*;
         match self {
             Succeeded => Some(0),
-            Failed | Cancelled => Some(1),
+            Failed | Cancelled | Superseded => Some(1),
             Halted => Some(3),
             Partial => Some(4),
-            Queued | Preparing | Rolling => None,
+            Queued | Preparing | Rolling | Paused => None,
         }
     }
 }
@@ -106,7 +118,7 @@ macro_rules! names {
         }
     };
 }
-names!(DeploymentState: Queued Preparing Rolling Halted Succeeded Partial Failed Cancelled);
+names!(DeploymentState: Queued Preparing Rolling Halted Paused Succeeded Partial Failed Cancelled Superseded);
 names!(InstanceState: Pending Staging Staged PreBlocking Blocking Deploying Allowing PostAllowing Succeeded Waiting Restoring Restored Failed Gone Skipped);
 
 /// Which release the instance is to end with.
@@ -260,6 +272,12 @@ pub struct Instance {
     pub solo: bool,
     /// The attempt that was asked to stop (cancel), if one was, and whether at once.
     pub stopping: Option<(i64, bool)>,
+    /// It came into service after the deployment had begun.
+    #[serde(default)]
+    pub joined: bool,
+    /// When its launch was last kept waiting by a heartbeat.
+    #[serde(default)]
+    pub heartbeat: Option<Timestamp>,
 }
 
 impl Instance {
@@ -286,6 +304,8 @@ impl Instance {
             failure: None,
             solo: false,
             stopping: None,
+            joined: false,
+            heartbeat: None,
         }
     }
 
@@ -298,6 +318,21 @@ impl Instance {
     pub fn in_staging(&self) -> bool {
         use InstanceState::*;
         matches!(self.state, Pending | Staging) || self.wait.is_some_and(|wait| wait.back == Staging)
+    }
+
+    /// A person wants it tried again: from the start, with all its retries. Only a failed one can be.
+    pub fn try_again(&mut self, now: Timestamp) -> Result<(), Illegal> {
+        let again = Instance {
+            memberships: self.memberships.clone(),
+            good: self.good.clone(),
+            attempts: self.attempts,
+            touched: self.touched,
+            joined: self.joined,
+            ..Instance::new(&self.id, &self.zone, &self.group, now)
+        };
+        next(self.state, Step::TryAgain)?;
+        *self = again;
+        Ok(())
     }
 
     /// Failed and kept out of the balancer.

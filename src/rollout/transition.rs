@@ -13,6 +13,8 @@ pub enum Step {
     PreBlock,
     /// Take it out of the balancer.
     Block,
+    /// It launches, and is behind no balancer yet: its hooks run at once.
+    DeployAtLaunch,
     /// Out and drained.
     Drained,
     /// Let it back in: deployed, or never touched and cancelled.
@@ -32,6 +34,10 @@ pub enum Step {
     Fail,
     Leave,
     Skip,
+    /// A person wants a failed one tried again.
+    TryAgain,
+    /// In service with the new revision, and no longer healthy while its batch bakes.
+    Relapse,
 }
 
 /// A step that the state does not allow: a bug, never an operator's doing.
@@ -52,17 +58,24 @@ pub fn next(from: InstanceState, step: Step) -> Result<InstanceState, Illegal> {
         (Staging, Step::StagingDone) => Staged,
         (Staged, Step::PreBlock) => PreBlocking,
         (Staged | PreBlocking | Allowing, Step::Block) => Blocking,
-        (Blocking, Step::Drained) => Deploying,
+        (Blocking, Step::Drained) | (Staged, Step::DeployAtLaunch) => Deploying,
         (Blocking | Deploying | Restoring, Step::Allow) => Allowing,
         (Allowing, Step::PostAllow) => PostAllowing,
         (Allowing | PostAllowing, Step::Succeed) => Succeeded,
-        (Staging | PreBlocking | Blocking | Deploying | Allowing | PostAllowing, Step::Wait) => Waiting,
-        (Waiting, Step::Resume(back @ (Staging | PreBlocking | Blocking | Deploying | PostAllowing))) => back,
+        (Staging | PreBlocking | Blocking | Deploying | Allowing | PostAllowing | Restoring, Step::Wait) => {
+            Waiting
+        }
+        (
+            Waiting,
+            Step::Resume(back @ (Staging | PreBlocking | Blocking | Deploying | PostAllowing | Restoring)),
+        ) => back,
         (Blocking | Deploying | Waiting, Step::Restore) => Restoring,
         (Allowing, Step::Restored) => Restored,
         (state, Step::Fail) if !state.is_final() => Failed,
         (state, Step::Leave) if state != Gone => Gone,
         (Pending | Staging | Staged | PreBlocking | Waiting, Step::Skip) => Skipped,
+        (Failed, Step::TryAgain) => Pending,
+        (Succeeded, Step::Relapse) => Failed,
         (from, step) => return Err(Illegal { from, step }),
     };
     Ok(to)

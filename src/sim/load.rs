@@ -85,6 +85,9 @@ pub struct LoadReport {
     pub by_kind: ByKind,
     /// The first twenty failures in words.
     pub failures: Vec<String>,
+    /// When each failure was seen, milliseconds since the Unix epoch; not in what is printed.
+    #[serde(skip)]
+    pub failed_at: Vec<i64>,
 }
 
 /// Running load; stop it with [`Load::stop`].
@@ -136,6 +139,7 @@ impl Shared {
 
     fn failure(&self, report: &mut LoadReport, name: &str, error: &anyhow::Error) {
         report.failed += 1;
+        report.failed_at.push(jiff::Timestamp::now().as_millisecond());
         if report.failures.len() < DESCRIBED {
             let at = self.begun.elapsed().as_secs_f64();
             report.failures.push(format!("{at:.1} s: {name}: {error:#}"));

@@ -30,7 +30,17 @@ pub struct DeploymentRow {
     pub started_at: Option<i64>,
     pub since: i64,
     pub finished_at: Option<i64>,
+    pub resumed_at: Option<i64>,
+    pub approved: i64,
+    pub rolls_back: Option<i64>,
+    pub rolled_back_by: Option<i64>,
+    pub only_instance: Option<String>,
+    pub automatic: i64,
+    pub launch: i64,
 }
+
+const LAST_GOOD_BEFORE: &str = "SELECT * FROM deployments WHERE group_name = $1 AND id < $2 AND sha <> $3 \
+     AND state IN ('Succeeded', 'Partial') AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
 
 impl Store {
     /// One deployment.
@@ -54,11 +64,14 @@ impl Store {
         Ok(query.fetch_all(&self.pool).await?)
     }
 
-    /// Those that have not ended, oldest first.
+    /// Those that have not ended: those under way, then the queue. A rollback goes before what waits longer.
     pub async fn unfinished(&self) -> Result<Vec<DeploymentRow>> {
-        Ok(sqlx::query_as("SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY id")
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(sqlx::query_as(
+            "SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY CASE WHEN state = 'Queued' THEN 1 ELSE 0 END, \
+             CASE WHEN rolls_back IS NULL THEN 1 ELSE 0 END, id",
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// The repository that a revision was deployed from.
@@ -68,13 +81,11 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// The last revision that reached a whole group.
-    pub async fn last_good(&self, group: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT sha FROM deployments WHERE group_name = $1 AND state = 'Succeeded' ORDER BY id DESC LIMIT 1")
-            .bind(group)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|row| row.get(0)))
+    /// The last revision that reached a whole group, or all of it but what the failure budget allows.
+    pub async fn last_good_row(&self, group: &str) -> Result<Option<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE group_name = $1 AND state IN ('Succeeded', 'Partial') \
+             AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
+        Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
     /// The planner's records (JSON) of a deployment's instances, by id.
@@ -84,6 +95,37 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The deployments for launches of a group, newest first.
+    pub async fn launches(&self, group: &str, limit: i64) -> Result<Vec<DeploymentRow>> {
+        let query =
+            "SELECT * FROM deployments WHERE group_name = $1 AND launch = 1 ORDER BY id DESC LIMIT $2";
+        Ok(sqlx::query_as(query).bind(group).bind(limit).fetch_all(&self.pool).await?)
+    }
+
+    /// Instances whose launch a deployment is at.
+    pub async fn launching(&self) -> Result<Vec<String>> {
+        let query = "SELECT only_instance FROM deployments WHERE launch = 1 AND finished_at IS NULL AND only_instance IS NOT NULL";
+        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The newest deployment of a group to all of it.
+    pub async fn newest(&self, group: &str) -> Result<Option<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE group_name = $1 AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
+        Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
+    }
+
+    /// The last revision of a group, other than this one, that a deployment before this one brought to all of it.
+    pub async fn good_before(&self, group: &str, id: i64, sha: &str) -> Result<Option<String>> {
+        let row: Option<DeploymentRow> = sqlx::query_as(LAST_GOOD_BEFORE)
+            .bind(group)
+            .bind(id)
+            .bind(sha)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.sha))
     }
 
     /// How many instances of each state each deployment has: `(deployment, state, count)`.
@@ -110,8 +152,8 @@ impl Tx<'_> {
             .await?
             .get(0);
         sqlx::query(
-            "INSERT INTO deployments (id, group_name, repository, sha, requested, message, requested_by, state, policy, created_at, since) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "INSERT INTO deployments (id, group_name, repository, sha, requested, message, requested_by, state, policy, created_at, since, automatic, \
+             only_instance, launch) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(id)
         .bind(&row.group_name)
@@ -124,6 +166,9 @@ impl Tx<'_> {
         .bind(&row.policy)
         .bind(row.created_at)
         .bind(row.since)
+        .bind(row.automatic)
+        .bind(&row.only_instance)
+        .bind(row.launch)
         .execute(&mut *self.inner)
         .await?;
         Ok(id)
@@ -195,7 +240,91 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Halted and in order.
+    /// One deployment.
+    pub async fn deployment(&mut self, id: i64) -> Result<Option<DeploymentRow>> {
+        Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut *self.inner)
+            .await?)
+    }
+
+    /// The newest deployment of a group to all of it; 0 if there is none.
+    pub async fn newest_deployment(&mut self, group: &str) -> Result<i64> {
+        let query =
+            "SELECT COALESCE(MAX(id), 0) FROM deployments WHERE group_name = $1 AND only_instance IS NULL";
+        Ok(sqlx::query(query).bind(group).fetch_one(&mut *self.inner).await?.get(0))
+    }
+
+    /// The last deployment of another revision that succeeded before this one.
+    pub async fn last_good_before(
+        &mut self,
+        group: &str,
+        id: i64,
+        sha: &str,
+    ) -> Result<Option<DeploymentRow>> {
+        Ok(sqlx::query_as(LAST_GOOD_BEFORE)
+            .bind(group)
+            .bind(id)
+            .bind(sha)
+            .fetch_optional(&mut *self.inner)
+            .await?)
+    }
+
+    /// A person lets it go on: failures before no longer count.
+    pub async fn set_resumed(&mut self, id: i64, at: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET resumed_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(at)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// A person approves the batches to come.
+    pub async fn set_approved(&mut self, id: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET approved = 1 WHERE id = $1")
+            .bind(id)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Why it is as it is, in words.
+    pub async fn set_reason(&mut self, id: i64, reason: &str) -> Result<()> {
+        sqlx::query("UPDATE deployments SET reason = $2 WHERE id = $1")
+            .bind(id)
+            .bind(text(reason))
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// `new` brings back what `old` changed.
+    pub async fn set_rollback(&mut self, old: i64, new: i64) -> Result<()> {
+        for (query, id, other) in [
+            ("UPDATE deployments SET rolled_back_by = $2 WHERE id = $1", old, new),
+            ("UPDATE deployments SET rolls_back = $2 WHERE id = $1", new, old),
+        ] {
+            sqlx::query(query).bind(id).bind(other).execute(&mut *self.inner).await?;
+        }
+        Ok(())
+    }
+
+    /// Queued deployments of a group that nobody submitted.
+    pub async fn queued_automatic(&mut self, group: &str) -> Result<Vec<i64>> {
+        let query = "SELECT id FROM deployments WHERE group_name = $1 AND state = 'Queued' AND automatic = 1 ORDER BY id";
+        let rows = sqlx::query(query).bind(group).fetch_all(&mut *self.inner).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The planner's records (JSON) of a deployment's instances, by id.
+    pub async fn instance_records(&mut self, deployment: i64) -> Result<Vec<String>> {
+        let query = "SELECT record FROM instances WHERE deployment = $1 ORDER BY instance";
+        let rows = sqlx::query(query).bind(deployment).fetch_all(&mut *self.inner).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Halted or paused, and in order.
     pub async fn set_settled(&mut self, id: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET settled = 1 WHERE id = $1")
             .bind(id)

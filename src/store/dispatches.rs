@@ -2,6 +2,7 @@
 
 use super::{Result, Store, Tx};
 use sqlx::Row;
+use std::collections::HashMap;
 
 /// A dispatch, as stored. `state`: `intended`, `sent` or `refused`.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -29,6 +30,7 @@ pub struct AttemptRow {
     pub log_bytes: i64,
     pub log_complete: i64,
     pub created_at: i64,
+    pub ended_at: Option<i64>,
 }
 
 impl Store {
@@ -61,6 +63,43 @@ impl Store {
             .bind(deployment)
             .fetch_all(&self.pool)
             .await?)
+    }
+
+    /// How long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.
+    pub async fn took(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
+        let rows = sqlx::query(
+            "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
+             JOIN deployments p ON p.id = a.deployment \
+             WHERE p.group_name = $1 AND d.kind = $2 AND a.ended_at IS NOT NULL AND a.outcome LIKE '{\"Succeeded%' \
+             ORDER BY a.number DESC LIMIT $3",
+        )
+        .bind(group)
+        .bind(kind)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The `keep` revisions that were staged last on each instance of a group: `(instance, sha)`.
+    pub async fn staged(&self, group: &str, keep: i64) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT a.instance, p.sha FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
+             JOIN deployments p ON p.id = a.deployment \
+             WHERE p.group_name = $1 AND d.kind = 'stage' AND a.outcome LIKE '{\"Succeeded%' \
+             GROUP BY a.instance, p.sha ORDER BY MAX(a.number) DESC",
+        )
+        .bind(group)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut seen: HashMap<String, i64> = HashMap::new();
+        let staged =
+            rows.into_iter().map(|row| (row.get::<String, _>(0), row.get(1))).filter(|(instance, _)| {
+                let count = seen.entry(instance.clone()).or_default();
+                *count += 1;
+                *count <= keep
+            });
+        Ok(staged.collect())
     }
 
     /// One attempt.
@@ -132,13 +171,10 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// How it ended (JSON); the first word stands. True if this was it.
-    pub async fn set_outcome(&mut self, number: i64, outcome: &str) -> Result<bool> {
-        let done = sqlx::query("UPDATE attempts SET outcome = $2 WHERE number = $1 AND outcome IS NULL")
-            .bind(number)
-            .bind(outcome)
-            .execute(&mut *self.inner)
-            .await?;
+    /// How and when it ended (JSON); the first word stands. True if this was it.
+    pub async fn set_outcome(&mut self, number: i64, outcome: &str, at: i64) -> Result<bool> {
+        let query = "UPDATE attempts SET outcome = $2, ended_at = $3 WHERE number = $1 AND outcome IS NULL";
+        let done = sqlx::query(query).bind(number).bind(outcome).bind(at).execute(&mut *self.inner).await?;
         Ok(done.rows_affected() > 0)
     }
 

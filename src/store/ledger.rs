@@ -1,7 +1,20 @@
 //! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
+
+/// An instance that is kept out of the balancer, as stored. `wish`: `release` or `terminate`, once a person wants that.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct QuarantineRow {
+    pub auto_scaling_group: String,
+    pub instance: String,
+    pub deployment: i64,
+    pub reason: String,
+    pub since: i64,
+    pub wish: Option<String>,
+    pub wished_by: Option<String>,
+}
 
 impl Store {
     /// The hold (JSON) on an Auto Scaling group, if there is one.
@@ -13,14 +26,10 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// Instances of an Auto Scaling group that drover keeps out: `(instance, deployment, reason)`.
-    pub async fn quarantined(&self, group: &str) -> Result<Vec<(String, i64, String)>> {
-        let rows =
-            sqlx::query("SELECT instance, deployment, reason FROM quarantines WHERE auto_scaling_group = $1")
-                .bind(group)
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    /// The instances that drover keeps out, of all Auto Scaling groups.
+    pub async fn quarantines(&self) -> Result<Vec<QuarantineRow>> {
+        let query = "SELECT * FROM quarantines ORDER BY auto_scaling_group, since, instance";
+        Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
     }
 
     /// The last good revision of each instance: `(instance, sha)`.
@@ -61,15 +70,26 @@ impl Tx<'_> {
         sqlx::query(
             "INSERT INTO quarantines (auto_scaling_group, instance, deployment, reason, since) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (auto_scaling_group, instance) DO UPDATE SET deployment = excluded.deployment, \
-             reason = excluded.reason, since = excluded.since",
+             reason = excluded.reason, since = excluded.since, wish = NULL, wished_by = NULL",
         )
         .bind(group)
         .bind(instance)
         .bind(deployment)
-        .bind(super::text(reason))
+        .bind(text(reason))
         .bind(at)
         .execute(&mut *self.inner)
         .await?;
+        Ok(())
+    }
+
+    /// What a person wants of a quarantined instance.
+    pub async fn set_wish(&mut self, instance: &str, wish: Option<&str>, by: &str) -> Result<()> {
+        sqlx::query("UPDATE quarantines SET wish = $2, wished_by = $3 WHERE instance = $1")
+            .bind(instance)
+            .bind(wish)
+            .bind(text(by))
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod deployments;
 mod dispatches;
 mod intents;
 mod ledger;
+mod locks;
 mod logs;
 
 pub use access::TokenRow;
@@ -18,6 +19,8 @@ pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
 pub use dispatches::{AttemptRow, DispatchRow};
 pub use intents::IntentRow;
+pub use ledger::QuarantineRow;
+pub use locks::LockRow;
 pub use logs::{Chunk, NewChunk};
 
 use sqlx::{Any, AnyPool, Row, Transaction};

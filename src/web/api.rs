@@ -1,4 +1,4 @@
-//! The JSON API: deployments, their logs, groups.
+//! The JSON API: deployments and their logs.
 
 use super::{
     Web,
@@ -7,7 +7,7 @@ use super::{
     request::body,
     stream,
 };
-use crate::{engine::Submission, logs::follow::Wanted};
+use crate::{engine::Submission, logs::follow::Wanted, rollout::verb::Verb};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -33,6 +33,14 @@ struct CancelBody {
     now: bool,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerbBody {
+    /// For `retry`: this one alone.
+    #[serde(default)]
+    instance: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct LogQuery {
     after: Option<i64>,
@@ -49,11 +57,6 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         let web = web.clone();
         warp::any().map(move || web.clone())
     };
-    let groups = warp::path!("groups")
-        .and(warp::get())
-        .and(user)
-        .and(with.clone())
-        .then(|_: String, web: Web| async move { answer(groups(&web).await) });
     let submit = warp::path!("deployments")
         .and(warp::post())
         .and(user)
@@ -79,6 +82,14 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .then(|id: i64, by: String, web: Web, body: Bytes| async move {
             answer(cancel(&web, id, &body, &by).await)
         });
+    let verb = warp::path!("deployments" / i64 / Verb)
+        .and(warp::post())
+        .and(user)
+        .and(with.clone())
+        .and(body(LARGEST_BODY))
+        .then(|id: i64, verb: Verb, by: String, web: Web, body: Bytes| async move {
+            answer(obey(&web, id, verb, &body, &by).await)
+        });
     let logs =
         warp::path!("deployments" / i64 / "logs")
             .and(warp::get())
@@ -97,34 +108,9 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
                     answer(logs(web, id, query, accept, last).await)
                 },
             );
-    let api = groups.or(submit).unify().or(list).unify().or(show).unify().or(cancel).unify();
-    base.and(api.or(logs).unify().or(super::tokens::routes(web)).unify()).boxed()
-}
-
-async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
-    let unfinished = web.store.unfinished().await?;
-    let mut groups = Vec::new();
-    for (name, application, group) in web.engine.groups() {
-        let running = unfinished.iter().find(|row| row.group_name == name).map(|row| row.id);
-        let good = web.store.good_revisions(&name).await?;
-        groups.push(json!({
-            "name": name,
-            "repository": application.repository,
-            "branch": group.branch(application),
-            "auto_deploy": group.auto_deploy,
-            "auto_scaling_groups": group.auto_scaling_groups,
-            "revision": web.store.last_good(&name).await?,
-            "instances": (!good.is_empty()).then_some(good.len()),
-            "policy": {
-                "batch": group.policy.batch.to_string(),
-                "mode": group.policy.mode,
-                "min_in_service": group.policy.min_in_service,
-                "max_failed": group.policy.max_failed,
-            },
-            "running": running,
-        }));
-    }
-    Ok(warp::reply::json(&json!({ "groups": groups })))
+    let api = submit.or(list).unify().or(show).unify().or(cancel).unify().or(verb).unify();
+    let api = api.or(logs).unify().or(super::groups::routes(web.clone())).unify();
+    base.and(api.or(super::tokens::routes(web)).unify()).boxed()
 }
 
 async fn submit(web: &Web, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
@@ -151,6 +137,17 @@ async fn cancel(web: &Web, id: i64, body: &[u8], by: &str) -> Result<impl Reply 
     let wish: CancelBody = if body.is_empty() { CancelBody::default() } else { parse(body)? };
     web.engine.cancel(id, wish.now, by).await?;
     Ok(warp::reply::json(&web.deployment_view(id).await?))
+}
+
+/// Answers the deployment to look at: this one, or the new one that does it.
+async fn obey(web: &Web, id: i64, verb: Verb, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
+    let wish: VerbBody = if body.is_empty() { VerbBody::default() } else { parse(body)? };
+    if wish.instance.is_some() && verb != Verb::Retry {
+        let words = format!("'instance' is for retry; {verb} is for the whole deployment");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", words));
+    }
+    let done = web.engine.obey(id, verb, wish.instance.as_deref(), by).await?;
+    Ok(warp::reply::json(&web.deployment_view(done).await?))
 }
 
 async fn logs(

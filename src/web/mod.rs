@@ -6,6 +6,7 @@
 mod accept;
 mod api;
 pub mod gate;
+mod groups;
 mod health;
 mod hosts;
 mod pages;

@@ -1,6 +1,10 @@
 //! Answers and refusals: the same words in the API as in the terminal.
 
-use crate::{engine::SubmitError, github::GitHubError, store::StoreError};
+use crate::{
+    engine::{GroupError, SubmitError},
+    github::GitHubError,
+    store::StoreError,
+};
 use http::StatusCode;
 use serde::Serialize;
 use warp::reply::{Reply, Response};
@@ -61,9 +65,26 @@ impl From<SubmitError> for Refusal {
             SubmitError::Revision(GitHubError::Unavailable(_)) => (StatusCode::BAD_GATEWAY, "github"),
             SubmitError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid-policy"),
             SubmitError::Ended { .. } => (StatusCode::CONFLICT, "ended"),
+            SubmitError::Refused { .. } => (StatusCode::CONFLICT, "refused"),
+            SubmitError::NotQuarantined(_) => (StatusCode::NOT_FOUND, "not-quarantined"),
+            SubmitError::CanNot(_) => (StatusCode::UNPROCESSABLE_ENTITY, "can-not"),
+            SubmitError::Passing(_) => (StatusCode::BAD_GATEWAY, "later"),
             SubmitError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
         };
         Refusal::new(status, code, error.to_string())
+    }
+}
+
+impl From<GroupError> for Refusal {
+    fn from(error: GroupError) -> Self {
+        let words = error.to_string();
+        match error {
+            GroupError::Submit(error) => error.into(),
+            GroupError::Refused(_) => Refusal::new(StatusCode::CONFLICT, "refused", words),
+            GroupError::Aws(_) | GroupError::Passing(_) => {
+                Refusal::new(StatusCode::BAD_GATEWAY, "aws", words)
+            }
+        }
     }
 }
 

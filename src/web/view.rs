@@ -6,6 +6,7 @@ use crate::{
     rollout::{
         plan::Explain,
         state::{DeploymentState, Instance, InstanceState},
+        verb::{Ruling, Verb, rule},
     },
     store::DeploymentRow,
 };
@@ -22,12 +23,27 @@ pub struct DeploymentView {
     pub state: String,
     pub reason: Option<String>,
     pub by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolls_back: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<i64>,
+    /// What may be asked of it now, besides cancelling.
+    pub verbs: Vec<Verb>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     /// What a command that waits for it ends with; absent while it goes on.
     pub exit_code: Option<i32>,
     pub explain: Vec<String>,
+    /// Seconds until it is through, if all goes well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<i64>,
+    /// How ready the way back is, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<String>,
+    /// It is for one instance alone: a retry of it, or its launch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_instance: Option<String>,
     pub counts: Counts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
@@ -99,9 +115,25 @@ pub fn exit_code(row: &DeploymentRow) -> Option<i32> {
     state.exit_code().filter(|_| state != DeploymentState::Halted || row.settled != 0)
 }
 
+/// What may be asked of a deployment as it is.
+fn verbs(row: &DeploymentRow) -> Vec<Verb> {
+    let Ok(state) = row.state.parse() else { return Vec::new() };
+    if row.launch != 0 {
+        return Vec::new();
+    }
+    let approval = engine::policy(row).approve_after.is_some() && row.approved == 0;
+    let may = |verb: &Verb| match rule(*verb, state, row.cancel.is_some()) {
+        Ruling::Do => *verb != Verb::Approve || approval,
+        Ruling::Anew => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
+        Ruling::Already | Ruling::Refused(_) => false,
+    };
+    Verb::ALL.into_iter().filter(may).collect()
+}
+
 fn deployment(row: DeploymentRow, explain: Explain, counts: Counts) -> DeploymentView {
     DeploymentView {
         exit_code: exit_code(&row),
+        verbs: verbs(&row),
         id: row.id,
         group: row.group_name,
         revision: RevisionView {
@@ -113,10 +145,15 @@ fn deployment(row: DeploymentRow, explain: Explain, counts: Counts) -> Deploymen
         state: row.state,
         reason: row.reason,
         by: row.requested_by,
+        rolls_back: row.rolls_back,
+        rolled_back_by: row.rolled_back_by,
         created_at: time(row.created_at),
         started_at: row.started_at.map(time),
         finished_at: row.finished_at.map(time),
         explain: explain.deployment,
+        seconds_left: None,
+        way_back: None,
+        only_instance: row.only_instance,
         counts,
         attempts: None,
         instances: None,
@@ -163,8 +200,17 @@ impl Web {
         records.iter().for_each(|record| counts.add(record.state, 1));
         let attempts = records.iter().map(|record| record.attempts).sum();
         let instances = records.into_iter().map(|record| instance(record, &mut explain)).collect();
+        let seconds_left = self.engine.seconds_left(id);
+        let way_back =
+            if verbs(&row).contains(&Verb::Rollback) { self.engine.readiness(&row).await? } else { None };
         let view = deployment(row, explain, counts);
-        Ok(DeploymentView { attempts: Some(attempts), instances: Some(instances), ..view })
+        Ok(DeploymentView {
+            attempts: Some(attempts),
+            instances: Some(instances),
+            seconds_left,
+            way_back,
+            ..view
+        })
     }
 
     /// The newest deployments, without their instances.

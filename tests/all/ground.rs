@@ -115,6 +115,25 @@ pub fn policy(lines: &str) -> String {
     format!("{lines}\n[applications.sample.groups.demo.policy.retry]\nbase = \"500ms\"\ncap = \"2s\"\n")
 }
 
+/// A number from the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    let given = std::env::var(name).ok();
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: '{text}' is no number")))
+}
+
+/// A client for a daemon that may go away at any moment.
+pub fn impatient() -> reqwest::Client {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).pool_max_idle_per_host(0);
+    client.build().unwrap()
+}
+
+/// `GET` of the API; none while the daemon is away.
+pub async fn glimpse(http: &reqwest::Client, world: &Playground, path: &str) -> Option<Value> {
+    let url = format!("{}/api/v1/{path}", world.url);
+    let answer = http.get(url).bearer_auth(&world.token).send().await.ok()?;
+    answer.error_for_status().ok()?.json().await.ok()
+}
+
 /// A finished run of the command line.
 pub struct Ran {
     pub code: i32,

@@ -96,6 +96,8 @@ pub struct Playground {
     pub webhook_secret: String,
     /// The load balancer's address.
     pub service: String,
+    /// What the daemon's environment has besides, from its next start on; empty at first.
+    pub environment: Vec<(String, String)>,
     http: reqwest::Client,
     sim: Child,
     daemon: Option<Child>,
@@ -122,6 +124,7 @@ impl Playground {
             token: String::new(),
             webhook_secret: Secrets::fresh(),
             service: String::new(),
+            environment: Vec::new(),
             setup,
             cloud,
             http,
@@ -175,6 +178,7 @@ impl Playground {
             .env("AWS_SECRET_ACCESS_KEY", &self.cloud.secret_access_key)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("GITHUB_TOKEN", &self.cloud.github_token)
+            .envs(self.environment.clone())
             .args(["serve", "--until-stdin-closes", "--config"])
             .arg(self.config_path());
         if self.setup.public_url.is_some() {
@@ -209,6 +213,19 @@ impl Playground {
             daemon.kill().await.context("killing the daemon")?;
         }
         Ok(())
+    }
+
+    /// Whether the daemon ends by itself within this time; then [`Playground::start_daemon`] may start another.
+    pub async fn daemon_ended(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let Some(daemon) = &mut self.daemon else { return Ok(true) };
+        // Waiting closes standard input, and that would end the daemon.
+        let stdin = daemon.stdin.take();
+        let ended = tokio::time::timeout(within, daemon.wait()).await;
+        daemon.stdin = stdin;
+        let Ok(status) = ended else { return Ok(false) };
+        status.context("waiting for the daemon's end")?;
+        self.daemon = None;
+        Ok(true)
     }
 
     /// `POST /_sim/…`.

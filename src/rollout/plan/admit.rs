@@ -2,11 +2,13 @@
 
 use super::{Change, Planner, progress::is_out};
 use crate::rollout::{
-    policy::Mode,
+    policy::{Mode, Zones},
     snapshot::{Health, Lifecycle},
     state::{DeploymentState, InstanceState as S},
     transition::{Illegal, Step},
 };
+
+use std::collections::BTreeMap;
 
 /// The arithmetic of what may be taken out now.
 pub(super) struct Capacity {
@@ -37,7 +39,8 @@ impl Planner<'_> {
             .filter(|draft| draft.record.state != S::Blocking && !draft.record.quarantined())
             .count();
         // One that left on its own makes the group smaller, not the batches.
-        let left = self.count(|record| record.state == S::Gone);
+        let gone = self.count(|record| record.state == S::Gone);
+        let left = gone.saturating_sub(self.count(|record| record.joined && record.state != S::Gone));
         let at_start = self.snapshot.deployment.healthy_at_start.saturating_sub(left);
         Capacity {
             healthy: u32::try_from(healthy).unwrap_or(u32::MAX) + self.snapshot.healthy_elsewhere,
@@ -70,7 +73,8 @@ impl Planner<'_> {
         }
         let room = match self.snapshot.policy.mode {
             Mode::Batch => {
-                if self.count(|r| r.batch == Some(self.batch) && !r.state.is_final()) > 0 || !self.baked() {
+                let open = self.count(|r| r.batch == Some(self.batch) && !r.state.is_final());
+                if open > 0 || !self.baked() || self.awaits_approval() {
                     return;
                 }
                 self.batch += 1;
@@ -79,12 +83,18 @@ impl Planner<'_> {
             Mode::Window => {
                 let open = self.count(|r| r.batch.is_some() && !r.state.is_final());
                 let size = self.snapshot.policy.batch.size(self.batch.max(1), self.total());
-                if open >= size {
+                let started = self.count(|r| r.batch.is_some());
+                let left = match self.snapshot.policy.approve_after {
+                    Some(after) if !self.snapshot.deployment.approved => {
+                        (after * size).saturating_sub(started)
+                    }
+                    _ => u32::MAX,
+                };
+                if open >= size || left == 0 {
                     return;
                 }
-                let started = self.count(|r| r.batch.is_some());
                 self.batch = started / size.max(1) + 1;
-                size - open
+                (size - open).min(left)
             }
         };
         for index in self.order_of_turn().into_iter().take(room as usize) {
@@ -95,8 +105,16 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a person must say that the batches after the first `approve_after` may come.
+    pub(super) fn awaits_approval(&self) -> bool {
+        let waiting = self.count(|r| r.state == S::Staged && r.batch.is_none()) > 0;
+        let due = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
+        let through = self.count(|r| r.batch.is_some() && !r.state.is_final()) == 0;
+        due && waiting && through && !self.snapshot.deployment.approved
+    }
+
     /// Whether the batch in work is through and its bake has passed.
-    fn baked(&mut self) -> bool {
+    pub(super) fn baked(&mut self) -> bool {
         if self.batch == 0 {
             return true;
         }
@@ -123,7 +141,38 @@ impl Planner<'_> {
             let draft = &self.drafts[i];
             (draft.sight.health == Health::Healthy, draft.record.id.clone())
         });
-        turn
+        match self.snapshot.policy.zones {
+            Zones::Any => turn,
+            Zones::Spread => self.spread(turn),
+            Zones::OneAtATime => self.one_zone(turn),
+        }
+    }
+
+    /// One of each zone, then the second of each, and so on.
+    fn spread(&self, turn: Vec<usize>) -> Vec<usize> {
+        let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut ranked: Vec<(u32, usize)> = turn
+            .into_iter()
+            .map(|i| {
+                let rank = seen.entry(self.drafts[i].record.zone.as_str()).or_default();
+                *rank += 1;
+                (*rank, i)
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, i)| i).collect()
+    }
+
+    /// Those of the zone in work, or of the first one that has any left. A zone with an instance in work comes first.
+    fn one_zone(&self, turn: Vec<usize>) -> Vec<usize> {
+        let in_work =
+            self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state.is_final());
+        let mut zones: Vec<&str> = turn.iter().map(|&i| self.drafts[i].record.zone.as_str()).collect();
+        zones.sort_unstable();
+        let Some(zone) = in_work.map(|draft| draft.record.zone.as_str()).or(zones.first().copied()) else {
+            return turn;
+        };
+        turn.iter().copied().filter(|&i| self.drafts[i].record.zone == zone).collect()
     }
 
     /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.

@@ -1,9 +1,9 @@
 //! What a cancel means for each instance. Nothing new is started; what was touched gets its former release back.
 
-use super::{Effect, Planner};
+use super::{Effect, HELD, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
-    snapshot::Cancel,
+    snapshot::{Cancel, Lifecycle},
     state::Cause,
     state::{Failure, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
@@ -20,7 +20,15 @@ impl Planner<'_> {
 
     fn cancel_one(&mut self, index: usize, cancel: Cancel) -> Result<(), Illegal> {
         let now = self.now;
+        let launch = self.is_launch();
         let draft = &mut self.drafts[index];
+        if launch && draft.sight.lifecycle == Lifecycle::Coming(HELD.into()) && !draft.record.state.is_final()
+        {
+            let cause = Cause::Deadline("cancelled before it went into service".into());
+            let fault = Fault { event: LifecycleEvent::ApplicationStop, hook: None, cause, tail: Vec::new() };
+            draft.record.failure = Some(Failure { fault, quarantined: false });
+            return draft.step(Step::Fail, now, "cancelled: its launch is given up");
+        }
         let untouched = !draft.record.touched;
         match (draft.record.state, draft.attempt) {
             (S::Pending | S::Staging | S::Staged, _) => {
@@ -41,7 +49,11 @@ impl Planner<'_> {
                     "cancelled before its release was touched; back into the balancer",
                 )
             }
-            (S::Waiting, _) if draft.record.wait.is_some_and(|w| w.back == S::PostAllowing) => Ok(()),
+            (S::Waiting, _)
+                if draft.record.wait.is_some_and(|w| matches!(w.back, S::PostAllowing | S::Restoring)) =>
+            {
+                Ok(())
+            }
             (S::Blocking | S::Waiting, _) | (S::Deploying, None) => {
                 draft.record.goal = Goal::Old;
                 draft.step(Step::Restore, now, "cancelled; putting the former release back")

@@ -25,8 +25,12 @@ impl Planner<'_> {
         ] {
             self.dispatch(kind);
         }
-        self.block();
-        self.allow();
+        if self.is_launch() {
+            self.launch_effects();
+        } else {
+            self.block();
+            self.allow();
+        }
         self.hold_back_refused();
     }
 
@@ -85,6 +89,7 @@ impl Planner<'_> {
         let mut effects = Vec::new();
         for (name, drafts) in standby {
             let Some(group) = self.snapshot.groups.get(name) else { continue };
+            let drafts = self.in_turn("EnterStandby", name, drafts);
             let count = u32::try_from(drafts.len().min(MOST_PER_STANDBY)).unwrap_or(u32::MAX);
             let group_name = name.to_owned();
             let runs = |process: &&&str| !group.suspended.iter().any(|suspended| suspended == *process);
@@ -116,6 +121,18 @@ impl Planner<'_> {
         self.plan.effects.extend(effects);
     }
 
+    /// Standby calls are all or nothing: after a refusal each instance is asked for alone, in turn, so that one that can't
+    /// go holds up nobody.
+    fn in_turn<T>(&self, call: &str, group: &str, whom: Vec<T>) -> Vec<T> {
+        match self.snapshot.refused.get(&format!("{call}:{group}")) {
+            Some(refused) if !whom.is_empty() => {
+                let at = refused.times as usize % whom.len();
+                whom.into_iter().skip(at).take(1).collect()
+            }
+            _ => whom,
+        }
+    }
+
     /// Back into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
     /// quarantined.
     fn allow(&mut self) {
@@ -140,6 +157,7 @@ impl Planner<'_> {
             }
         }
         for (group, instances) in exit {
+            let instances = self.in_turn("ExitStandby", &group, instances);
             let chunks = instances.chunks(MOST_PER_STANDBY);
             self.plan.effects.extend(
                 chunks.map(|some| Effect::ExitStandby { group: group.clone(), instances: some.to_vec() }),

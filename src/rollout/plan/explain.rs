@@ -1,6 +1,6 @@
 //! Why each waiting thing waits, in words.
 
-use super::{Planner, progress::describe};
+use super::{HELD, Planner, progress::describe};
 use crate::rollout::{
     snapshot::Lifecycle,
     state::{DeploymentState as D, InstanceState as S},
@@ -16,10 +16,20 @@ impl Planner<'_> {
             );
         }
         match self.state {
-            D::Halted if self.busy() => {
-                lines.push("halted: instances in work finish, nothing new is started".into())
+            D::Halted | D::Paused if self.busy() => {
+                let word = self.state.to_string().to_lowercase();
+                lines.push(format!("{word}: instances in work finish, nothing new is started"));
             }
-            D::Halted => lines.push("halted: waits for a person (drover cancel ends it)".into()),
+            D::Halted => {
+                lines.push("halted: waits for a person (drover resume, retry, rollback or cancel)".into())
+            }
+            D::Paused => lines.push("paused: waits for a person (drover resume or cancel)".into()),
+            D::Rolling if self.awaits_approval() => {
+                lines.push(format!(
+                    "batch {} is through; the rest waits for approval (drover approve)",
+                    self.batch
+                ));
+            }
             D::Rolling => {
                 let (staging, all) = (self.count(|r| r.in_staging()), self.count(|_| true));
                 if staging > 0 {
@@ -73,6 +83,9 @@ impl Planner<'_> {
                         delay.as_secs()
                     ),
                 }
+            }
+            S::Allowing if draft.sight.lifecycle == Lifecycle::Coming(HELD.into()) => {
+                "let into service".into()
             }
             S::Allowing => {
                 let left = self.left(since + self.snapshot.timing.becoming_healthy);

@@ -4,6 +4,7 @@ mod admit;
 mod cancel;
 mod effects;
 mod explain;
+mod launch;
 mod progress;
 mod verdict;
 
@@ -16,6 +17,8 @@ use super::{
 };
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+
+pub use launch::{HEARTBEAT, HELD};
 
 /// What to do now.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +49,15 @@ pub enum Change {
     Batch(u32),
     /// The batch in work is through.
     BatchDone,
-    /// Halted and in order: a person may look.
+    /// Halted or paused, and in order: a person may look.
     Settled,
+    /// At the end of a cancelled deployment: which instance is on what, in words.
+    Report(Vec<(String, String)>),
+    /// End it, and queue a deployment of the last good revision.
+    RollBack {
+        /// Why, in words.
+        reason: String,
+    },
     /// The instance has the revision, validated and healthy: it is the last good one there.
     Good(String),
 }
@@ -182,6 +192,47 @@ pub enum Effect {
         /// Instance and port.
         targets: Vec<(String, u16)>,
     },
+    /// A launch that is held goes on into service, or is given up: Auto Scaling terminates it then, and launches another.
+    CompleteLaunch {
+        /// Auto Scaling group.
+        group: String,
+        /// Whose launch.
+        instance: String,
+        /// The lifecycle hook that holds it.
+        hook: String,
+        /// CONTINUE; else ABANDON.
+        proceed: bool,
+    },
+    /// A quarantined instance goes for good.
+    Terminate {
+        /// Auto Scaling group.
+        group: String,
+        /// Who.
+        instance: String,
+    },
+    /// Puts our lifecycle hook for launches on a group.
+    PutHook {
+        /// Auto Scaling group.
+        group: String,
+        /// The hook's name.
+        hook: String,
+    },
+    /// Takes it off.
+    DeleteHook {
+        /// Auto Scaling group.
+        group: String,
+        /// The hook's name.
+        hook: String,
+    },
+    /// Keeps a launch waiting.
+    Heartbeat {
+        /// Auto Scaling group.
+        group: String,
+        /// Whose launch.
+        instance: String,
+        /// The lifecycle hook that holds it.
+        hook: String,
+    },
     /// Back into it.
     Register {
         /// ARN.
@@ -214,6 +265,11 @@ impl Effect {
             Effect::ExitStandby { group, .. } => format!("ExitStandby:{group}"),
             Effect::Deregister { target_group, .. } => format!("DeregisterTargets:{target_group}"),
             Effect::Register { target_group, .. } => format!("RegisterTargets:{target_group}"),
+            Effect::CompleteLaunch { instance, .. } => format!("CompleteLifecycleAction:{instance}"),
+            Effect::Terminate { instance, .. } => format!("TerminateInstanceInAutoScalingGroup:{instance}"),
+            Effect::PutHook { group, .. } => format!("PutLifecycleHook:{group}"),
+            Effect::DeleteHook { group, .. } => format!("DeleteLifecycleHook:{group}"),
+            Effect::Heartbeat { instance, .. } => format!("RecordLifecycleActionHeartbeat:{instance}"),
         }
     }
 }
@@ -226,8 +282,13 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
     planner.read_fleet()?;
     planner.obey_cancel()?;
     planner.resume_due()?;
-    planner.judge()?;
-    planner.admit()?;
+    if planner.is_launch() {
+        planner.admit_launch()?;
+    } else {
+        planner.watch_bake()?;
+        planner.judge()?;
+        planner.admit()?;
+    }
     planner.order_effects();
     planner.finish();
     planner.explain();
@@ -249,6 +310,10 @@ impl Draft<'_> {
         self.record.since = now;
         self.record.attempt = None;
         self.attempt = None;
+        if step == Step::Restore {
+            // Another release, and retries of its own.
+            (self.record.transient, self.record.unknown) = (0, 0);
+        }
         if step != Step::Wait {
             self.record.wait = None;
         }
@@ -316,6 +381,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(), Illegal> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
+        let launch = self.is_launch();
         let draft = &mut self.drafts[index];
         let class = classify(&fault, retry);
         let (used, allowed) = match class {
@@ -326,7 +392,7 @@ impl<'a> Planner<'a> {
         *used += 1;
         let (used, words) = (*used, fault.words());
         draft.record.fault = Some(fault.clone());
-        if used < allowed && !cancelled {
+        if used < allowed && (!cancelled || back == InstanceState::Restoring) {
             let seed = draft.record.attempt.unwrap_or_default().unsigned_abs();
             let pause = backoff(retry, used, seed);
             let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
@@ -351,7 +417,12 @@ impl<'a> Planner<'a> {
                 Class::Permanent => "permanent: not tried again".to_owned(),
                 _ => format!("{}, {used} of {allowed} attempts used", class.word()),
             };
-            let fate = if quarantine { "quarantined out of the balancer" } else { "left in service" };
+            let quarantine = quarantine && !launch;
+            let fate = match (launch, quarantine) {
+                (true, _) => "its launch is given up",
+                (_, true) => "quarantined out of the balancer",
+                (_, false) => "left in service",
+            };
             draft.record.failure = Some(Failure { fault, quarantined: quarantine });
             draft.step(Step::Fail, now, format!("{words}; {why}; {fate}"))
         }

@@ -138,14 +138,7 @@ impl Planner<'_> {
                 )
             }
             S::Deploying => self.fault(index, fault, S::Deploying, true),
-            S::Restoring => {
-                let draft = &mut self.drafts[index];
-                let note =
-                    format!("the former release could not be put back: {}; quarantined", fault.words());
-                draft.record.fault = Some(fault.clone());
-                draft.record.failure = Some(Failure { fault, quarantined: true });
-                draft.step(Step::Fail, self.now, note)
-            }
+            S::Restoring => self.fault(index, fault, S::Restoring, true),
             _ => Ok(()),
         }
     }
@@ -211,6 +204,14 @@ impl Planner<'_> {
                 (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy"),
             };
         }
+        let refused = self.snapshot.refused.contains_key(&format!("ExitStandby:{}", draft.record.group));
+        if refused
+            && draft.sight.lifecycle == Lifecycle::Standby
+            && self.now >= draft.record.since + limit / 2
+        {
+            // AWS doesn't let it in, which is no fault of the instance: the wait for its health has not begun.
+            draft.record.since = self.now;
+        }
         let deadline = draft.record.since + limit;
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.
@@ -226,6 +227,13 @@ impl Planner<'_> {
             let note = format!("{}; quarantined", fault.words());
             draft.record.fault = Some(fault.clone());
             draft.record.failure = Some(Failure { fault, quarantined: true });
+            return draft.step(Step::Fail, self.now, note);
+        }
+        if self.is_launch() {
+            let draft = &mut self.drafts[index];
+            let note = format!("{}; left to the balancer and Auto Scaling", fault.words());
+            draft.record.fault = Some(fault.clone());
+            draft.record.failure = Some(Failure { fault, quarantined: false });
             return draft.step(Step::Fail, self.now, note);
         }
         self.fault(index, fault, S::Blocking, true)

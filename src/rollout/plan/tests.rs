@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::rollout::{
+    paper::{Fate, Pace, PaperFleet},
     policy::{Batches, Mode, Policy, Size},
-    snapshot::{Cancel, Deployment, Group, Health, Hold, Lifecycle, Member, Outcome, Revision, Timing},
+    snapshot::{Cancel, Deployment, Group, Health, Lifecycle, Member, Outcome, Revision, Timing},
     state::{DeploymentState as D, InstanceState as S, Membership},
 };
 use jiff::SignedDuration;
@@ -21,18 +22,79 @@ struct Trouble {
     line: String,
 }
 
-/// A fleet that does what it is told, after a while.
-struct Toy {
-    snapshot: Snapshot,
-    now: Timestamp,
-    trouble: BTreeMap<String, Trouble>,
-    /// When an instance's lifecycle or health changes next, and to what.
-    coming: Vec<(Timestamp, String, Lifecycle, Health)>,
-    results: Vec<(Timestamp, String, i64, Outcome)>,
-    next_attempt: i64,
-    lowest_in_service: usize,
-    dispatches: Vec<(DispatchKind, usize)>,
+/// What goes wrong for whom; and what no effect may do.
+#[derive(Default)]
+struct Troubles {
+    of: BTreeMap<String, Trouble>,
     runs: BTreeMap<String, u32>,
+}
+
+impl Fate for Troubles {
+    fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome {
+        if kind == DispatchKind::Run {
+            *self.runs.entry(order.instance.clone()).or_default() += 1;
+        }
+        match self.of.get_mut(&order.instance) {
+            Some(trouble) if trouble.times > 0 && kind == DispatchKind::Run => {
+                trouble.times -= 1;
+                Outcome::Failed(Fault {
+                    event: LifecycleEvent::ApplicationStart,
+                    hook: Some("hooks/start".into()),
+                    cause: trouble.cause.clone(),
+                    tail: vec![trouble.line.clone()],
+                })
+            }
+            _ => Outcome::Succeeded { current: Some("old".into()) },
+        }
+    }
+
+    fn meet(&mut self, effect: &Effect, fleet: &Snapshot) {
+        let sight = |id: &str| &fleet.members.iter().find(|m| m.record.id == id).expect("a member").sight;
+        let hold = |group: &str| fleet.groups[group].hold.as_ref();
+        match effect {
+            Effect::Dispatch { kind, orders } => {
+                assert!(orders.len() <= MOST_PER_DISPATCH);
+                for order in orders.iter().filter(|_| *kind != DispatchKind::Stage) {
+                    assert!(sight(&order.instance).health == Health::Out, "hooks behind the balancer");
+                }
+            }
+            Effect::Suspend { group, .. } | Effect::SetMin { group, .. } => {
+                assert!(hold(group).is_some(), "{effect:?} before the journal");
+            }
+            Effect::EnterStandby { group, instances } => {
+                assert!(hold(group).is_some_and(|hold| hold.tagged), "standby before the journal");
+                let (desired, min) = (fleet.groups[group].desired, fleet.groups[group].min);
+                assert!(
+                    desired - u32::try_from(instances.len()).unwrap() >= min,
+                    "it would be refused: below MinSize"
+                );
+                instances.iter().for_each(|id| assert_eq!(sight(id).lifecycle, Lifecycle::InService));
+            }
+            Effect::ExitStandby { instances, .. } => {
+                instances.iter().for_each(|id| assert_eq!(sight(id).lifecycle, Lifecycle::Standby));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A fleet on paper, with troubles.
+struct Toy {
+    fleet: PaperFleet,
+    troubles: Troubles,
+}
+
+impl std::ops::Deref for Toy {
+    type Target = PaperFleet;
+    fn deref(&self) -> &PaperFleet {
+        &self.fleet
+    }
+}
+
+impl std::ops::DerefMut for Toy {
+    fn deref_mut(&mut self) -> &mut PaperFleet {
+        &mut self.fleet
+    }
 }
 
 impl Toy {
@@ -65,6 +127,11 @@ impl Toy {
             total_at_start: total,
             cancel: None,
             settled: false,
+            resumed_at: None,
+            approved: false,
+            fallback: None,
+            rolled_back: false,
+            launch: None,
         };
         let snapshot = Snapshot {
             deployment,
@@ -76,193 +143,22 @@ impl Toy {
             timing: Timing { deregistration_delay: DRAIN, becoming_healthy: HEALTH },
             refused: BTreeMap::new(),
         };
-        Toy {
-            snapshot,
-            now,
-            trouble: BTreeMap::new(),
-            coming: Vec::new(),
-            results: Vec::new(),
-            next_attempt: 1,
-            lowest_in_service: count,
-            dispatches: Vec::new(),
-            runs: BTreeMap::new(),
-        }
+        let pace = Pace { staging: HOOKS, hooks: HOOKS, drain: DRAIN, health: HEALTH };
+        let mut troubles = Troubles::default();
+        Toy { fleet: PaperFleet::new(snapshot, pace, now, &mut troubles), troubles }
     }
 
     fn fail(&mut self, instance: usize, times: u32, cause: Cause, line: &str) {
         let id = self.snapshot.members[instance].record.id.clone();
-        self.trouble.insert(id, Trouble { times, cause, line: line.into() });
+        self.troubles.of.insert(id, Trouble { times, cause, line: line.into() });
     }
 
     fn member(&mut self, id: &str) -> &mut Member {
-        self.snapshot.members.iter_mut().find(|member| member.record.id == id).unwrap()
-    }
-
-    fn in_service(&self) -> usize {
-        self.snapshot
-            .members
-            .iter()
-            .filter(|m| m.sight.lifecycle == Lifecycle::InService && m.sight.health == Health::Healthy)
-            .count()
+        self.find(id).unwrap()
     }
 
     fn tick(&mut self) -> bool {
-        let plan = plan(&self.snapshot, self.now).unwrap();
-        for change in plan.changes.clone() {
-            match change {
-                Change::Instance(record, _) => {
-                    let member = self.member(&record.id);
-                    if member.record.attempt != record.attempt {
-                        member.attempt = None;
-                    }
-                    member.record = *record;
-                }
-                Change::Deployment { state, reason } => {
-                    let now = self.now;
-                    let deployment = &mut self.snapshot.deployment;
-                    (deployment.state, deployment.reason, deployment.since) = (state, reason, now);
-                }
-                Change::Batch(number) => {
-                    (self.snapshot.deployment.batch, self.snapshot.deployment.batch_done_at) = (number, None);
-                }
-                Change::BatchDone => self.snapshot.deployment.batch_done_at = Some(self.now),
-                Change::Settled => self.snapshot.deployment.settled = true,
-                Change::Good(_) => {}
-            }
-        }
-        for effect in plan.effects.clone() {
-            self.act(effect);
-        }
-        let progress = !plan.changes.is_empty() || !plan.effects.is_empty();
-        if progress {
-            return !self.snapshot.deployment.state.is_final();
-        }
-        // Nothing to do now: on to the next thing that happens.
-        let times =
-            self.coming.iter().map(|c| c.0).chain(self.results.iter().map(|r| r.0)).chain(plan.wake_at);
-        match times.min() {
-            Some(next) => self.jump(next.max(self.now + SignedDuration::from_millis(1))),
-            None => return false,
-        }
-        true
-    }
-
-    fn jump(&mut self, to: Timestamp) {
-        self.now = to;
-        let (due, later) =
-            std::mem::take(&mut self.coming).into_iter().partition(|c: &(_, _, _, _)| c.0 <= to);
-        self.coming = later;
-        let due: Vec<(Timestamp, String, Lifecycle, Health)> = due;
-        for (_, id, lifecycle, health) in due {
-            let member = self.member(&id);
-            (member.sight.lifecycle, member.sight.health) = (lifecycle, health);
-        }
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.results).into_iter().partition(|r| r.0 <= to);
-        self.results = later;
-        for (_, id, number, outcome) in due {
-            let member = self.member(&id);
-            if let Some(attempt) = member.attempt.as_mut().filter(|attempt| attempt.number == number) {
-                attempt.outcome = Some(outcome);
-            }
-        }
-        self.lowest_in_service = self.lowest_in_service.min(self.in_service());
-    }
-
-    fn act(&mut self, effect: Effect) {
-        let now = self.now;
-        let group = self.snapshot.groups.get_mut("asg").unwrap();
-        match effect {
-            Effect::Dispatch { kind, orders } => {
-                assert!(orders.len() <= MOST_PER_DISPATCH);
-                self.dispatches.push((kind, orders.len()));
-                for order in orders {
-                    let number = self.next_attempt;
-                    self.next_attempt += 1;
-                    let outcome = self.outcome(kind, &order);
-                    let member = self.member(&order.instance);
-                    assert!(
-                        kind == DispatchKind::Stage || member.sight.health == Health::Out,
-                        "hooks behind the balancer"
-                    );
-                    member.record.attempt = Some(number);
-                    member.record.attempts += u32::from(kind != DispatchKind::Stage);
-                    member.record.touched |= kind == DispatchKind::Run;
-                    member.attempt = Some(Attempt { number, created_at: now, outcome: None });
-                    self.results.push((now + HOOKS, order.instance, number, outcome));
-                }
-            }
-            Effect::Stop { instance, attempt, now: at_once } => {
-                self.member(&instance).record.stopping = Some((attempt, at_once));
-                self.results.retain(|(_, _, number, _)| *number != attempt);
-                self.results.push((now + HOOKS, instance, attempt, Outcome::Stopped(None)));
-            }
-            Effect::Journal { .. } => {
-                let former_min = group.min;
-                let hold =
-                    Hold { deployment: 1, former_min, our_min: None, suspended: Vec::new(), tagged: true };
-                group.hold.get_or_insert(hold);
-            }
-            Effect::Suspend { processes, .. } => {
-                group.hold.as_mut().expect("journalled first").suspended.extend(processes.clone());
-                group.suspended.extend(processes);
-            }
-            Effect::SetMin { min, .. } => {
-                let hold = group.hold.as_mut().expect("journalled first");
-                hold.our_min = (min != hold.former_min).then_some(min);
-                group.min = min;
-                group.desired = group.desired.max(min);
-            }
-            Effect::Resume { processes, .. } => {
-                group.suspended.retain(|process| !processes.contains(process))
-            }
-            Effect::Release { .. } => group.hold = None,
-            Effect::EnterStandby { instances, .. } => {
-                assert!(group.hold.as_ref().is_some_and(|hold| hold.tagged), "standby before the journal");
-                group.desired -= u32::try_from(instances.len()).unwrap();
-                assert!(group.desired >= group.min, "EnterStandby would be refused: desired below MinSize");
-                for id in instances {
-                    let sight = &mut self.member(&id).sight;
-                    assert_eq!(sight.lifecycle, Lifecycle::InService);
-                    (sight.lifecycle, sight.health) = (Lifecycle::EnteringStandby, Health::Draining);
-                    self.coming.push((now + DRAIN, id, Lifecycle::Standby, Health::Out));
-                }
-                self.lowest_in_service = self.lowest_in_service.min(self.in_service());
-            }
-            Effect::ExitStandby { instances, .. } => {
-                group.desired += u32::try_from(instances.len()).unwrap();
-                for id in instances {
-                    let sight = &mut self.member(&id).sight;
-                    assert_eq!(sight.lifecycle, Lifecycle::Standby);
-                    (sight.lifecycle, sight.health) =
-                        (Lifecycle::InService, Health::Initial("checking".into()));
-                    self.coming.push((now + HEALTH, id, Lifecycle::InService, Health::Healthy));
-                }
-            }
-            Effect::Register { .. } | Effect::Deregister { .. } => {
-                unreachable!("every membership is the group's own")
-            }
-        }
-    }
-
-    fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome {
-        if kind == DispatchKind::Run {
-            *self.runs.entry(order.instance.clone()).or_default() += 1;
-        }
-        match self.trouble.get_mut(&order.instance) {
-            Some(trouble) if trouble.times > 0 && kind == DispatchKind::Run => {
-                trouble.times -= 1;
-                let event = LifecycleEvent::ApplicationStart;
-                let tail = vec![trouble.line.clone()];
-                Outcome::Failed(Fault {
-                    event,
-                    hook: Some("hooks/start".into()),
-                    cause: trouble.cause.clone(),
-                    tail,
-                })
-            }
-            _ => Outcome::Succeeded { current: Some("old".into()) },
-        }
+        self.fleet.tick(&mut self.troubles).unwrap()
     }
 
     fn run(&mut self) {
@@ -316,7 +212,7 @@ fn a_transient_failure_is_retried_where_it_happened() {
     toy.fail(3, 2, Cause::Exit(75), "registry timed out");
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Succeeded);
-    assert_eq!(toy.runs["i-03"], 3);
+    assert_eq!(toy.troubles.runs["i-03"], 3);
     toy.is_in_order();
 }
 
@@ -532,7 +428,8 @@ proptest! {
             }
             if let Some((at, who)) = leave_at && at == step {
                 toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![] };
-                toy.coming.retain(|(_, id, ..)| *id != toy.snapshot.members[who % count].record.id);
+                let who = toy.snapshot.members[who % count].record.id.clone();
+                toy.coming.retain(|(_, id, ..)| *id != who);
                 left = true;
             }
             let goes_on = toy.tick();
@@ -562,3 +459,6 @@ proptest! {
         }
     }
 }
+
+#[path = "verb_tests.rs"]
+mod verbs;

@@ -4,8 +4,9 @@ use super::{Change, DispatchKind, Effect, Planner};
 use crate::rollout::{
     class::normalise,
     event::LifecycleEvent,
-    snapshot::Hold,
-    state::{DeploymentState as D, InstanceState as S},
+    policy::OnFailure,
+    snapshot::{Health, Hold},
+    state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
 use std::collections::BTreeMap;
@@ -20,10 +21,12 @@ impl Planner<'_> {
             self.halt(reason);
             return self.give_up_waiting_on(event);
         }
-        let failed = self.count(|record| record.state == S::Failed);
+        let failed = self.count(|record| record.state == S::Failed && self.counts(record));
         let allowed = self.snapshot.policy.max_failed.of(self.total());
-        let canary_failed = self.count(|record| record.state == S::Failed && record.batch == Some(1)) > 0;
-        let limit = self.snapshot.deployment.started_at + self.snapshot.policy.deadlines.deployment;
+        let first = |record: &Instance| record.state == S::Failed && record.batch == Some(1);
+        let canary_failed = self.count(|record| first(record) && self.counts(record)) > 0;
+        let began = self.snapshot.deployment.resumed_at.unwrap_or(self.snapshot.deployment.started_at);
+        let limit = began + self.snapshot.policy.deadlines.deployment;
         if canary_failed && self.snapshot.policy.batch.has_canary() {
             self.halt("an instance of the first step failed: the steps after it were not started".into());
         } else if failed > allowed {
@@ -43,18 +46,34 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Whether what happened to this one counts: not if a person has let the deployment go on since.
+    fn counts(&self, record: &Instance) -> bool {
+        self.snapshot.deployment.resumed_at.is_none_or(|resumed| record.since > resumed)
+    }
+
     fn halt(&mut self, reason: String) {
+        if self.snapshot.policy.on_failure == OnFailure::Rollback
+            && self.snapshot.deployment.fallback.is_some()
+        {
+            self.plan.changes.push(Change::RollBack { reason });
+            return;
+        }
         self.state = D::Halted;
         self.reason = Some(reason.clone());
         self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });
     }
 
-    /// Two instances or more failed in the same event with the same last line, and none got through that event.
+    /// Two instances or more failed in the same event with the same last line, and none got through that event. A
+    /// download counts when its retries are used up.
     fn systemic(&self) -> Option<(LifecycleEvent, String)> {
         let mut alike: BTreeMap<(LifecycleEvent, String), u32> = BTreeMap::new();
         for draft in &self.drafts {
-            let failing = matches!(draft.record.state, S::Failed | S::Waiting);
+            let failing = matches!(draft.record.state, S::Failed | S::Waiting) && self.counts(&draft.record);
             let Some(fault) = draft.record.fault.as_ref().filter(|_| failing) else { continue };
+            // While staging nothing is at stake, and a restart of the daemon cuts all downloads alike: retries come first.
+            if fault.event == LifecycleEvent::DownloadBundle && draft.record.state == S::Waiting {
+                continue;
+            }
             if let Some(line) = fault.tail.last() {
                 *alike.entry((fault.event, normalise(line))).or_default() += 1;
             }
@@ -78,6 +97,30 @@ impl Planner<'_> {
             }
             _ => false,
         })
+    }
+
+    /// While a batch bakes, a deployed target that turns unhealthy is a failure: it stays in service, for the balancer
+    /// to judge, and counts.
+    pub(super) fn watch_bake(&mut self) -> Result<(), Illegal> {
+        let bake = self.snapshot.policy.bake;
+        let Some(done) = self.snapshot.deployment.batch_done_at else { return Ok(()) };
+        if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() || self.now >= done + bake {
+            return Ok(());
+        }
+        for draft in &mut self.drafts {
+            let Health::Unhealthy(why) = &draft.sight.health else { continue };
+            if draft.record.state == S::Succeeded && draft.record.batch.is_some() {
+                let cause =
+                    Cause::Unhealthy(format!("in service with the new revision, it turned unhealthy: {why}"));
+                let fault =
+                    Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
+                let words = fault.words();
+                draft.record.fault = Some(fault.clone());
+                draft.record.failure = Some(Failure { fault, quarantined: false });
+                draft.step(Step::Relapse, self.now, format!("{words}; left in service"))?;
+            }
+        }
+        Ok(())
     }
 
     fn give_up_waiting_on(&mut self, event: LifecycleEvent) -> Result<(), Illegal> {
@@ -107,7 +150,7 @@ impl Planner<'_> {
 
     /// A halt that nobody came for ends as Failed.
     fn expire_halt(&mut self) -> Result<(), Illegal> {
-        if self.state != D::Halted || self.snapshot.deployment.cancel.is_some() {
+        if !self.state.waits_for_a_person() || self.snapshot.deployment.cancel.is_some() {
             return Ok(());
         }
         if !self.halt_expired() {
@@ -117,14 +160,14 @@ impl Planner<'_> {
         for draft in &mut self.drafts {
             let untouched = matches!(draft.record.state, S::Pending | S::Staging | S::Staged);
             if untouched || draft.record.state == S::Waiting && !draft.record.in_work() {
-                draft.step(Step::Skip, self.now, "halted, and nobody came")?;
+                draft.step(Step::Skip, self.now, "it waited for a person, and nobody came")?;
             }
         }
         Ok(())
     }
 
     fn halt_expired(&self) -> bool {
-        self.snapshot.deployment.state == D::Halted
+        self.snapshot.deployment.state.waits_for_a_person()
             && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
     }
 
@@ -137,8 +180,12 @@ impl Planner<'_> {
     /// Everything put back: the end, or the rest of a halt.
     pub(super) fn finish(&mut self) {
         let over = self.count(|record| !record.state.is_final()) == 0;
-        let halted = self.state == D::Halted;
+        let halted = self.state.waits_for_a_person();
         if !(over || halted && !self.busy()) {
+            return;
+        }
+        let goes_on = self.state == D::Rolling && self.snapshot.deployment.cancel.is_none();
+        if over && goes_on && !self.is_launch() && !self.baked() {
             return;
         }
         if self.held_back || !self.plan.effects.is_empty() || !self.release_groups() {
@@ -147,24 +194,56 @@ impl Planner<'_> {
         // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
         if over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some()) {
             let (state, reason) = self.final_state();
+            if self.snapshot.deployment.cancel.is_some() {
+                self.plan.changes.push(Change::Report(self.report()));
+            }
             self.plan.changes.push(Change::Deployment { state, reason });
         } else if !self.snapshot.deployment.settled {
             self.plan.changes.push(Change::Settled);
         }
     }
 
+    /// Which instance is on what, in words.
+    fn report(&self) -> Vec<(String, String)> {
+        let words = |record: &Instance| {
+            let former = record.good.as_deref().map_or_else(
+                || "its former release".to_owned(),
+                |good| format!("its former release {}", good.get(..12).unwrap_or(good)),
+            );
+            match record.state {
+                S::Succeeded => "on the new revision, in service".to_owned(),
+                S::Restored => format!("back on {former}, in service"),
+                S::Gone => "gone: it left the group".to_owned(),
+                S::Failed if record.quarantined() => "quarantined, out of the balancer".to_owned(),
+                S::Failed if record.touched => "on the new revision, in service, but failed".to_owned(),
+                _ => format!("untouched, on {former}"),
+            }
+        };
+        self.drafts.iter().map(|draft| (draft.record.id.clone(), words(&draft.record))).collect()
+    }
+
     fn final_state(&self) -> (D, Option<String>) {
         let failed = self.count(|record| record.state == S::Failed);
         let succeeded = self.count(|record| record.state == S::Succeeded);
+        if self.is_launch() && self.snapshot.deployment.cancel.is_none() && failed > 0 {
+            let words = self.drafts.iter().find_map(|draft| draft.record.failure.as_ref());
+            return (D::Failed, words.map(|failure| failure.fault.words()));
+        }
         if self.snapshot.deployment.cancel.is_some() {
             let restored = self.count(|record| record.state == S::Restored);
             let words = format!(
-                "cancelled: {succeeded} on the new revision, {restored} restored, {failed} quarantined or failed"
+                "{succeeded} on the new revision, {restored} restored, {failed} quarantined or failed"
             );
-            return (D::Cancelled, Some(words));
+            if self.snapshot.deployment.rolled_back {
+                let why = self.reason.as_deref().unwrap_or("rolled back");
+                return (D::Failed, Some(format!("{why}; at its end {words}; rolled back")));
+            }
+            return (D::Cancelled, Some(format!("cancelled: {words}")));
         }
-        if self.state == D::Halted {
-            return (D::Failed, self.reason.clone());
+        if self.state.waits_for_a_person() {
+            let why = self.reason.as_deref().unwrap_or("paused");
+            let limit = self.snapshot.policy.deadlines.halted;
+            return (D::Failed, Some(format!("{why}; nobody came within {limit:#}")));
         }
         if failed == 0 {
             return (
@@ -199,7 +278,7 @@ fn put_back(group: &str, min: u32, suspended: &[String], hold: &Hold) -> Effect 
         hold.suspended.iter().filter(|process| suspended.contains(process)).cloned().collect();
     if !ours.is_empty() {
         Effect::Resume { group, processes: ours }
-    } else if hold.our_min == Some(min) && min != hold.former_min {
+    } else if hold.our_mins.contains(&min) && min != hold.former_min {
         Effect::SetMin { group, min: hold.former_min }
     } else {
         Effect::Release { group }

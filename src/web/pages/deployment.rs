@@ -4,6 +4,7 @@ use super::{LARGEST_FORM, checked, html, page, see};
 use crate::{
     engine::SubmitError,
     logs::follow::Wanted,
+    rollout::verb::Verb,
     web::{
         Web,
         gate::Caller,
@@ -37,6 +38,7 @@ struct Page<'a> {
     /// Lines before those shown.
     earlier: i64,
     query: &'a Query,
+    verbs: [Verb; 5],
 }
 
 #[derive(Template)]
@@ -104,13 +106,21 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         });
     let cancel = warp::path!("deployments" / i64 / "cancel")
         .and(warp::post())
-        .and(with)
+        .and(with.clone())
         .and(warp::ext::get())
         .and(body(LARGEST_FORM))
         .then(|id: i64, web: Web, caller: Caller, body: Bytes| async move {
             page(cancel(&web, id, &caller, &body).await)
         });
-    show.or(live).unify().or(log).unify().or(cancel).unify().boxed()
+    let verb = warp::path!("deployments" / i64 / Verb)
+        .and(warp::post())
+        .and(with)
+        .and(warp::ext::get())
+        .and(body(LARGEST_FORM))
+        .then(|id: i64, verb: Verb, web: Web, caller: Caller, body: Bytes| async move {
+            page(obey(&web, id, verb, &caller, &body).await)
+        });
+    show.or(live).unify().or(log).unify().or(cancel).unify().or(verb).unify().boxed()
 }
 
 /// The instances by batch, those without one last.
@@ -155,6 +165,7 @@ async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Resp
         lines,
         earlier,
         query,
+        verbs: Verb::ALL,
     };
     Ok(html(&shown, StatusCode::OK))
 }
@@ -167,6 +178,13 @@ async fn log(web: Web, id: i64, query: LogQuery, last: Option<String>) -> Result
     let instance = Some(query.instance).filter(|name| !name.is_empty());
     let wanted = Wanted { after, instance, event: None, follow: !query.text };
     Ok(stream::respond(web, id, wanted, if query.text { Form::Text } else { Form::Events }))
+}
+
+async fn obey(web: &Web, id: i64, verb: Verb, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
+    let form = checked(web, caller, body)?;
+    let instance = Some(form.get("instance")).filter(|instance| verb == Verb::Retry && !instance.is_empty());
+    let done = web.engine.obey(id, verb, instance, &caller.name).await?;
+    Ok(see(&format!("/deployments/{done}")))
 }
 
 async fn cancel(web: &Web, id: i64, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {

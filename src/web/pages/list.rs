@@ -23,6 +23,8 @@ struct List<'a> {
     revision: &'a str,
     batch: &'a str,
     deployments: Vec<DeploymentView>,
+    /// Locks, alarms and quarantined instances, a line each.
+    notices: Vec<String>,
 }
 
 struct GroupChoice {
@@ -78,7 +80,17 @@ async fn show(
             batch: group.policy.batch.to_string(),
         })
         .collect();
+    let mut notices = Vec::new();
+    for (name, ..) in web.engine.groups() {
+        notices.extend(web.engine.locked(&name).await?.map(|words| format!("{name} is {words}")));
+        notices.extend(web.engine.alarm(&name).map(|words| format!("{name}: {words}")));
+    }
+    let quarantined = web.engine.quarantined().await?.len();
+    if quarantined > 0 {
+        notices.push(format!("{quarantined} in quarantine, out of the balancer"));
+    }
     let list = List {
+        notices,
         caller: &caller.name,
         word: &web.form_word(&caller.session),
         error: refusal.map(|refusal| refusal.message.as_str()),
@@ -92,13 +104,18 @@ async fn show(
 
 async fn submit(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
-    match wish(web, caller, &form).await {
+    match enqueue(web, caller, &form).await {
         Ok(id) => Ok(see(&format!("/deployments/{id}"))),
         Err(refusal) => show(web, caller, &form, Some(&refusal)).await,
     }
 }
 
-async fn wish(web: &Web, caller: &Caller, form: &Form) -> Result<i64, Refusal> {
+async fn enqueue(web: &Web, caller: &Caller, form: &Form) -> Result<i64, Refusal> {
+    Ok(web.engine.submit(wish(form)?, &caller.name).await?.id)
+}
+
+/// What the form asks for.
+pub(super) fn wish(form: &Form) -> Result<Submission, Refusal> {
     let refused = |code, words: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, code, words);
     if form.get("revision").is_empty() {
         let words = "no revision was given: write a full or abbreviated SHA, a branch or a tag";
@@ -108,7 +125,5 @@ async fn wish(web: &Web, caller: &Caller, form: &Form) -> Result<i64, Refusal> {
     if !form.get("batch").is_empty() {
         wish["batch"] = form.get("batch").into();
     }
-    let wish: Submission =
-        serde_json::from_value(wish).map_err(|e| refused("invalid-policy", format!("the batch: {e}")))?;
-    Ok(web.engine.submit(wish, &caller.name).await?.id)
+    serde_json::from_value(wish).map_err(|e| refused("invalid-policy", format!("the batch: {e}")))
 }

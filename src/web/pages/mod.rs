@@ -1,6 +1,7 @@
 //! The page: rendered here, alive by one small script, usable without it.
 
 mod deployment;
+mod groups;
 mod list;
 mod sign;
 
@@ -33,6 +34,8 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .or(sign::routes(web.clone()))
         .unify()
         .or(list::routes(web.clone()))
+        .unify()
+        .or(groups::routes(web.clone()))
         .unify()
         .or(deployment::routes(web))
         .unify()

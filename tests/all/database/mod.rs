@@ -1,8 +1,12 @@
 //! The state on both databases: a file of SQLite's, and a PostgreSQL server of the test's own.
 
+mod pair;
 mod server;
 mod standby;
 mod store;
+
+pub use pair::{Front, Second};
+pub use server::Postgres;
 
 use drover::store::{Claimed, Database, Store, StoreError};
 

@@ -97,8 +97,13 @@ impl Postgres {
 
     /// Runs a statement.
     pub fn sql(&self, statement: &str) -> Result<String, String> {
+        self.sql_on("postgres", statement)
+    }
+
+    /// The same on another database: rows as lines, columns apart by `|`.
+    pub fn sql_on(&self, database: &str, statement: &str) -> Result<String, String> {
         let output = Command::new(found("psql"))
-            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url("postgres")])
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url(database)])
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -1,84 +1,13 @@
 //! Whole rollouts on a PostgreSQL server: it goes away in the middle of one, and the active daemon in the middle of the
 //! next, which a standby finishes.
 
-use super::server::Postgres;
+use super::{Front, Postgres, Second};
 use crate::{
     crashes::hook_runs,
     ground::{Play as _, Repository, TURN, setup, until},
 };
 use drover::cli::demo::playground::Playground;
-use serde_json::Value;
-use std::{
-    net::SocketAddr,
-    process::Stdio,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    net::{TcpListener, TcpStream},
-    process::{Child, ChildStdout},
-    sync::Mutex,
-};
-
-/// What stands before two daemons: connections go to the first one that takes them.
-struct Front {
-    address: SocketAddr,
-    daemons: Arc<Mutex<Vec<String>>>,
-}
-
-impl Front {
-    async fn start() -> Front {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let daemons: Arc<Mutex<Vec<String>>> = Arc::default();
-        let front = Front { address: listener.local_addr().unwrap(), daemons: Arc::clone(&daemons) };
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let daemons = daemons.lock().await.clone();
-                tokio::spawn(async move {
-                    for daemon in daemons {
-                        if let Ok(mut server) = TcpStream::connect(daemon).await {
-                            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        front
-    }
-}
-
-struct Second {
-    url: String,
-    lines: Lines<BufReader<ChildStdout>>,
-    process: Child,
-}
-
-impl Second {
-    /// A second daemon on the same database.
-    async fn start(world: &Playground) -> Second {
-        let log = std::fs::File::create(world.setup.data.join("second.log")).unwrap();
-        let mut command = world.daemon_command();
-        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(world.setup.data.join("second"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
-        let mut process = command.spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut second = Second { url: String::new(), lines, process };
-        let said = second.next().await;
-        second.url = said["standby"]["url"].as_str().unwrap().into();
-        assert!(
-            said["standby"]["active"].as_str().unwrap().contains("the daemon at 127.0.0.1 (process "),
-            "{said}"
-        );
-        second
-    }
-
-    async fn next(&mut self) -> Value {
-        let line = tokio::time::timeout(Duration::from_secs(60), self.lines.next_line()).await;
-        serde_json::from_str(&line.expect("it says something").unwrap().expect("it runs")).unwrap()
-    }
-}
+use std::time::{Duration, Instant};
 
 async fn answer(url: &str, path: &str) -> (u16, String) {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
@@ -100,7 +29,7 @@ async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
     setup.public_url = Some(format!("http://{}", front.address));
     let mut world = Playground::start(setup).await.unwrap();
     let first = world.url.clone();
-    front.daemons.lock().await.push(first.trim_start_matches("http://").into());
+    front.lead_to(&[first.as_str()]).await;
     world.url = format!("http://{}", front.address);
 
     // The server goes away while hooks run.
@@ -122,7 +51,7 @@ async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
 
     // A second daemon waits, and says so.
     let mut second = Second::start(&world).await;
-    front.daemons.lock().await.push(second.url.trim_start_matches("http://").into());
+    front.lead_to(&[first.as_str(), second.url.as_str()]).await;
     for path in ["/readyz", "/api/v1/deployments", "/"] {
         let (status, words) = answer(&second.url, path).await;
         assert!(
@@ -138,7 +67,7 @@ async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
     let seen = world.look("audit?after=0").await.unwrap()["calls"].as_array().unwrap().len();
     let killed = Instant::now();
     world.kill_daemon().await.unwrap();
-    let ready = second.next().await;
+    let ready = second.says().await;
     let took_over = killed.elapsed();
     assert!(ready["ready"].is_object(), "{ready}");
     until("the new daemon asks AWS", 30, async || {
@@ -165,7 +94,6 @@ async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
     assert_eq!(ended["state"], "Succeeded", "{ended:#}");
     world.log_is_whole(id).await;
     world.nothing_ran_twice().await;
-    drop(second.process.stdin.take());
-    second.process.wait().await.unwrap();
+    second.end().await;
     world.stop().await;
 }

@@ -127,8 +127,8 @@ async fn attempt_numbers_only_rise(database: Database) {
         (first, tx.next_attempt(10).await.unwrap(), tx.next_attempt(2000).await.unwrap()),
         (1000, 1001, 2000)
     );
-    assert!(tx.set_outcome(first, "1").await.unwrap());
-    assert!(!tx.set_outcome(first, "2").await.unwrap(), "the first word stands");
+    assert!(tx.set_outcome(first, "1", 1).await.unwrap());
+    assert!(!tx.set_outcome(first, "2", 2).await.unwrap(), "the first word stands");
 }
 
 async fn any_text_is_taken(database: Database) {

@@ -15,6 +15,13 @@ async function refresh() {
   } catch {
     // The daemon is away: what is shown stays, and the next try follows.
   }
+  const may = live.querySelector("[data-verbs]");
+  if (may) {
+    const verbs = may.dataset.verbs.split(" ");
+    for (const button of document.querySelectorAll("#verbs button")) {
+      button.hidden = !verbs.includes(button.dataset.verb);
+    }
+  }
   const ended = live.querySelector("[data-ended]");
   const cancel = document.getElementById("cancel");
   if (ended && cancel) {

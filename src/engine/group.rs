@@ -1,0 +1,247 @@
+//! What people ask of a deployment group itself: to lock it, to hold its launches for drover, to put back what a lost
+//! daemon had changed on it.
+
+use super::{Engine, SubmitError, act::RESTORE_TAG, launches::hook_name};
+use crate::{
+    fleet::{FleetError, autoscaling::GroupSight},
+    rollout::{
+        plan::{Effect, MOST_PER_STANDBY},
+        rehearse,
+        snapshot::Hold,
+    },
+    store::{LockRow, StoreError},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// A wish to lock a group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockRequest {
+    /// Why, for the others.
+    pub reason: String,
+    /// For how long; until it is unlocked if absent.
+    #[serde(default, rename = "for")]
+    pub lasts: Option<SignedDuration>,
+}
+
+/// Why something can't be done to a group.
+#[derive(Debug, Error)]
+pub enum GroupError {
+    /// As with a submission: no such group, the store.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// Not as the group is.
+    #[error("{0}")]
+    Refused(String),
+    /// AWS.
+    #[error(transparent)]
+    Aws(#[from] FleetError),
+    /// Anything else that may pass.
+    #[error("{0:#}")]
+    Passing(anyhow::Error),
+}
+
+impl From<StoreError> for GroupError {
+    fn from(error: StoreError) -> Self {
+        SubmitError::Store(error).into()
+    }
+}
+
+impl From<anyhow::Error> for GroupError {
+    fn from(error: anyhow::Error) -> Self {
+        GroupError::Passing(error)
+    }
+}
+
+/// A lock in words: who, since when, why, for how long.
+pub(super) fn lock_words(lock: &LockRow, now: Timestamp) -> String {
+    let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap_or(now);
+    let ago = rehearse::words(now.duration_since(at(lock.since)));
+    let left = lock.until_at.map(|until| rehearse::words(at(until).duration_since(now)));
+    let left = left.map(|left| format!(" (for {left} more)")).unwrap_or_default();
+    format!("locked by {}, {ago} ago: {}{left}", lock.locked_by, lock.reason)
+}
+
+impl Engine {
+    fn known_group(&self, name: &str) -> Result<&crate::config::Group, GroupError> {
+        let known = || self.config.group_names().collect::<Vec<_>>().join(", ");
+        let unknown = || SubmitError::UnknownGroup { name: name.to_owned(), known: known() };
+        Ok(self.config.group(name).ok_or_else(unknown)?.1)
+    }
+
+    /// Locks a group: what is submitted waits in its queue. Locking it again is no error for whoever did.
+    pub async fn lock(&self, name: &str, wish: LockRequest, by: &str) -> Result<String, GroupError> {
+        self.known_group(name)?;
+        let reason = wish.reason.trim().to_owned();
+        if reason.is_empty() {
+            return Err(GroupError::Refused("a lock wants a reason, for those who meet it".into()));
+        }
+        let now = Timestamp::now();
+        let until = match wish.lasts {
+            Some(lasts) if !lasts.is_positive() => {
+                return Err(GroupError::Refused(
+                    "a lock lasts for a while: write a time such as \"2h\"".into(),
+                ));
+            }
+            lasts => lasts.and_then(|lasts| now.checked_add(lasts).ok()).map(|at| at.as_millisecond()),
+        };
+        let mut tx = self.store.write().await?;
+        if let Some(there) = tx.lock(name, now.as_millisecond()).await?.filter(|lock| lock.locked_by != by) {
+            let words = lock_words(&there, now);
+            return Err(GroupError::Refused(format!("{name} is {words}; unlock it first")));
+        }
+        let lock = LockRow {
+            group_name: name.to_owned(),
+            reason,
+            locked_by: by.to_owned(),
+            since: now.as_millisecond(),
+            until_at: until,
+        };
+        tx.put_lock(&lock).await?;
+        tx.commit().await?;
+        self.queue.notify_one();
+        Ok(lock_words(&lock, now))
+    }
+
+    /// Unlocks it; one that isn't locked is no error.
+    pub async fn unlock(&self, name: &str) -> Result<(), GroupError> {
+        self.known_group(name)?;
+        let mut tx = self.store.write().await?;
+        tx.remove_lock(name).await?;
+        tx.commit().await?;
+        self.queue.notify_one();
+        Ok(())
+    }
+
+    /// A group's lock in words, if it is locked.
+    pub async fn locked(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let now = Timestamp::now();
+        let locks = self.store.locks(now.as_millisecond()).await?;
+        Ok(locks.iter().find(|lock| lock.group_name == name).map(|lock| lock_words(lock, now)))
+    }
+
+    /// Installs or removes the lifecycle hook that holds launches, on each Auto Scaling group. Answers a line each.
+    pub async fn set_hook(&self, name: &str, wanted: bool) -> Result<Vec<String>, GroupError> {
+        let group = self.known_group(name)?;
+        let hook = hook_name(name);
+        let mut lines = Vec::new();
+        for seen in self.seen_groups(&group.auto_scaling_groups).await? {
+            let hooks = self.fleet.launch_hooks(&seen.name).await?;
+            let there = hooks.iter().any(|h| h.name == hook);
+            let (on, say) = (&seen.name, if wanted { "installed" } else { "not there" });
+            if there == wanted {
+                lines.push(format!("{on}: lifecycle hook {hook} is {say} already"));
+                continue;
+            }
+            if let Some(theirs) = hooks.iter().find(|hook| wanted && hook.is_code_deploys()) {
+                let (remove, restore) = theirs.commands(on);
+                return Err(GroupError::Refused(format!(
+                    "CodeDeploy's launch hook {} is on Auto Scaling group {on}: both would install on every new instance. \
+                     Remove it: {remove}; what puts it back: {restore}",
+                    theirs.name
+                )));
+            }
+            if wanted && seen.warm_pool {
+                return Err(GroupError::Refused(format!(
+                    "Auto Scaling group {on} has a warm pool: its launch hooks run twice, which drover does not handle; delete it first"
+                )));
+            }
+            let group = seen.name.clone();
+            let effect = match wanted {
+                true => Effect::PutHook { group, hook: hook.clone() },
+                false => Effect::DeleteHook { group, hook: hook.clone() },
+            };
+            self.act_alone(&effect).await??;
+            lines.push(match wanted {
+                true => format!(
+                    "{on}: lifecycle hook {hook} installed: a launching instance waits for its revision"
+                ),
+                false => format!(
+                    "{on}: lifecycle hook {hook} removed: instances go into service as their image makes them"
+                ),
+            });
+        }
+        Ok(lines)
+    }
+
+    async fn seen_groups(&self, names: &[String]) -> Result<Vec<GroupSight>, GroupError> {
+        let seen = self.fleet.groups(names).await?;
+        match names.iter().find(|name| !seen.iter().any(|group| group.name == **name)) {
+            None => Ok(seen),
+            Some(missing) => Err(GroupError::Refused(format!(
+                "there is no Auto Scaling group '{missing}' in this account and region"
+            ))),
+        }
+    }
+
+    /// Puts back what a daemon that is gone for good had changed on a group's Auto Scaling groups, from the tag on each:
+    /// standby, MinSize, suspended processes. Answers a line for each thing done.
+    pub async fn restore(&self, name: &str) -> Result<Vec<String>, GroupError> {
+        let group = self.known_group(name)?;
+        let names = &group.auto_scaling_groups;
+        let unfinished = self.store.unfinished().await?;
+        let under_way = unfinished.iter().find(|row| {
+            let theirs = self.config.group(&row.group_name).map(|(_, group)| &group.auto_scaling_groups);
+            row.launch == 0 && theirs.is_some_and(|theirs| theirs.iter().any(|asg| names.contains(asg)))
+        });
+        if let Some(row) = under_way {
+            return Err(GroupError::Refused(format!(
+                "deployment {} is under way: it puts the group back itself, at its end or when it is paused",
+                row.id
+            )));
+        }
+        let mut lines = Vec::new();
+        for seen in self.seen_groups(names).await? {
+            self.restore_one(&seen, &mut lines).await?;
+        }
+        Ok(lines)
+    }
+
+    async fn restore_one(&self, seen: &GroupSight, lines: &mut Vec<String>) -> Result<(), GroupError> {
+        let on = &seen.name;
+        let Some(text) = seen.tag(RESTORE_TAG) else {
+            lines.push(format!("{on}: no tag {RESTORE_TAG}: nothing to put back"));
+            return Ok(());
+        };
+        let hold: Hold = serde_json::from_str(text).map_err(|e| {
+            GroupError::Refused(format!("the tag {RESTORE_TAG} of {on} can't be read ({e}): {text}"))
+        })?;
+        let group = || on.clone();
+        let quarantined: Vec<String> =
+            self.store.quarantines().await?.into_iter().map(|row| row.instance).collect();
+        let kept = |id: &String| hold.theirs.contains(id) || quarantined.contains(id);
+        let standby = seen.instances.iter().filter(|instance| instance.lifecycle == "Standby");
+        let (keep, back): (Vec<String>, Vec<String>) =
+            standby.map(|instance| instance.id.clone()).partition(kept);
+        // Before MinSize: a raised MinSize would launch others in their place.
+        for some in back.chunks(MOST_PER_STANDBY) {
+            let effect = Effect::ExitStandby { group: group(), instances: some.to_vec() };
+            self.act_alone(&effect).await??;
+            lines.push(format!(
+                "{on}: back into service, on whatever release is current there: {}; a deployment brings them in line",
+                some.join(", ")
+            ));
+        }
+        if !keep.is_empty() {
+            lines.push(format!(
+                "{on}: left in standby, as they were before or in quarantine: {}",
+                keep.join(", ")
+            ));
+        }
+        if seen.min < hold.former_min {
+            self.act_alone(&Effect::SetMin { group: group(), min: hold.former_min }).await??;
+            lines.push(format!("{on}: MinSize {} → {}", seen.min, hold.former_min));
+        }
+        let processes: Vec<String> =
+            hold.suspended.iter().filter(|process| seen.suspended.contains(process)).cloned().collect();
+        if !processes.is_empty() {
+            self.act_alone(&Effect::Resume { group: group(), processes: processes.clone() }).await??;
+            lines.push(format!("{on}: resumed {}", processes.join(", ")));
+        }
+        self.act_alone(&Effect::Release { group: group() }).await??;
+        lines.push(format!("{on}: tag {RESTORE_TAG} removed"));
+        Ok(())
+    }
+}

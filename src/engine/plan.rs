@@ -1,0 +1,451 @@
+//! A rehearsal with the real fleet: what a deployment would do, in which batches, what it would change, how long it would
+//! take; and the same arithmetic for what is left of one under way, and for the way back. Changes nothing.
+
+use super::{
+    Engine, Submission, SubmitError,
+    observe::group_of,
+    record::{self, json},
+    survey::{Survey, Trouble},
+};
+use crate::{
+    config::{Application, Group},
+    rollout::{
+        paper::Pace,
+        policy::{Mode, Policy, Zones},
+        rehearse::{self, Rehearsal, Settings, lints, rehearse, words},
+        snapshot::{Deployment, Lifecycle, Member, Snapshot, Timing},
+        state::{DeploymentState, InstanceState},
+    },
+    store::{DeploymentRow, StoreError},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::{collections::BTreeMap, sync::PoisonError};
+
+/// What hooks and staging are taken to last on a group that was never deployed to.
+const UNKNOWN_HOOKS: SignedDuration = SignedDuration::from_secs(60);
+const UNKNOWN_STAGING: SignedDuration = SignedDuration::from_secs(20);
+/// Attempts that the estimate is the median of.
+const SAMPLE: i64 = 50;
+/// What is left of a rollout is estimated this often at most.
+const ESTIMATE_EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// A rehearsal, for people and programs.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct RehearsalView {
+    pub group: String,
+    pub sha: String,
+    pub message: String,
+    /// Instances that would be deployed to, and those that count.
+    pub instances: usize,
+    pub total: u32,
+    pub healthy: u32,
+    pub batches: Vec<BatchView>,
+    pub skipped: Vec<SkippedView>,
+    /// Those whose agent can't be reached.
+    pub unreachable: Vec<String>,
+    /// What may be out at once, and why, in words.
+    pub capacity: String,
+    /// The policy in words.
+    pub policy: Vec<String>,
+    /// What would be changed on the Auto Scaling groups while it lasts, in words.
+    pub changes: Vec<String>,
+    /// What it would wait for, in words.
+    pub waits: Vec<String>,
+    pub lints: Vec<String>,
+    /// What would keep it from ending well, in words.
+    pub obstacles: Vec<String>,
+    pub seconds: i64,
+    /// The time, in words.
+    pub time: String,
+}
+
+/// A batch of it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct BatchView {
+    pub number: u32,
+    pub instances: Vec<PlacedView>,
+    pub begins_seconds: i64,
+    pub ends_seconds: i64,
+}
+
+/// An instance and its zone.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct PlacedView {
+    pub id: String,
+    pub zone: String,
+}
+
+/// An instance that would not be touched, and why.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct SkippedView {
+    pub id: String,
+    pub why: String,
+}
+
+impl Engine {
+    /// Rehearses a wish.
+    pub async fn rehearse(&self, wish: Submission) -> Result<RehearsalView, SubmitError> {
+        let (application, group, policy) = self.accept(&wish)?;
+        let commit = self.resolve(application, group, &wish.revision).await?;
+        let row = DeploymentRow {
+            group_name: wish.group.clone(),
+            repository: application.repository.clone(),
+            sha: commit.sha,
+            message: commit.title,
+            policy: json(&policy),
+            ..DeploymentRow::default()
+        };
+        self.rehearse_row(row, group, &policy).await
+    }
+
+    async fn rehearse_row(
+        &self,
+        row: DeploymentRow,
+        group: &Group,
+        policy: &Policy,
+    ) -> Result<RehearsalView, SubmitError> {
+        let bundle = match self.fetch_bundle(&row.repository, &row.sha).await {
+            Ok(Ok(bundle)) => bundle,
+            Ok(Err(why)) => {
+                return Err(SubmitError::CanNot(format!("revision {} can't be deployed: {why}", row.sha)));
+            }
+            Err(error) => return Err(SubmitError::Passing(format!("{error:#}"))),
+        };
+        let survey = match self.survey(&row, group).await {
+            Ok(survey) => survey,
+            Err(Trouble::Final(why)) => return Err(SubmitError::CanNot(why)),
+            Err(Trouble::Passing(error)) => return Err(SubmitError::Passing(format!("{error:#}"))),
+        };
+        let now = Timestamp::now();
+        let (pace, measured) = self.pace(&row.group_name, &survey).await?;
+        let snapshot = snapshot(&survey, policy, &bundle.appspec, now);
+        let rehearsal =
+            rehearse(snapshot, pace, now).map_err(|illegal| SubmitError::Passing(illegal.to_string()))?;
+        Ok(view(&row, policy, &survey, pace, measured, &rehearsal))
+    }
+
+    /// How long things take on a group: hooks and staging as they took lately (the median), the rest as the target groups
+    /// are set; and whether the first was measured.
+    async fn pace(&self, group: &str, survey: &Survey) -> Result<(Pace, bool), StoreError> {
+        let longest = |of: fn(&crate::fleet::balancer::TargetGroup) -> SignedDuration| {
+            survey.target_groups.iter().map(of).max().unwrap_or_default()
+        };
+        let (drain, health) = (
+            longest(|group| group.deregistration_delay),
+            longest(crate::fleet::balancer::TargetGroup::becoming_healthy),
+        );
+        self.pace_with(group, drain, health).await
+    }
+
+    async fn pace_with(
+        &self,
+        group: &str,
+        drain: SignedDuration,
+        health: SignedDuration,
+    ) -> Result<(Pace, bool), StoreError> {
+        let hooks = median(self.store.took(group, "run", SAMPLE).await?);
+        let staging = median(self.store.took(group, "stage", SAMPLE).await?);
+        let pace = Pace {
+            staging: staging.unwrap_or(UNKNOWN_STAGING),
+            hooks: hooks.unwrap_or(UNKNOWN_HOOKS),
+            drain,
+            health,
+        };
+        Ok((pace, hooks.is_some()))
+    }
+
+    /// Estimates anew what is left of a rollout, if the last estimate is old.
+    pub(super) async fn estimate(&self, row: &DeploymentRow, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let last = self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).copied();
+        if last.is_some_and(|(at, _)| now < at + ESTIMATE_EVERY) {
+            return Ok(());
+        }
+        let timing = snapshot.timing;
+        let (pace, _) =
+            self.pace_with(&row.group_name, timing.deregistration_delay, timing.becoming_healthy).await?;
+        let left = rehearse::time_left(snapshot, pace, now);
+        let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left {
+            Some(left) => drop(all.insert(row.id, (now, left))),
+            None => drop(all.remove(&row.id)),
+        }
+        Ok(())
+    }
+
+    /// Seconds until a rollout is through, if all goes well from now on.
+    pub fn seconds_left(&self, deployment: i64) -> Option<i64> {
+        let (at, left) = *self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment)?;
+        Some((at + left).duration_since(Timestamp::now()).as_secs().max(0))
+    }
+
+    /// How ready the way back from a deployment is, in words; none where there is no way back.
+    pub async fn readiness(&self, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
+        let Some(good) = self.store.good_before(&row.group_name, row.id, &row.sha).await? else {
+            return Ok(None);
+        };
+        let application = self.config.group(&row.group_name).map(|(application, _)| application);
+        let keep = application.map_or(5, |application| application.keep_releases);
+        let records = record::instances(&self.store, row.id).await?;
+        let there: Vec<_> = records.iter().filter(|r| r.state != InstanceState::Gone).collect();
+        let changed = there.iter().filter(|r| r.touched && r.state != InstanceState::Restored).count();
+        let staged = self.store.staged(&row.group_name, i64::from(keep)).await?;
+        let holds = |id: &str| {
+            let good_there = there.iter().any(|r| r.id == id && r.good.as_deref() == Some(&good));
+            good_there || staged.iter().any(|(instance, sha)| instance == id && *sha == good)
+        };
+        let hold = there.iter().filter(|r| holds(&r.id)).count();
+        let policy = record::policy(row).for_rollback(u32::try_from(row.total_at_start).unwrap_or(1));
+        let timing = self.timing(row).await;
+        let (pace, _) =
+            self.pace_with(&row.group_name, timing.deregistration_delay, timing.becoming_healthy).await?;
+        let batches = policy.batch.count(u32::try_from(changed).unwrap_or(0));
+        let batches = i32::try_from(batches).unwrap_or(i32::MAX);
+        let takes = pace.staging + (pace.drain + pace.hooks + pace.health) * batches;
+        Ok(Some(format!(
+            "{hold} of {} instances still hold {}; bringing {changed} back takes about {}",
+            there.len(),
+            good.get(..12).unwrap_or(&good),
+            words(takes)
+        )))
+    }
+
+    /// The waits that follow from the target groups of a deployment, as far as they are known.
+    async fn timing(&self, row: &DeploymentRow) -> Timing {
+        let arns: Vec<String> = Vec::new();
+        let known = self.known_target_groups(row.id, &arns);
+        let groups = match known {
+            Some(groups) => groups,
+            None => {
+                let Some((_, group)) = self.config.group(&row.group_name) else { return Timing::default() };
+                let seen = self.fleet.groups(&group.auto_scaling_groups).await.unwrap_or_default();
+                let mut arns: Vec<String> = seen.into_iter().flat_map(|seen| seen.target_groups).collect();
+                arns.extend(group.target_groups.iter().cloned());
+                let groups = self.fleet.target_groups(&arns).await.unwrap_or_default();
+                self.remember_target_groups(row.id, &groups);
+                groups
+            }
+        };
+        Timing {
+            deregistration_delay: groups.iter().map(|g| g.deregistration_delay).max().unwrap_or_default(),
+            becoming_healthy: groups.iter().map(|g| g.becoming_healthy()).max().unwrap_or_default(),
+        }
+    }
+
+    async fn resolve(
+        &self,
+        application: &Application,
+        group: &Group,
+        revision: &str,
+    ) -> Result<crate::github::Commit, SubmitError> {
+        Ok(self.github.resolve(&application.repository, revision.trim(), group.branch(application)).await?)
+    }
+}
+
+fn median(mut milliseconds: Vec<i64>) -> Option<SignedDuration> {
+    milliseconds.sort_unstable();
+    milliseconds.get(milliseconds.len() / 2).map(|middle| SignedDuration::from_millis(*middle))
+}
+
+/// What the planner would see at the start.
+fn snapshot(
+    survey: &Survey,
+    policy: &Policy,
+    appspec: &crate::revision::appspec::AppSpec,
+    now: Timestamp,
+) -> Snapshot {
+    let gone = || crate::rollout::snapshot::Sight {
+        lifecycle: Lifecycle::Leaving,
+        health: crate::rollout::snapshot::Health::Out,
+        registered: Vec::new(),
+    };
+    let members = survey.members.iter().map(|record| Member {
+        record: record.clone(),
+        sight: survey.sights.get(&record.id).cloned().unwrap_or_else(gone),
+        attempt: None,
+    });
+    let groups = &survey.target_groups;
+    Snapshot {
+        deployment: Deployment {
+            id: 0,
+            state: DeploymentState::Rolling,
+            reason: None,
+            started_at: now,
+            since: now,
+            batch: 0,
+            batch_done_at: None,
+            healthy_at_start: survey.healthy,
+            total_at_start: survey.total,
+            cancel: None,
+            settled: false,
+            resumed_at: None,
+            approved: true,
+            fallback: None,
+            rolled_back: false,
+            launch: None,
+        },
+        policy: policy.clone(),
+        revision: appspec.for_planning(),
+        members: members.collect(),
+        healthy_elsewhere: 0,
+        groups: survey.groups.iter().map(|seen| (seen.name.clone(), group_of(seen, None))).collect(),
+        timing: Timing {
+            deregistration_delay: groups.iter().map(|g| g.deregistration_delay).max().unwrap_or_default(),
+            becoming_healthy: groups.iter().map(|g| g.becoming_healthy()).max().unwrap_or_default(),
+        },
+        refused: BTreeMap::new(),
+    }
+}
+
+fn view(
+    row: &DeploymentRow,
+    policy: &Policy,
+    survey: &Survey,
+    pace: Pace,
+    measured: bool,
+    rehearsal: &Rehearsal,
+) -> RehearsalView {
+    let keep = policy.keep_in_service(survey.total, survey.healthy);
+    let largest = policy.batch.largest(survey.total);
+    let skipped =
+        survey.members.iter().filter(|record| record.state == InstanceState::Skipped).map(|record| {
+            let why = match survey.sights.get(&record.id).map(|sight| &sight.lifecycle) {
+                Some(Lifecycle::Standby) => {
+                    "in standby by another hand, or in quarantine without room below MaxSize: never touched"
+                }
+                _ => "on this revision already, and healthy",
+            };
+            SkippedView { id: record.id.clone(), why: why.into() }
+        });
+    let mut changes = Vec::new();
+    for (group, processes) in &rehearsal.suspends {
+        changes
+            .push(format!("Auto Scaling group {group}: {} suspended while it lasts", processes.join(", ")));
+    }
+    for (group, (from, to)) in &rehearsal.min_sizes {
+        changes.push(format!("Auto Scaling group {group}: MinSize {from} → {to} while it lasts"));
+    }
+    let settings: Vec<Settings> = survey
+        .target_groups
+        .iter()
+        .map(|group| Settings {
+            name: group.name.clone(),
+            deregistration_delay: group.deregistration_delay,
+            interval: group.interval,
+            threshold: group.threshold,
+        })
+        .collect();
+    let waits = settings.iter().map(|group| {
+        format!(
+            "target group {}: deregistration delay {} s, then health check {} s × {} = {} s",
+            group.name,
+            group.deregistration_delay.as_secs(),
+            group.interval.as_secs(),
+            group.threshold,
+            (group.interval * group.threshold).as_secs()
+        )
+    });
+    let unreachable: Vec<String> =
+        survey.agents.iter().filter(|(_, online)| !**online).map(|(id, _)| id.clone()).collect();
+    let mut obstacles = Vec::new();
+    if !unreachable.is_empty() {
+        obstacles.push(format!(
+            "{} of {} agents can't be reached: staging will fail there; max_failed \"{}\" allows {}",
+            unreachable.len(),
+            survey.agents.len(),
+            policy.max_failed,
+            policy.max_failed.of(survey.total)
+        ));
+    }
+    if !rehearsal.ends.is_final() {
+        obstacles.push("it would come to a stop: no further instance could be taken out".into());
+    }
+    let each = pace.drain + pace.hooks + pace.health;
+    let hooks = if measured { "as they took lately" } else { "a guess: nothing was deployed here yet" };
+    RehearsalView {
+        group: row.group_name.clone(),
+        sha: row.sha.clone(),
+        message: row.message.clone(),
+        instances: survey.agents.len(),
+        total: survey.total,
+        healthy: survey.healthy,
+        batches: rehearsal
+            .batches
+            .iter()
+            .map(|batch| BatchView {
+                number: batch.number,
+                instances: batch
+                    .instances
+                    .iter()
+                    .map(|(id, zone)| PlacedView { id: id.clone(), zone: zone.clone() })
+                    .collect(),
+                begins_seconds: batch.begins.as_secs(),
+                ends_seconds: batch.ends.as_secs(),
+            })
+            .collect(),
+        skipped: skipped.collect(),
+        unreachable,
+        capacity: format!(
+            "{} healthy − {} in the largest batch = {}; {keep} must stay in service; {} at the lowest",
+            survey.healthy,
+            largest,
+            i64::from(survey.healthy) - i64::from(largest),
+            rehearsal.lowest_in_service
+        ),
+        policy: policy_words(policy),
+        changes,
+        waits: waits.collect(),
+        lints: lints(&settings, rehearsal.batches.len(), policy.mode),
+        obstacles,
+        seconds: rehearsal.lasts.as_secs(),
+        time: format!(
+            "about {}: staging {}, then {} for each turn (drain {}, hooks {}: {hooks}, health {})",
+            words(rehearsal.lasts),
+            words(pace.staging),
+            words(each),
+            words(pace.drain),
+            words(pace.hooks),
+            words(pace.health)
+        ),
+    }
+}
+
+/// The policy with its defaults, in words.
+fn policy_words(policy: &Policy) -> Vec<String> {
+    let mode = if policy.mode == Mode::Batch { "batch" } else { "window" };
+    let zones = match policy.zones {
+        Zones::Any => "any",
+        Zones::Spread => "spread",
+        Zones::OneAtATime => "one-at-a-time",
+    };
+    let mut lines = vec![
+        format!("batch \"{}\" · mode {mode} · zones {zones} · bake {}", policy.batch, words(policy.bake)),
+        format!(
+            "min_in_service {} · max_failed \"{}\" · on_failure {}",
+            policy
+                .min_in_service
+                .map_or_else(|| "healthy at the start − batch".into(), |size| format!("\"{size}\"")),
+            policy.max_failed,
+            match policy.on_failure {
+                crate::rollout::policy::OnFailure::Halt => "halt",
+                crate::rollout::policy::OnFailure::Rollback => "rollback",
+            }
+        ),
+        format!(
+            "attempts {} (transient), {} (unknown) · backoff {} doubling to {}",
+            policy.retry.attempts,
+            policy.retry.attempts_unknown,
+            words(policy.retry.base),
+            words(policy.retry.cap)
+        ),
+    ];
+    if let Some(after) = policy.approve_after {
+        lines.push(format!("approve_after {after}: the rest waits for a person after batch {after}"));
+    }
+    lines
+}

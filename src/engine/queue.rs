@@ -1,0 +1,119 @@
+//! The queue: what is submitted waits its turn; one deployment at a time per Auto Scaling group and target group. A locked
+//! group's deployments wait for the lock to go. An instance that launches waits for nobody.
+
+use super::{Engine, record};
+use crate::{
+    logs::{lines_of, note_chunk},
+    rollout::plan::Explain,
+    store::{DeploymentRow, LockRow, StoreError},
+};
+use jiff::Timestamp;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+};
+use tokio::sync::Notify;
+use tracing::{Instrument as _, info, info_span};
+
+/// What a queued deployment waits for.
+enum Blocker {
+    Deployment(i64),
+    Lock(LockRow),
+}
+
+impl Blocker {
+    fn words(&self) -> String {
+        match self {
+            Blocker::Deployment(id) => format!("queued behind deployment {id}, which has the same instances"),
+            Blocker::Lock(lock) => format!("queued: {}", super::group::lock_words(lock, Timestamp::now())),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) async fn look_at_queue(self: &Arc<Self>) -> Result<(), StoreError> {
+        let unfinished = self.store.unfinished().await?;
+        let now = Timestamp::now().as_millisecond();
+        let locks = self.store.locks(now).await?;
+        let mut taken: HashMap<String, i64> = HashMap::new();
+        for row in &unfinished {
+            let mine = self.mutexes(row);
+            let other = mine.iter().find_map(|name| taken.get(name)).copied();
+            // A way back is never locked, nor is a launch: both bring what is known to be good.
+            let lockable = row.state == "Queued" && row.rolls_back.is_none() && row.launch == 0;
+            let lock = locks.iter().find(|lock| lockable && lock.group_name == row.group_name);
+            let blocker = other.map(Blocker::Deployment).or_else(|| lock.cloned().map(Blocker::Lock));
+            if !matches!(blocker, Some(Blocker::Lock(_))) {
+                for name in mine {
+                    taken.entry(name).or_insert(row.id);
+                }
+            }
+            match blocker {
+                None => self.spawn(row),
+                Some(blocker) => self.keep_waiting(row, &blocker).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a deployment holds for itself: its Auto Scaling groups and target groups, or the one instance that launches.
+    fn mutexes(&self, row: &DeploymentRow) -> HashSet<String> {
+        if row.launch != 0 {
+            return row.only_instance.iter().map(|id| format!("{} {id}", row.group_name)).collect();
+        }
+        let mut names = HashSet::from([format!("group {}", row.group_name)]);
+        if let Some((_, group)) = self.config.group(&row.group_name) {
+            names.extend(group.auto_scaling_groups.iter().map(|name| format!("asg {name}")));
+            names.extend(group.target_groups.iter().map(|arn| format!("target group {arn}")));
+        }
+        names
+    }
+
+    async fn keep_waiting(&self, row: &DeploymentRow, blocker: &Blocker) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let limit = record::policy(row).deadlines.queued;
+        let since = Timestamp::from_millisecond(row.created_at).unwrap_or(now);
+        if row.cancel.is_some() {
+            return self.end(row.id, "Cancelled", "cancelled in the queue").await;
+        }
+        let words = blocker.words();
+        if now >= since + limit {
+            return self.end(row.id, "Failed", &format!("not begun within {limit:#}; {words}")).await;
+        }
+        let explain = Explain { deployment: vec![words], ..Explain::default() };
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, explain);
+        Ok(())
+    }
+
+    /// Ends a deployment that never got to its instances.
+    pub(super) async fn end(&self, id: i64, state: &str, reason: &str) -> Result<(), StoreError> {
+        let mut tx = self.store.write().await?;
+        tx.set_state(id, state, Some(reason), Timestamp::now().as_millisecond(), true).await?;
+        tx.append_log(id, &note_chunk(None, &lines_of(&format!("{state}: {reason}")))).await?;
+        tx.commit().await?;
+        self.logs.announce(id);
+        self.queue.notify_one();
+        Ok(())
+    }
+
+    fn spawn(self: &Arc<Self>, row: &DeploymentRow) {
+        let id = row.id;
+        let notify = Arc::new(Notify::new());
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.contains_key(&id) {
+                return;
+            }
+            running.insert(id, Arc::clone(&notify));
+        }
+        let engine = Arc::clone(self);
+        let task = async move {
+            info!("taking it up");
+            engine.drive(id, &notify).await;
+            engine.forget(id);
+            engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            engine.queue.notify_one();
+        };
+        self.tasks.spawn(task.instrument(info_span!("deployment", id, group = row.group_name)));
+    }
+}

@@ -1,0 +1,309 @@
+//! A look at what a deployment would find: its groups, its instances, their agents; and everything about them that can be
+//! found wrong before a host is touched. Preparing a deployment begins with it, and a rehearsal.
+
+use super::{Engine, record};
+use crate::{
+    config::Group,
+    fleet::{autoscaling::GroupSight, balancer::TargetGroup},
+    rollout::{
+        snapshot::{Health, Lifecycle, Sight},
+        state::{Instance, InstanceState, Membership},
+    },
+    store::DeploymentRow,
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+/// Processes without which an instance that left can't come back.
+const NEEDED: [&str; 2] = ["Launch", "AddToLoadBalancer"];
+/// A group's tag takes 256 characters, which must name the instances that an operator has put in standby.
+const MOST_STANDBY: usize = 6;
+/// DescribeTargetHealth of so many target groups at once, and then one in so long: 30 % of AWS's bucket of 40, and of the
+/// 10 that it refills in a second.
+const BURST: usize = 12;
+const PACE: Duration = Duration::from_millis(330);
+
+/// Wrong for good (the deployment fails) or just now (it waits).
+pub(super) enum Trouble {
+    Final(String),
+    Passing(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::Passing(error.into())
+    }
+}
+
+pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, Trouble> {
+    Err(Trouble::Final(reason.into()))
+}
+
+/// What was seen.
+pub(super) struct Survey {
+    pub(super) groups: Vec<GroupSight>,
+    pub(super) target_groups: Vec<TargetGroup>,
+    pub(super) members: Vec<Instance>,
+    pub(super) sights: BTreeMap<String, Sight>,
+    /// Ids of those to be deployed to, and whether their agent can be reached.
+    pub(super) agents: BTreeMap<String, bool>,
+    /// Members that count: all but an operator's own standby instances.
+    pub(super) total: u32,
+    /// Those in service and healthy.
+    pub(super) healthy: u32,
+}
+
+impl Engine {
+    /// Looks, and refuses what can't work.
+    pub(super) async fn survey(&self, row: &DeploymentRow, group: &Group) -> Result<Survey, Trouble> {
+        let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
+        for name in &group.auto_scaling_groups {
+            match groups.iter().find(|seen| seen.name == *name) {
+                None => {
+                    return refuse(format!(
+                        "there is no Auto Scaling group '{name}' in this account and region"
+                    ));
+                }
+                Some(seen) => self.check_group(seen).await?,
+            }
+        }
+        let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
+        arns.extend(group.target_groups.iter().cloned());
+        arns.sort();
+        arns.dedup();
+        let mut target_groups = self.fleet.target_groups(&arns).await?;
+        check_target_groups(&arns, &target_groups)?;
+        let foreign = self.foreign_target_groups(&groups, &arns).await?;
+        target_groups.extend(self.fleet.target_groups(&foreign).await?);
+        let members = self.members(row, &groups, &target_groups).await?;
+        let counts = |record: &&Instance| record.state != InstanceState::Skipped || record.good.is_some();
+        let total = u32::try_from(members.iter().filter(counts).count()).unwrap_or(u32::MAX);
+        if total == 0 {
+            return refuse(format!(
+                "the fleet is empty: {} has no instance in service",
+                group.auto_scaling_groups.join(", ")
+            ));
+        }
+        record::policy(row).check_fleet(total).or_else(refuse)?;
+        let in_hand = members.iter().filter(|record| record.state == InstanceState::Pending);
+        let ids: Vec<String> = in_hand.map(|record| record.id.clone()).collect();
+        let known: BTreeMap<String, bool> = self.fleet.agents(&ids).await?.into_iter().collect();
+        let agents: BTreeMap<String, bool> =
+            ids.into_iter().map(|id| (id.clone(), known.get(&id).copied().unwrap_or(false))).collect();
+        if !agents.is_empty() && !agents.values().any(|online| *online) {
+            return refuse(format!(
+                "no reachable agent: Systems Manager knows none of the {} instances as Online; check that the SSM agent runs \
+                 and that the instance profile has AmazonSSMManagedInstanceCore",
+                agents.len()
+            ));
+        }
+        let sights = self.sights(&groups, &target_groups, &members).await?;
+        let healthy = sights
+            .values()
+            .filter(|sight| sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy)
+            .count();
+        let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
+        Ok(Survey { groups, target_groups, members, sights, agents, total, healthy })
+    }
+
+    /// Target groups that neither the Auto Scaling groups nor the configuration names, and that send requests to the
+    /// instances all the same: they must drain, too.
+    async fn foreign_target_groups(
+        &self,
+        groups: &[GroupSight],
+        known: &[String],
+    ) -> anyhow::Result<Vec<String>> {
+        let ours: HashSet<&str> =
+            groups.iter().flat_map(|group| &group.instances).map(|instance| instance.id.as_str()).collect();
+        let mut foreign = Vec::new();
+        let others = self.fleet.all_target_groups().await?.into_iter().filter(|arn| !known.contains(arn));
+        for (asked, arn) in others.enumerate() {
+            if asked >= BURST {
+                tokio::time::sleep(PACE).await;
+            }
+            if self
+                .fleet
+                .target_health(&arn)
+                .await?
+                .iter()
+                .any(|target| ours.contains(target.instance.as_str()))
+            {
+                foreign.push(arn);
+            }
+        }
+        Ok(foreign)
+    }
+
+    /// Checks once more what must hold of a deployment's groups before anything is taken out; the inner error is why not.
+    pub(super) async fn preconditions(&self, row: &DeploymentRow) -> anyhow::Result<Result<(), String>> {
+        let Some((_, group)) = self.config.group(&row.group_name) else { return Ok(Ok(())) };
+        for seen in self.fleet.groups(&group.auto_scaling_groups).await? {
+            match self.check_group(&seen).await {
+                Ok(()) => {}
+                Err(Trouble::Final(why)) => return Ok(Err(why)),
+                Err(Trouble::Passing(error)) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    pub(super) async fn check_group(&self, group: &GroupSight) -> Result<(), Trouble> {
+        let name = &group.name;
+        if let Some(process) = NEEDED.iter().find(|process| group.suspended.iter().any(|s| s == *process)) {
+            return refuse(format!(
+                "{process} is suspended on Auto Scaling group {name}: an instance taken out could not come back; resume it first: \
+                 aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
+            ));
+        }
+        if group.warm_pool {
+            return refuse(format!(
+                "Auto Scaling group {name} has a warm pool, which drover does not deploy to; delete it first"
+            ));
+        }
+        if let Some(refresh) = self.fleet.instance_refresh(name).await? {
+            return refuse(format!(
+                "instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"
+            ));
+        }
+        let hooks = self.fleet.launch_hooks(name).await?;
+        if let Some(hook) = hooks.iter().find(|hook| hook.is_code_deploys()) {
+            let (remove, restore) = hook.commands(name);
+            return refuse(format!(
+                "CodeDeploy's launch hook {} is on Auto Scaling group {name}: it installs CodeDeploy's last revision on every \
+                 new instance. Remove it: {remove}; what puts it back: {restore}",
+                hook.name
+            ));
+        }
+        Ok(())
+    }
+
+    /// Everyone in the groups: to be deployed to, or skipped and why.
+    async fn members(
+        &self,
+        row: &DeploymentRow,
+        groups: &[GroupSight],
+        target_groups: &[TargetGroup],
+    ) -> Result<Vec<Instance>, Trouble> {
+        let now = Timestamp::now();
+        let good: BTreeMap<String, String> =
+            self.store.good_revisions(&row.group_name).await?.into_iter().collect();
+        let quarantines = self.store.quarantines().await?;
+        let launching = self.store.launching().await?;
+        let mut members = Vec::new();
+        for group in groups {
+            let ours = quarantines.iter().filter(|row| row.auto_scaling_group == group.name);
+            let online = self.online(ours.map(|row| row.instance.clone()).collect()).await?;
+            // Each one let in raises the desired capacity, which MaxSize bounds.
+            let mut room = group.max.saturating_sub(group.desired);
+            let mut standby = 0;
+            for instance in &group.instances {
+                let mut record = Instance::new(&instance.id, &instance.zone, &group.name, now);
+                record.good = good.get(&instance.id).cloned();
+                match super::observe::lifecycle(&instance.lifecycle) {
+                    // Its launch is still seen through: it joins afterwards.
+                    Lifecycle::InService if launching.contains(&instance.id) => continue,
+                    Lifecycle::InService => {}
+                    // One that we keep out gets another chance, if there is still an agent to talk to.
+                    Lifecycle::Standby if room > 0 && online.contains(&instance.id) => room -= 1,
+                    // An operator's own standby instance is never touched.
+                    Lifecycle::Standby => {
+                        record.state = InstanceState::Skipped;
+                        record.good = None;
+                        standby += 1;
+                    }
+                    _ => continue,
+                }
+                members.push(record);
+            }
+            if standby > MOST_STANDBY {
+                return refuse(format!(
+                    "{standby} instances of Auto Scaling group {} are in standby by another hand: the group's tag has room for \
+                     {MOST_STANDBY}, so that they could not be told apart later; put some back first",
+                    group.name
+                ));
+            }
+        }
+        self.find_memberships(groups, target_groups, &mut members).await?;
+        let sights = self.sights(groups, target_groups, &members).await?;
+        if let Some(only) = &row.only_instance {
+            if !members.iter().any(|record| record.id == *only) {
+                return refuse(format!(
+                    "{only} is not in service in this group, and not in quarantine either"
+                ));
+            }
+            for record in members.iter_mut().filter(|record| record.id != *only) {
+                record.state = InstanceState::Skipped;
+            }
+        }
+        for record in &mut members {
+            let healthy = sights.get(&record.id).is_some_and(|sight| sight.health == Health::Healthy);
+            if record.state == InstanceState::Pending
+                && healthy
+                && record.good.as_deref() == Some(row.sha.as_str())
+            {
+                record.state = InstanceState::Skipped;
+            }
+        }
+        Ok(members)
+    }
+
+    /// Those of these instances whose agent can be reached.
+    pub(super) async fn online(&self, instances: Vec<String>) -> anyhow::Result<Vec<String>> {
+        let agents = self.fleet.agents(&instances).await?;
+        Ok(agents.into_iter().filter(|(_, online)| *online).map(|(id, _)| id).collect())
+    }
+
+    /// Where each instance is registered: by its Auto Scaling group, or found in a target group of the configuration.
+    pub(super) async fn find_memberships(
+        &self,
+        groups: &[GroupSight],
+        target_groups: &[TargetGroup],
+        members: &mut [Instance],
+    ) -> anyhow::Result<()> {
+        for target_group in target_groups {
+            let registered = self.fleet.target_health(&target_group.arn).await?;
+            for record in members.iter_mut() {
+                let group = groups.iter().find(|group| group.name == record.group);
+                let owned = group.is_some_and(|group| group.target_groups.contains(&target_group.arn));
+                let found = registered.iter().find(|target| target.instance == record.id);
+                if owned || found.is_some() {
+                    record.memberships.push(Membership {
+                        target_group: target_group.arn.clone(),
+                        port: found.map_or(target_group.port, |target| target.port),
+                        owned,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
+    if arns.is_empty() {
+        return refuse(
+            "no target group: the Auto Scaling groups have none attached, and the configuration names none",
+        );
+    }
+    for arn in arns {
+        let Some(group) = seen.iter().find(|group| group.arn == *arn) else {
+            return refuse(format!("there is no target group {arn}"));
+        };
+        if !group.of_instances {
+            return refuse(format!(
+                "target group {} has targets that are not instances; drover deploys to instances only",
+                group.name
+            ));
+        }
+        if !group.in_use {
+            return refuse(format!(
+                "target group {} is used by no listener: its health says nothing; attach it to a load balancer first",
+                group.name
+            ));
+        }
+    }
+    Ok(())
+}

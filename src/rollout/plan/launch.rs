@@ -1,0 +1,72 @@
+//! An instance that launches, held in Pending:Wait by the deployment group's lifecycle hook: the revision is installed
+//! before it goes into service for the first time. It is behind no balancer, so nothing is drained, and nobody's
+//! capacity is touched.
+
+use super::{Effect, Planner};
+use crate::rollout::{
+    snapshot::Lifecycle,
+    state::InstanceState as S,
+    transition::{Illegal, Step},
+};
+use jiff::SignedDuration;
+
+/// A heartbeat this often keeps the launch waiting; the hook that drover installs gives up after three of them.
+pub const HEARTBEAT: SignedDuration = SignedDuration::from_mins(5);
+/// The lifecycle state of a launch that is held.
+pub const HELD: &str = "Pending:Wait";
+
+impl Planner<'_> {
+    /// Whether the deployment is for an instance that launches.
+    pub(super) fn is_launch(&self) -> bool {
+        self.snapshot.deployment.launch.is_some()
+    }
+
+    /// Staged, then straight to its hooks.
+    pub(super) fn admit_launch(&mut self) -> Result<(), Illegal> {
+        if self.snapshot.deployment.cancel.is_some() || self.state.waits_for_a_person() {
+            return Ok(());
+        }
+        for draft in &mut self.drafts {
+            match draft.record.state {
+                S::Pending => draft.step(Step::Stage, self.now, "staging")?,
+                S::Staged => {
+                    draft.step(Step::DeployAtLaunch, self.now, "its hooks run before it goes into service")?
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets it go into service, gives it up, or keeps it waiting.
+    pub(super) fn launch_effects(&mut self) {
+        let Some(hook) = self.snapshot.deployment.launch.clone() else { return };
+        let (mut effects, mut next) = (Vec::new(), None);
+        for draft in &mut self.drafts {
+            if draft.sight.lifecycle != Lifecycle::Coming(HELD.into()) {
+                continue;
+            }
+            let (group, instance) = (draft.record.group.clone(), draft.record.id.clone());
+            let proceed = match draft.record.state {
+                S::Allowing | S::PostAllowing | S::Succeeded => Some(true),
+                S::Failed | S::Skipped | S::Restored => Some(false),
+                _ => None,
+            };
+            if let Some(proceed) = proceed {
+                effects.push(Effect::CompleteLaunch { group, instance, hook: hook.clone(), proceed });
+                continue;
+            }
+            let due = draft.record.heartbeat.map_or(self.now, |last| last + HEARTBEAT);
+            if self.now >= due {
+                draft.record.heartbeat = Some(self.now);
+                effects.push(Effect::Heartbeat { group, instance, hook: hook.clone() });
+            } else {
+                next = Some(due);
+            }
+        }
+        self.plan.effects.extend(effects);
+        if let Some(due) = next {
+            self.wake(due);
+        }
+    }
+}

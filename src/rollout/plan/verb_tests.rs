@@ -1,0 +1,184 @@
+//! What people do to a rollout, and what it does by itself in their place.
+
+use super::*;
+use crate::rollout::policy::{OnFailure, Zones};
+
+impl Toy {
+    /// What the engine records when a person lets it go on.
+    fn resume(&mut self) {
+        let deployment = &mut self.fleet.snapshot.deployment;
+        (deployment.state, deployment.since, deployment.settled) = (D::Rolling, self.fleet.now, false);
+        deployment.resumed_at = Some(self.fleet.now);
+    }
+
+    fn pause(&mut self) {
+        let deployment = &mut self.fleet.snapshot.deployment;
+        (deployment.state, deployment.since, deployment.settled) = (D::Paused, self.fleet.now, false);
+    }
+
+    fn until(&mut self, done: impl Fn(&Toy) -> bool) {
+        for _ in 0..10_000 {
+            if done(self) {
+                return;
+            }
+            assert!(self.tick(), "it stopped: {:?}", self.snapshot.deployment);
+        }
+        panic!("never: {:?}", self.snapshot.deployment);
+    }
+}
+
+#[test]
+fn a_pause_ends_what_is_in_work_and_puts_the_group_in_order() {
+    let mut toy = Toy::new(6, policy("2"));
+    toy.until(|toy| toy.states(S::Deploying) == 2);
+    toy.pause();
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.snapshot.deployment.settled), (D::Paused, true));
+    assert_eq!((toy.states(S::Succeeded), toy.states(S::Staged)), (2, 4));
+    assert_eq!(toy.snapshot.groups["asg"].min, 6);
+    toy.is_in_order();
+    toy.resume();
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 6));
+    toy.is_in_order();
+}
+
+#[test]
+fn resumed_after_a_halt_earlier_failures_no_longer_count() {
+    let mut toy = Toy::new(9, policy("2"));
+    toy.fail(0, 9, Cause::Exit(1), "one");
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
+    toy.resume();
+    toy.run();
+    assert_eq!((toy.states(S::Succeeded), toy.states(S::Failed)), (8, 1));
+    assert_eq!(toy.snapshot.deployment.state, D::Partial);
+    toy.is_in_order();
+}
+
+#[test]
+fn a_failed_one_tried_again_begins_anew() {
+    let mut toy = Toy::new(6, policy("2"));
+    toy.fail(0, 2, Cause::Exit(1), "one");
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Halted);
+    let now = toy.now;
+    assert!(toy.member("i-01").record.try_again(now).is_err(), "only a failed one can be");
+    toy.member("i-00").record.try_again(now).unwrap();
+    toy.resume();
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 6));
+    assert_eq!(toy.troubles.runs["i-00"], 3);
+    toy.is_in_order();
+}
+
+#[test]
+fn the_rest_waits_for_approval() {
+    for mode in [Mode::Batch, Mode::Window] {
+        let mut toy = Toy::new(8, Policy { approve_after: Some(1), mode, ..policy("2") });
+        toy.until(|toy| toy.states(S::Succeeded) == 2);
+        toy.until(|toy| {
+            let plan = plan(&toy.snapshot, toy.now).unwrap();
+            plan.explain.deployment.concat().contains("waits for approval")
+        });
+        let plan = plan(&toy.snapshot, toy.now).unwrap();
+        assert!(plan.effects.is_empty(), "{mode:?} {:?}", plan.effects);
+        assert_eq!(toy.states(S::Staged), 6, "{mode:?}");
+        toy.snapshot.deployment.approved = true;
+        toy.run();
+        assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 8), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_target_that_turns_unhealthy_while_it_bakes_is_a_failure() {
+    let mut toy = Toy::new(6, Policy { bake: SignedDuration::from_mins(5), ..policy("2") });
+    toy.until(|toy| toy.states(S::Succeeded) == 2);
+    toy.until(|toy| toy.snapshot.deployment.batch_done_at.is_some());
+    toy.member("i-00").sight.health = Health::Unhealthy("Target.ResponseCodeMismatch".into());
+    toy.until(|toy| toy.snapshot.deployment.settled);
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
+    let record = &toy.member("i-00").record;
+    assert!(!record.quarantined(), "the balancer judges it");
+    assert!(record.failure.as_ref().unwrap().fault.words().contains("turned unhealthy"), "{record:?}");
+}
+
+#[test]
+fn on_failure_rollback_goes_back_where_there_is_a_way_back() {
+    for (fallback, state) in [(Some("good".to_owned()), D::Failed), (None, D::Halted)] {
+        let mut toy = Toy::new(6, Policy { on_failure: OnFailure::Rollback, ..policy("2") });
+        toy.snapshot.deployment.fallback = fallback;
+        toy.fail(0, 9, Cause::Exit(1), "one");
+        toy.run();
+        assert_eq!(toy.snapshot.deployment.state, state);
+        let reason = toy.snapshot.deployment.reason.clone().unwrap();
+        assert!(reason.contains("1 of 6 instances failed"), "{reason}");
+        assert_eq!(reason.contains("rolled back"), state == D::Failed, "{reason}");
+        toy.is_in_order();
+    }
+}
+
+#[test]
+fn zones_are_spread_or_taken_one_at_a_time() {
+    let zones_of = |toy: &Toy, batch: u32| {
+        let of = |member: &&Member| member.record.batch == Some(batch);
+        let mut zones: Vec<String> =
+            toy.snapshot.members.iter().filter(of).map(|member| member.record.zone.clone()).collect();
+        zones.sort();
+        zones.concat()
+    };
+    // Named so that the order of ids is not the order of zones.
+    let run = |zones| {
+        let mut toy = Toy::new(9, Policy { zones, ..policy("3") });
+        for (n, member) in toy.snapshot.members.iter_mut().enumerate() {
+            member.record.zone = ["a", "a", "a", "a", "b", "b", "b", "c", "c"][n].into();
+        }
+        toy.run();
+        assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 9));
+        toy
+    };
+    let spread = run(Zones::Spread);
+    assert_eq!([zones_of(&spread, 1), zones_of(&spread, 2), zones_of(&spread, 3)], ["abc", "abc", "aab"]);
+    let single = run(Zones::OneAtATime);
+    let each: Vec<String> = (1..=4).map(|batch| zones_of(&single, batch)).collect();
+    assert_eq!(each, ["aaa", "a", "bbb", "cc"]);
+    let any = run(Zones::Any);
+    assert_eq!([zones_of(&any, 1), zones_of(&any, 2)], ["aaa", "abb"]);
+}
+
+#[test]
+fn downloads_that_break_off_alike_are_tried_again() {
+    let mut toy = Toy::new(6, policy("2"));
+    toy.tick();
+    let now = toy.now;
+    // What a restart of the daemon does to all who are downloading from it.
+    for id in ["i-00", "i-01", "i-02"] {
+        let tail = vec!["the bundle could not be downloaded (curl ended with 52)".to_owned()];
+        let fault = Fault { event: LifecycleEvent::DownloadBundle, hook: None, cause: Cause::Download, tail };
+        let member = toy.member(id);
+        let attempt = member.record.attempt.unwrap_or(1);
+        member.attempt =
+            Some(Attempt { number: attempt, created_at: now, outcome: Some(Outcome::Failed(fault)) });
+        toy.results.retain(|(_, instance, ..)| instance != id);
+    }
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 6));
+}
+
+#[test]
+fn the_way_back_takes_the_largest_step_and_no_pauses() {
+    let steps = ["1", "25%", "10%"].map(|step| step.parse::<Size>().unwrap());
+    let policy = Policy {
+        batch: Batches::new(steps.to_vec()).unwrap(),
+        bake: SignedDuration::from_mins(5),
+        approve_after: Some(1),
+        on_failure: OnFailure::Rollback,
+        ..Policy::default()
+    };
+    let back = policy.for_rollback(20);
+    assert_eq!(
+        (back.batch.to_string().as_str(), back.bake, back.approve_after),
+        ("25%", SignedDuration::ZERO, None)
+    );
+    assert_eq!(back.on_failure, OnFailure::Halt);
+}

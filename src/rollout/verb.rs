@@ -1,0 +1,119 @@
+//! What a person asks of a deployment, and whether it may be done: the same rules for command line, API and page.
+
+use super::state::DeploymentState as D;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// What a person asks of a deployment; cancelling is apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Start nothing new; what is in work finishes, the group is put in order.
+    Pause,
+    /// Go on after a pause or a halt; failures until now no longer count.
+    Resume,
+    /// Go on past `approve_after`.
+    Approve,
+    /// Try the failed instances again, and go on.
+    Retry,
+    /// Bring what was changed back to the last good revision.
+    Rollback,
+}
+
+impl Verb {
+    /// All there are.
+    pub const ALL: [Verb; 5] = [Verb::Pause, Verb::Resume, Verb::Approve, Verb::Retry, Verb::Rollback];
+
+    /// As it is written in paths and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Approve => "approve",
+            Verb::Retry => "retry",
+            Verb::Rollback => "rollback",
+        }
+    }
+}
+
+impl Verb {
+    /// As a button says it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verb::Pause => "Pause",
+            Verb::Resume => "Resume",
+            Verb::Approve => "Approve the rest",
+            Verb::Retry => "Try failed again",
+            Verb::Rollback => "Roll back",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Verb {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Verb::ALL.into_iter().find(|verb| verb.name() == text).ok_or_else(|| format!("'{text}' is no verb"))
+    }
+}
+
+/// What becomes of a verb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is done to this deployment.
+    Do,
+    /// It is so already.
+    Already,
+    /// A new deployment does it.
+    Anew,
+    /// It can't be, and why.
+    Refused(String),
+}
+
+/// Whether a verb may be done to a deployment in this state; `cancelled`: a person has cancelled it already.
+pub fn rule(verb: Verb, state: D, cancelled: bool) -> Ruling {
+    let refused = |words: &str| Ruling::Refused(words.to_owned());
+    match (verb, state) {
+        (Verb::Pause, D::Paused | D::Halted) | (Verb::Resume, D::Rolling) => Ruling::Already,
+        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => Ruling::Anew,
+        (Verb::Rollback, D::Succeeded) => Ruling::Anew,
+        (Verb::Retry, D::Succeeded) => {
+            refused("every instance has the revision: nothing is left to try again")
+        }
+        (_, state) if state.is_final() => refused("it has ended"),
+        (_, D::Queued | D::Preparing) => refused("it has not begun to roll: wait for it, or cancel it"),
+        (Verb::Rollback, _) => Ruling::Anew,
+        _ if cancelled => refused("it is being cancelled"),
+        (Verb::Pause, _) | (Verb::Resume, _) | (Verb::Approve, _) | (Verb::Retry, _) => Ruling::Do,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_has_an_answer_in_every_state() {
+        use Ruling::*;
+        let refused = |verb, state| matches!(rule(verb, state, false), Refused(_));
+        for verb in Verb::ALL {
+            assert_eq!(verb.name().parse(), Ok(verb));
+            assert!(refused(verb, D::Queued) && refused(verb, D::Superseded), "{verb}");
+        }
+        assert_eq!(rule(Verb::Pause, D::Rolling, false), Do);
+        assert_eq!(rule(Verb::Pause, D::Paused, false), Already);
+        assert_eq!(rule(Verb::Resume, D::Halted, false), Do);
+        assert_eq!(rule(Verb::Resume, D::Rolling, false), Already);
+        assert!(matches!(rule(Verb::Resume, D::Halted, true), Refused(_)));
+        assert_eq!(rule(Verb::Retry, D::Partial, false), Anew);
+        assert!(refused(Verb::Retry, D::Succeeded));
+        assert_eq!(rule(Verb::Rollback, D::Rolling, true), Anew);
+        assert_eq!(rule(Verb::Rollback, D::Succeeded, false), Anew);
+    }
+}

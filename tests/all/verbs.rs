@@ -1,0 +1,128 @@
+//! What people ask of deployments: pause, resume, retry, roll back, by the command line and the API.
+
+use crate::ground::{Play as _, Ran, Repository, TURN, policy, setup, until};
+use drover::cli::demo::playground::{GROUP, Playground};
+use serde_json::{Value, json};
+
+/// Nothing of ours is left on the Auto Scaling group.
+async fn group_is_as_it_was(world: &Playground) {
+    let seen = world.look("world").await.unwrap();
+    let group = &seen["groups"][0];
+    assert_eq!((&group["suspended"], &group["min"]), (&json!([]), &json!(6)), "{group:#}");
+    assert!(group["tags"].get("drover:restore").is_none(), "{group:#}");
+}
+
+async fn verb(world: &Playground, verb: &str, id: i64) -> Ran {
+    world.drover(&[verb, &id.to_string()]).await
+}
+
+fn states(deployment: &Value, state: &str) -> usize {
+    deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == state).count()
+}
+
+/// The instances that serve.
+async fn in_service(world: &Playground) -> Vec<String> {
+    let seen = world.look("world").await.unwrap();
+    let all = seen["groups"][0]["instances"].as_array().unwrap().clone();
+    let serving = all.iter().filter(|instance| instance["lifecycle"] == "InService");
+    serving.map(|instance| instance["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_pauses_resumes_retries_and_rolls_back() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
+    let mut setup = setup(directory.path(), &repository, &first);
+    setup.policy = policy("batch = \"3\"");
+    let world = Playground::start(setup).await.unwrap();
+
+    // Paused in the middle: the batch in work finishes, the group is in order, nothing new begins.
+    let id = world.submit(&good).await;
+    let refused = verb(&world, "rollback", id).await;
+    assert!(refused.code != 0, "{}", refused.stdout);
+    until("the first batch", 60, async || {
+        states(&world.api(&format!("deployments/{id}")).await, "Deploying") > 0
+    })
+    .await;
+    for _ in 0..2 {
+        let paused = verb(&world, "pause", id).await;
+        assert!(paused.code == 0 && paused.stdout.contains("Paused"), "{}{}", paused.stdout, paused.stderr);
+    }
+    until("the group in order", 60, async || {
+        let log = world.drover(&["logs", &id.to_string()]).await.stdout;
+        log.contains("the group is in order")
+    })
+    .await;
+    let deployment = world.api(&format!("deployments/{id}")).await;
+    assert_eq!((states(&deployment, "Succeeded"), states(&deployment, "Staged")), (3, 3), "{deployment:#}");
+    assert_eq!(deployment["verbs"], json!(["resume", "retry", "rollback"]));
+    group_is_as_it_was(&world).await;
+    let resumed = verb(&world, "resume", id).await;
+    assert!(resumed.code == 0 && resumed.stdout.contains("Rolling"), "{}", resumed.stderr);
+    let ended = world.ended(id).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 6));
+    let refused = verb(&world, "retry", id).await;
+    assert!(refused.stderr.contains("nothing is left to try again"), "{}", refused.stderr);
+    // The only good revision there is: no way back.
+    let refused = verb(&world, "rollback", id).await;
+    assert!(refused.stderr.contains("there is no last good revision"), "{}", refused.stderr);
+
+    // A revision that breaks: halted, rolled back, and the fleet is on the good one.
+    repository.write("hooks/validate-service.real", "#!/bin/sh\necho 'the model is missing'; exit 1\n");
+    let bad = repository.commit("5");
+    let id = world.submit(&bad).await;
+    let halted = world.ended(id).await;
+    assert_eq!(halted["state"], "Halted", "{halted:#}");
+    let back = verb(&world, "rollback", id).await;
+    assert!(
+        back.stdout.contains(&format!("rollback of deployment {id} is deployment {}", id + 1)),
+        "{}",
+        back.stdout
+    );
+    let again = verb(&world, "rollback", id).await;
+    assert!(again.stdout.contains(&format!("is deployment {}", id + 1)), "{}", again.stdout);
+    let ended = world.ended(id + 1).await;
+    assert_eq!(
+        (&ended["state"], &ended["revision"]["sha"]),
+        (&json!("Succeeded"), &json!(good)),
+        "{ended:#}"
+    );
+    assert_eq!(ended["rolls_back"], json!(id));
+    // Only what was changed was touched, and what Auto Scaling had launched in place of the quarantined ones.
+    assert!(states(&ended, "Skipped") >= 3, "{ended:#}");
+    let rolled = world.api(&format!("deployments/{id}")).await;
+    assert_eq!(
+        (&rolled["state"], &rolled["rolled_back_by"]),
+        (&json!("Failed"), &json!(id + 1)),
+        "{rolled:#}"
+    );
+    for instance in in_service(&world).await {
+        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
+        assert_eq!(version.trim(), "4", "{instance}");
+    }
+    group_is_as_it_was(&world).await;
+
+    // One instance fails for a while: halted, tried again, done.
+    repository.write("hooks/validate-service.real", "#!/bin/sh\n[ ! -e /tmp/broken ] || exit 1\n");
+    let mended = repository.commit("6");
+    let victim = in_service(&world).await.remove(0);
+    world.on(&victim, "touch /tmp/broken").await;
+    let id = world.submit(&mended).await;
+    let halted = world.ended(id).await;
+    assert_eq!((halted["state"].as_str(), states(&halted, "Failed")), (Some("Halted"), 1), "{halted:#}");
+    let other = in_service(&world).await.remove(1);
+    let refused = world.drover(&["retry", &id.to_string(), "--instance", &other]).await;
+    assert!(refused.stderr.contains("has not failed in it"), "{}", refused.stderr);
+    world.on(&victim, "rm /tmp/broken").await;
+    let again = world.drover(&["retry", &id.to_string(), "--instance", &victim]).await;
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let ended = world.ended(id).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Failed")), (Some("Succeeded"), 0), "{ended:#}");
+    world.nothing_ran_twice().await;
+    group_is_as_it_was(&world).await;
+    let listed = world.api("deployments").await["deployments"].as_array().unwrap().len();
+    assert_eq!((listed, GROUP), (4, "sample/demo"));
+    world.stop().await;
+}
