@@ -72,7 +72,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
             log_to_stderr(args.log);
             cli::serve::run(args).await
         }
-        Command::Check(args) => cli::check::run(&args),
+        Command::Check(args) => cli::check::run(&args).await,
         Command::Deploy(args) => cli::deploy::run(args).await,
         Command::Logs(args) => cli::logs::run(args).await,
         Command::Status(args) => cli::status::run(args).await,

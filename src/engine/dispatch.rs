@@ -54,6 +54,7 @@ impl Engine {
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
+        let hooks = bundle.appspec.timed(&record::policy(row).time_outs).table();
         let source = self.source(row, &release, bundle.sha256.clone()).await?;
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
@@ -80,8 +81,7 @@ impl Engine {
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script =
-            self.script(row, job, &id, &release, &source, events, &bundle.appspec.table(), rows.clone());
+        let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone());
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;

@@ -1,7 +1,7 @@
 //! What people ask of a deployment group itself: to lock it, to hold its launches for drover, to put back what a lost
 //! daemon had changed on it.
 
-use super::{Engine, SubmitError, act::RESTORE_TAG, launches::hook_name};
+use super::{Engine, SubmitError, act::RESTORE_TAG, launches::hook_name, preconditions::no_such_group};
 use crate::{
     fleet::{FleetError, autoscaling::GroupSight},
     rollout::{
@@ -14,6 +14,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use thiserror::Error;
+use tracing::info;
 
 /// A wish to lock a group.
 #[derive(Clone, Debug, Deserialize)]
@@ -102,15 +103,18 @@ impl Engine {
         tx.put_lock(&lock).await?;
         tx.commit().await?;
         self.queue.notify_one();
-        Ok(lock_words(&lock, now))
+        let words = lock_words(&lock, now);
+        info!(group = name, "{words}");
+        Ok(words)
     }
 
     /// Unlocks it; one that isn't locked is no error.
-    pub async fn unlock(&self, name: &str) -> Result<(), GroupError> {
+    pub async fn unlock(&self, name: &str, by: &str) -> Result<(), GroupError> {
         self.known_group(name)?;
         let mut tx = self.store.write().await?;
         tx.remove_lock(name).await?;
         tx.commit().await?;
+        info!(group = name, "unlocked by {by}");
         self.queue.notify_one();
         Ok(())
     }
@@ -170,9 +174,7 @@ impl Engine {
         let seen = self.fleet.groups(names).await?;
         match names.iter().find(|name| !seen.iter().any(|group| group.name == **name)) {
             None => Ok(seen),
-            Some(missing) => Err(GroupError::Refused(format!(
-                "there is no Auto Scaling group '{missing}' in this account and region"
-            ))),
+            Some(missing) => Err(GroupError::Refused(no_such_group(missing))),
         }
     }
 

@@ -8,11 +8,13 @@ mod act;
 mod adopt;
 mod crash;
 mod dispatch;
+mod estimate;
 mod group;
 mod launches;
 mod observe;
 mod outcome;
 mod plan;
+mod preconditions;
 mod prepare;
 mod push;
 mod quarantine;
@@ -28,6 +30,7 @@ mod verbs;
 pub use group::{GroupError, LockRequest};
 pub use outcome::RunnerResult;
 pub use plan::RehearsalView;
+pub use preconditions::{Findings, examine};
 pub use push::{Push, Received};
 pub use quarantine::{QuarantineVerb, Quarantined};
 pub use record::{instances, policy};
@@ -40,7 +43,7 @@ use crate::{
     fleet::{Fleet, balancer::TargetGroup},
     github::Repositories,
     logs::Logs,
-    rollout::plan::Explain,
+    rollout::{plan::Explain, snapshot::Timing},
     store::Store,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -79,6 +82,8 @@ pub struct Engine {
     explained: Mutex<HashMap<i64, Explain>>,
     /// How much is left of each rollout, as last estimated, and when.
     left: Mutex<HashMap<i64, (Timestamp, SignedDuration)>>,
+    /// Waits that follow from the target groups' settings, by deployment group.
+    timings: Mutex<HashMap<String, Timing>>,
     /// Groups whose launches wait for a person, and why; by name.
     alarms: Mutex<HashMap<String, String>>,
     /// Effects refused in a row, by deployment and key; a restart tries afresh.
@@ -133,6 +138,7 @@ impl Engine {
             running: Mutex::default(),
             explained: Mutex::default(),
             left: Mutex::default(),
+            timings: Mutex::default(),
             alarms: Mutex::default(),
             refused: Mutex::default(),
             target_groups: Mutex::default(),

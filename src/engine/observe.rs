@@ -1,11 +1,11 @@
 //! What the fleet shows, put beside what the store remembers: the planner's snapshot.
 
-use super::{Engine, record};
+use super::{Engine, estimate::timing_of, record};
 use crate::{
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
         policy::OnFailure,
-        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot, Timing},
+        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot},
         state::{Instance, InstanceState},
     },
     store::DeploymentRow,
@@ -80,9 +80,6 @@ impl Engine {
                 Member { record, sight, attempt }
             })
             .collect();
-        let longest = |of: fn(&TargetGroup) -> jiff::SignedDuration| {
-            target_groups.iter().map(of).max().unwrap_or_default()
-        };
         let policy = record::policy(row);
         let mut deployment = record::deployment(row)?;
         if policy.on_failure == OnFailure::Rollback {
@@ -95,10 +92,7 @@ impl Engine {
             members,
             healthy_elsewhere: 0,
             groups: seen_groups,
-            timing: Timing {
-                deregistration_delay: longest(|group| group.deregistration_delay),
-                becoming_healthy: longest(TargetGroup::becoming_healthy),
-            },
+            timing: timing_of(&target_groups),
             refused: self.refused_effects(row.id),
         })
     }

@@ -1,34 +1,26 @@
 //! A rehearsal with the real fleet: what a deployment would do, in which batches, what it would change, how long it would
-//! take; and the same arithmetic for what is left of one under way, and for the way back. Changes nothing.
+//! take. Changes nothing.
 
 use super::{
-    Engine, Submission, SubmitError,
-    observe::group_of,
-    record::{self, json},
-    survey::{Survey, Trouble},
+    Engine, Submission, SubmitError, estimate::timing_of, observe::group_of, preconditions::Trouble,
+    record::json, survey::Survey,
 };
 use crate::{
     config::{Application, Group},
+    github::Commit,
+    revision::appspec::AppSpec,
     rollout::{
         paper::Pace,
-        policy::{Mode, Policy, Zones},
-        rehearse::{self, Rehearsal, Settings, lints, rehearse, words},
-        snapshot::{Deployment, Lifecycle, Member, Snapshot, Timing},
+        policy::{Mode, OnFailure, Policy, Zones},
+        rehearse::{Rehearsal, Settings, lints, rehearse, words},
+        snapshot::{Deployment, Health, Lifecycle, Member, Sight, Snapshot},
         state::{DeploymentState, InstanceState},
     },
-    store::{DeploymentRow, StoreError},
+    store::DeploymentRow,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::PoisonError};
-
-/// What hooks and staging are taken to last on a group that was never deployed to.
-const UNKNOWN_HOOKS: SignedDuration = SignedDuration::from_secs(60);
-const UNKNOWN_STAGING: SignedDuration = SignedDuration::from_secs(20);
-/// Attempts that the estimate is the median of.
-const SAMPLE: i64 = 50;
-/// What is left of a rollout is estimated this often at most.
-const ESTIMATE_EVERY: SignedDuration = SignedDuration::from_secs(2);
+use std::collections::BTreeMap;
 
 /// A rehearsal, for people and programs.
 #[derive(Debug, Serialize)]
@@ -122,119 +114,11 @@ impl Engine {
             Err(Trouble::Passing(error)) => return Err(SubmitError::Passing(format!("{error:#}"))),
         };
         let now = Timestamp::now();
-        let (pace, measured) = self.pace(&row.group_name, &survey).await?;
+        let (pace, measured) = self.pace(&row.group_name, timing_of(&survey.target_groups)).await?;
         let snapshot = snapshot(&survey, policy, &bundle.appspec, now);
         let rehearsal =
             rehearse(snapshot, pace, now).map_err(|illegal| SubmitError::Passing(illegal.to_string()))?;
         Ok(view(&row, policy, &survey, pace, measured, &rehearsal))
-    }
-
-    /// How long things take on a group: hooks and staging as they took lately (the median), the rest as the target groups
-    /// are set; and whether the first was measured.
-    async fn pace(&self, group: &str, survey: &Survey) -> Result<(Pace, bool), StoreError> {
-        let longest = |of: fn(&crate::fleet::balancer::TargetGroup) -> SignedDuration| {
-            survey.target_groups.iter().map(of).max().unwrap_or_default()
-        };
-        let (drain, health) = (
-            longest(|group| group.deregistration_delay),
-            longest(crate::fleet::balancer::TargetGroup::becoming_healthy),
-        );
-        self.pace_with(group, drain, health).await
-    }
-
-    async fn pace_with(
-        &self,
-        group: &str,
-        drain: SignedDuration,
-        health: SignedDuration,
-    ) -> Result<(Pace, bool), StoreError> {
-        let hooks = median(self.store.took(group, "run", SAMPLE).await?);
-        let staging = median(self.store.took(group, "stage", SAMPLE).await?);
-        let pace = Pace {
-            staging: staging.unwrap_or(UNKNOWN_STAGING),
-            hooks: hooks.unwrap_or(UNKNOWN_HOOKS),
-            drain,
-            health,
-        };
-        Ok((pace, hooks.is_some()))
-    }
-
-    /// Estimates anew what is left of a rollout, if the last estimate is old.
-    pub(super) async fn estimate(&self, row: &DeploymentRow, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let now = Timestamp::now();
-        let last = self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).copied();
-        if last.is_some_and(|(at, _)| now < at + ESTIMATE_EVERY) {
-            return Ok(());
-        }
-        let timing = snapshot.timing;
-        let (pace, _) =
-            self.pace_with(&row.group_name, timing.deregistration_delay, timing.becoming_healthy).await?;
-        let left = rehearse::time_left(snapshot, pace, now);
-        let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        match left {
-            Some(left) => drop(all.insert(row.id, (now, left))),
-            None => drop(all.remove(&row.id)),
-        }
-        Ok(())
-    }
-
-    /// Seconds until a rollout is through, if all goes well from now on.
-    pub fn seconds_left(&self, deployment: i64) -> Option<i64> {
-        let (at, left) = *self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment)?;
-        Some((at + left).duration_since(Timestamp::now()).as_secs().max(0))
-    }
-
-    /// How ready the way back from a deployment is, in words; none where there is no way back.
-    pub async fn readiness(&self, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
-        let Some(good) = self.store.good_before(&row.group_name, row.id, &row.sha).await? else {
-            return Ok(None);
-        };
-        let application = self.config.group(&row.group_name).map(|(application, _)| application);
-        let keep = application.map_or(5, |application| application.keep_releases);
-        let records = record::instances(&self.store, row.id).await?;
-        let there: Vec<_> = records.iter().filter(|r| r.state != InstanceState::Gone).collect();
-        let changed = there.iter().filter(|r| r.touched && r.state != InstanceState::Restored).count();
-        let staged = self.store.staged(&row.group_name, i64::from(keep)).await?;
-        let holds = |id: &str| {
-            let good_there = there.iter().any(|r| r.id == id && r.good.as_deref() == Some(&good));
-            good_there || staged.iter().any(|(instance, sha)| instance == id && *sha == good)
-        };
-        let hold = there.iter().filter(|r| holds(&r.id)).count();
-        let policy = record::policy(row).for_rollback(u32::try_from(row.total_at_start).unwrap_or(1));
-        let timing = self.timing(row).await;
-        let (pace, _) =
-            self.pace_with(&row.group_name, timing.deregistration_delay, timing.becoming_healthy).await?;
-        let batches = policy.batch.count(u32::try_from(changed).unwrap_or(0));
-        let batches = i32::try_from(batches).unwrap_or(i32::MAX);
-        let takes = pace.staging + (pace.drain + pace.hooks + pace.health) * batches;
-        Ok(Some(format!(
-            "{hold} of {} instances still hold {}; bringing {changed} back takes about {}",
-            there.len(),
-            good.get(..12).unwrap_or(&good),
-            words(takes)
-        )))
-    }
-
-    /// The waits that follow from the target groups of a deployment, as far as they are known.
-    async fn timing(&self, row: &DeploymentRow) -> Timing {
-        let arns: Vec<String> = Vec::new();
-        let known = self.known_target_groups(row.id, &arns);
-        let groups = match known {
-            Some(groups) => groups,
-            None => {
-                let Some((_, group)) = self.config.group(&row.group_name) else { return Timing::default() };
-                let seen = self.fleet.groups(&group.auto_scaling_groups).await.unwrap_or_default();
-                let mut arns: Vec<String> = seen.into_iter().flat_map(|seen| seen.target_groups).collect();
-                arns.extend(group.target_groups.iter().cloned());
-                let groups = self.fleet.target_groups(&arns).await.unwrap_or_default();
-                self.remember_target_groups(row.id, &groups);
-                groups
-            }
-        };
-        Timing {
-            deregistration_delay: groups.iter().map(|g| g.deregistration_delay).max().unwrap_or_default(),
-            becoming_healthy: groups.iter().map(|g| g.becoming_healthy()).max().unwrap_or_default(),
-        }
     }
 
     async fn resolve(
@@ -242,34 +126,19 @@ impl Engine {
         application: &Application,
         group: &Group,
         revision: &str,
-    ) -> Result<crate::github::Commit, SubmitError> {
+    ) -> Result<Commit, SubmitError> {
         Ok(self.github.resolve(&application.repository, revision.trim(), group.branch(application)).await?)
     }
 }
 
-fn median(mut milliseconds: Vec<i64>) -> Option<SignedDuration> {
-    milliseconds.sort_unstable();
-    milliseconds.get(milliseconds.len() / 2).map(|middle| SignedDuration::from_millis(*middle))
-}
-
 /// What the planner would see at the start.
-fn snapshot(
-    survey: &Survey,
-    policy: &Policy,
-    appspec: &crate::revision::appspec::AppSpec,
-    now: Timestamp,
-) -> Snapshot {
-    let gone = || crate::rollout::snapshot::Sight {
-        lifecycle: Lifecycle::Leaving,
-        health: crate::rollout::snapshot::Health::Out,
-        registered: Vec::new(),
-    };
+fn snapshot(survey: &Survey, policy: &Policy, appspec: &AppSpec, now: Timestamp) -> Snapshot {
+    let gone = || Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
     let members = survey.members.iter().map(|record| Member {
         record: record.clone(),
         sight: survey.sights.get(&record.id).cloned().unwrap_or_else(gone),
         attempt: None,
     });
-    let groups = &survey.target_groups;
     Snapshot {
         deployment: Deployment {
             id: 0,
@@ -294,10 +163,7 @@ fn snapshot(
         members: members.collect(),
         healthy_elsewhere: 0,
         groups: survey.groups.iter().map(|seen| (seen.name.clone(), group_of(seen, None))).collect(),
-        timing: Timing {
-            deregistration_delay: groups.iter().map(|g| g.deregistration_delay).max().unwrap_or_default(),
-            becoming_healthy: groups.iter().map(|g| g.becoming_healthy()).max().unwrap_or_default(),
-        },
+        timing: timing_of(&survey.target_groups),
         refused: BTreeMap::new(),
     }
 }
@@ -404,7 +270,7 @@ fn view(
         obstacles,
         seconds: rehearsal.lasts.as_secs(),
         time: format!(
-            "about {}: staging {}, then {} for each turn (drain {}, hooks {}: {hooks}, health {})",
+            "about {}: staging {}, then {} for each turn: drain {}, hooks {} ({hooks}), health {}",
             words(rehearsal.lasts),
             words(pace.staging),
             words(each),
@@ -432,16 +298,13 @@ fn policy_words(policy: &Policy) -> Vec<String> {
                 .map_or_else(|| "healthy at the start − batch".into(), |size| format!("\"{size}\"")),
             policy.max_failed,
             match policy.on_failure {
-                crate::rollout::policy::OnFailure::Halt => "halt",
-                crate::rollout::policy::OnFailure::Rollback => "rollback",
+                OnFailure::Halt => "halt",
+                OnFailure::Rollback => "rollback",
             }
         ),
         format!(
-            "attempts {} (transient), {} (unknown) · backoff {} doubling to {}",
-            policy.retry.attempts,
-            policy.retry.attempts_unknown,
-            words(policy.retry.base),
-            words(policy.retry.cap)
+            "attempts {} (transient), {} (unknown) · backoff {:#} doubling to {:#}",
+            policy.retry.attempts, policy.retry.attempts_unknown, policy.retry.base, policy.retry.cap
         ),
     ];
     if let Some(after) = policy.approve_after {

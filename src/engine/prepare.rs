@@ -2,8 +2,8 @@
 
 use super::{
     Engine,
+    preconditions::{Trouble, refuse},
     record::{self, json},
-    survey::{Trouble, refuse},
 };
 use crate::{
     config::Group,
@@ -41,6 +41,7 @@ impl Engine {
             return refuse(format!("deployment group '{}' is no longer configured", row.group_name));
         };
         let bundle = self.bundle(row, &row.sha).await?;
+        let bundle = Bundle { appspec: bundle.appspec.timed(&record::policy(row).time_outs), ..bundle };
         self.ensure_log_group(row).await?;
         if row.launch != 0 {
             return self.prepare_launch(row, group, &bundle).await;

@@ -98,6 +98,10 @@ impl Engine {
     ) -> Result<(String, Option<i64>), GroupError> {
         let all = self.store.quarantines().await?;
         let Some(row) = all.into_iter().find(|row| row.instance == instance) else {
+            // Asked again after it was done, nothing is left to do.
+            if verb != QuarantineVerb::Retry && self.store.knows_instance(instance).await? {
+                return Ok((format!("{instance} is not in quarantine: nothing to do"), None));
+            }
             return Err(SubmitError::NotQuarantined(instance.to_owned()).into());
         };
         if verb == QuarantineVerb::Retry {

@@ -1,7 +1,11 @@
 //! A look at what a deployment would find: its groups, its instances, their agents; and everything about them that can be
 //! found wrong before a host is touched. Preparing a deployment begins with it, and a rehearsal.
 
-use super::{Engine, record};
+use super::{
+    Engine,
+    preconditions::{Trouble, check_group, check_target_groups, no_such_group, refuse},
+    record,
+};
 use crate::{
     config::Group,
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
@@ -17,30 +21,12 @@ use std::{
     time::Duration,
 };
 
-/// Processes without which an instance that left can't come back.
-const NEEDED: [&str; 2] = ["Launch", "AddToLoadBalancer"];
 /// A group's tag takes 256 characters, which must name the instances that an operator has put in standby.
 const MOST_STANDBY: usize = 6;
 /// DescribeTargetHealth of so many target groups at once, and then one in so long: 30 % of AWS's bucket of 40, and of the
 /// 10 that it refills in a second.
 const BURST: usize = 12;
 const PACE: Duration = Duration::from_millis(330);
-
-/// Wrong for good (the deployment fails) or just now (it waits).
-pub(super) enum Trouble {
-    Final(String),
-    Passing(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Trouble::Passing(error.into())
-    }
-}
-
-pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, Trouble> {
-    Err(Trouble::Final(reason.into()))
-}
 
 /// What was seen.
 pub(super) struct Survey {
@@ -63,11 +49,9 @@ impl Engine {
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {
                 None => {
-                    return refuse(format!(
-                        "there is no Auto Scaling group '{name}' in this account and region"
-                    ));
+                    return refuse(no_such_group(name));
                 }
-                Some(seen) => self.check_group(seen).await?,
+                Some(seen) => check_group(&self.fleet, seen).await?,
             }
         }
         let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
@@ -141,43 +125,13 @@ impl Engine {
     pub(super) async fn preconditions(&self, row: &DeploymentRow) -> anyhow::Result<Result<(), String>> {
         let Some((_, group)) = self.config.group(&row.group_name) else { return Ok(Ok(())) };
         for seen in self.fleet.groups(&group.auto_scaling_groups).await? {
-            match self.check_group(&seen).await {
+            match check_group(&self.fleet, &seen).await {
                 Ok(()) => {}
                 Err(Trouble::Final(why)) => return Ok(Err(why)),
                 Err(Trouble::Passing(error)) => return Err(error),
             }
         }
         Ok(Ok(()))
-    }
-
-    pub(super) async fn check_group(&self, group: &GroupSight) -> Result<(), Trouble> {
-        let name = &group.name;
-        if let Some(process) = NEEDED.iter().find(|process| group.suspended.iter().any(|s| s == *process)) {
-            return refuse(format!(
-                "{process} is suspended on Auto Scaling group {name}: an instance taken out could not come back; resume it first: \
-                 aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
-            ));
-        }
-        if group.warm_pool {
-            return refuse(format!(
-                "Auto Scaling group {name} has a warm pool, which drover does not deploy to; delete it first"
-            ));
-        }
-        if let Some(refresh) = self.fleet.instance_refresh(name).await? {
-            return refuse(format!(
-                "instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"
-            ));
-        }
-        let hooks = self.fleet.launch_hooks(name).await?;
-        if let Some(hook) = hooks.iter().find(|hook| hook.is_code_deploys()) {
-            let (remove, restore) = hook.commands(name);
-            return refuse(format!(
-                "CodeDeploy's launch hook {} is on Auto Scaling group {name}: it installs CodeDeploy's last revision on every \
-                 new instance. Remove it: {remove}; what puts it back: {restore}",
-                hook.name
-            ));
-        }
-        Ok(())
     }
 
     /// Everyone in the groups: to be deployed to, or skipped and why.
@@ -280,30 +234,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
-    if arns.is_empty() {
-        return refuse(
-            "no target group: the Auto Scaling groups have none attached, and the configuration names none",
-        );
-    }
-    for arn in arns {
-        let Some(group) = seen.iter().find(|group| group.arn == *arn) else {
-            return refuse(format!("there is no target group {arn}"));
-        };
-        if !group.of_instances {
-            return refuse(format!(
-                "target group {} has targets that are not instances; drover deploys to instances only",
-                group.name
-            ));
-        }
-        if !group.in_use {
-            return refuse(format!(
-                "target group {} is used by no listener: its health says nothing; attach it to a load balancer first",
-                group.name
-            ));
-        }
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ use crate::rollout::{
     event::{LifecycleEvent, RUN},
     snapshot,
 };
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,8 +26,11 @@ pub struct AppSpec {
 pub struct Hook {
     /// Path in the revision.
     pub location: String,
-    /// Seconds after which it is stopped.
+    /// Seconds after which it is stopped …
     pub timeout: u32,
+    /// … as the file says; else as the group's policy has it for the event, or by default.
+    #[serde(default)]
+    pub stated: bool,
     /// The user it runs as; root if absent.
     pub runas: Option<String>,
 }
@@ -116,6 +120,7 @@ fn check_hook(event: LifecycleEvent, hook: WrittenHook) -> Result<Hook, String> 
     {
         return Err(format!("{at}: the location must be a plain path inside the revision"));
     }
+    let stated = hook.timeout.is_some();
     let timeout = hook.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     if !(1..=LONGEST_TIMEOUT_SECONDS).contains(&timeout) {
         return Err(format!(
@@ -128,7 +133,7 @@ fn check_hook(event: LifecycleEvent, hook: WrittenHook) -> Result<Hook, String> 
     {
         return Err(format!("{at}: runas '{user}' is no user name"));
     }
-    Ok(Hook { location, timeout, runas })
+    Ok(Hook { location, timeout, stated, runas })
 }
 
 impl AppSpec {
@@ -145,6 +150,16 @@ impl AppSpec {
             // ApplicationStop of the old release may fall back to the new one's: both count.
             run_seconds: seconds(&RUN) + seconds(&[LifecycleEvent::ApplicationStop]),
         }
+    }
+
+    /// With the policy's time-outs for hooks that state none.
+    pub fn timed(mut self, time_outs: &BTreeMap<LifecycleEvent, SignedDuration>) -> AppSpec {
+        for (event, hooks) in &mut self.hooks {
+            let seconds = time_outs.get(event).and_then(|time| u32::try_from(time.as_secs()).ok());
+            let Some(seconds) = seconds else { continue };
+            hooks.iter_mut().filter(|hook| !hook.stated).for_each(|hook| hook.timeout = seconds);
+        }
+        self
     }
 
     /// The hooks as the host's runner reads them: `event|timeout|runas|location`, a line each.
@@ -175,6 +190,12 @@ mod tests {
             "ApplicationStart|30|app|hooks/start\nValidateService|900||hooks/validate\n"
         );
         assert_eq!(spec.for_planning().run_seconds, 930);
+        let minute = SignedDuration::from_mins(1);
+        let of = [(LifecycleEvent::ApplicationStart, minute), (LifecycleEvent::ValidateService, minute)];
+        assert_eq!(
+            spec.timed(&of.into()).table(),
+            "ApplicationStart|30|app|hooks/start\nValidateService|60||hooks/validate\n"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The rollout policy of a deployment group, with its defaults and the arithmetic of sizes.
 
+use super::event::LifecycleEvent;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// A number of instances: a count, or a share of the fleet in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,6 +304,8 @@ pub struct Policy {
     pub max_failed: Size,
     /// Needed for a group of one instance, or where nothing has to stay in service. Default false.
     pub allow_downtime: bool,
+    /// Time-outs of hooks that state none in `appspec.yml`, by lifecycle event; 1 s to 1 h. Default 15 min.
+    pub time_outs: BTreeMap<LifecycleEvent, SignedDuration>,
     /// Retries.
     pub retry: Retry,
     /// Deadlines.
@@ -321,6 +324,7 @@ impl Default for Policy {
             on_failure: OnFailure::Halt,
             max_failed: Size::Percent(10),
             allow_downtime: false,
+            time_outs: BTreeMap::new(),
             retry: Retry::default(),
             deadlines: Deadlines::default(),
         }
@@ -340,6 +344,14 @@ impl Policy {
             return Err(
                 "min_in_service = \"0\" allows an outage: add allow_downtime = true if that is meant".into(),
             );
+        }
+        for (event, time) in &self.time_outs {
+            if !event.takes_hooks() {
+                return Err(format!("time_outs.{event}: it is the system's own event and takes no hooks"));
+            }
+            if *time < SignedDuration::from_secs(1) || *time > SignedDuration::from_hours(1) {
+                return Err(format!("time_outs.{event}: write a time between \"1s\" and \"1h\""));
+            }
         }
         if self.approve_after == Some(0) {
             return Err("approve_after counts batches: write at least 1".into());

@@ -128,6 +128,13 @@ impl Store {
         Ok(row.map(|row| row.sha))
     }
 
+    /// Whether any deployment had this instance.
+    pub async fn knows_instance(&self, instance: &str) -> Result<bool> {
+        let query = "SELECT COUNT(*) FROM instances WHERE instance = $1";
+        let count: i64 = sqlx::query(query).bind(text(instance)).fetch_one(&self.pool).await?.get(0);
+        Ok(count > 0)
+    }
+
     /// How many instances of each state each deployment has: `(deployment, state, count)`.
     pub async fn instance_counts(&self, deployments: &[i64]) -> Result<Vec<(i64, String, i64)>> {
         let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else {

@@ -32,9 +32,9 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .then(|name: String, web: Web, by: String, body: Bytes| async move {
             answer(lock(&web, &name, &body, &by).await)
         });
-    let unlock = group().and(warp::path!("lock")).and(warp::delete()).and(with.clone()).then(
-        |name: String, web: Web| async move {
-            let done = web.engine.unlock(&name).await.map_err(Refusal::from);
+    let unlock = group().and(warp::path!("lock")).and(warp::delete()).and(with.clone()).and(user).then(
+        |name: String, web: Web, by: String| async move {
+            let done = web.engine.unlock(&name, &by).await.map_err(Refusal::from);
             answer(done.map(|()| warp::reply::json(&json!({ "group": name, "locked": null }))))
         },
     );

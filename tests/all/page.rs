@@ -136,10 +136,16 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     assert_eq!(kept.prop("value").await.unwrap().as_deref(), Some("0123456789"));
     browser.picture("refused").await;
 
+    // A rehearsal first; its button deploys.
     browser.type_into("#revision", "main").await;
-    browser.click(".submit button").await;
+    browser.click(".submit button.second").await;
+    browser.sees("h1", "Rehearsal").await;
+    browser.sees("main", "6 of 6 instances would be deployed to, in 2 batches").await;
+    browser.picture("rehearsal").await;
+    browser.click("main form button").await;
     browser.sees("h1", "Deployment 1").await;
     browser.sees(".status", "in work").await;
+    browser.sees(".status", "s left").await;
     // Lines appear without a reload.
     let before = browser.lines().await;
     browser.sees("#log", "ApplicationStart").await;
@@ -162,6 +168,33 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.sees(".status", "Cancelled").await;
     browser.sees(".counts", "3 restored").await;
     browser.picture("cancelled").await;
+    // One fails for good: paused, resumed, halted; then it is tried again from the list of the quarantined.
+    let fault = json!({ "kind": "hook-exit", "match": { "instance": "random" }, "event": "AfterInstall", "exit": 3, "times": 2 });
+    let unlucky = world.control("faults", &fault).await.unwrap()["instance"].clone();
+    browser.page.goto(&format!("{}/", world.url)).await.unwrap();
+    browser.type_into("#revision", &first).await;
+    browser.click(".submit button").await;
+    browser.sees("h1", "Deployment 3").await;
+    browser.sees(".status", "3 in work").await;
+    browser.click("#verbs button[data-verb='pause']").await;
+    browser.sees(".status", "Paused").await;
+    browser.picture("paused").await;
+    browser.click("#verbs button[data-verb='resume']").await;
+    browser.sees(".status", "Halted").await;
+    browser.sees(".status", "waits for a person").await;
+    browser.picture("halted").await;
+    browser.page.goto(&format!("{}/groups", world.url)).await.unwrap();
+    browser.sees("tbody", unlucky.as_str().unwrap()).await;
+    browser.type_into("input[name='reason']", "the database is being moved").await;
+    browser.click("form[action$='/lock'] button").await;
+    browser.sees(".error", "locked by admin").await;
+    browser.picture("groups").await;
+    browser.click("form[action$='/unlock'] button").await;
+    browser.sees("label", "Reason").await;
+    browser.click("tbody button").await;
+    browser.sees("h1", "Deployment 3").await;
+    browser.sees(".status", "Succeeded").await;
+
     browser.page.goto(&format!("{}/", world.url)).await.unwrap();
     browser.sees("#live", "Cancelled").await;
     browser.picture("deployments").await;

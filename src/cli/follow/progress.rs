@@ -149,6 +149,9 @@ fn summary_line(deployment: &Deployment, look: Look, now: Timestamp) -> String {
         parts.push(format!("batch {batch}"));
     }
     parts.push(render::counts(deployment));
+    if let Some(seconds) = deployment.seconds_left {
+        parts.push(format!("about {} left", render::span(seconds)));
+    }
     if let Some(seconds) = render::elapsed(deployment, now) {
         parts.push(render::span(seconds));
     }

@@ -71,6 +71,7 @@ impl Planner<'_> {
             S::Staged if draft.record.batch.is_some() => {
                 format!("waits for capacity: {}", self.capacity().words())
             }
+            S::Staged if self.batch == 0 => "staged; waits for the others to be".into(),
             S::Staged => format!("staged; waits for batch {} to be through", self.batch),
             S::Staging if draft.attempt.is_some() => "downloading and unpacking the revision".into(),
             S::Blocking => {

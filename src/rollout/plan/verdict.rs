@@ -231,8 +231,9 @@ impl Planner<'_> {
         }
         if self.snapshot.deployment.cancel.is_some() {
             let restored = self.count(|record| record.state == S::Restored);
+            let untouched = self.count(|record| record.state == S::Skipped);
             let words = format!(
-                "{succeeded} on the new revision, {restored} restored, {failed} quarantined or failed"
+                "{succeeded} on the new revision, {restored} restored, {untouched} untouched, {failed} quarantined or failed"
             );
             if self.snapshot.deployment.rolled_back {
                 let why = self.reason.as_deref().unwrap_or("rolled back");

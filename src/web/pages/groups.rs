@@ -112,7 +112,7 @@ async fn lock(web: &Web, group: &str, caller: &Caller, body: &[u8]) -> Result<Re
 
 async fn unlock(web: &Web, group: &str, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     checked(web, caller, body)?;
-    web.engine.unlock(group).await?;
+    web.engine.unlock(group, &caller.name).await?;
     Ok(see("/groups"))
 }
 

@@ -1,0 +1,139 @@
+//! What must hold of the Auto Scaling groups and target groups before anything is taken out of them: checked when a
+//! deployment is prepared, when it goes on after a pause or a halt, and by `drover check --aws`.
+
+use super::launches::hook_name;
+use crate::{
+    config::Group,
+    fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
+};
+
+/// Processes without which an instance that left can't come back.
+const NEEDED: [&str; 2] = ["Launch", "AddToLoadBalancer"];
+/// Wrong for good (the deployment fails) or just now (it waits).
+pub(super) enum Trouble {
+    Final(String),
+    Passing(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::Passing(error.into())
+    }
+}
+
+pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, Trouble> {
+    Err(Trouble::Final(reason.into()))
+}
+
+pub(super) async fn check_group(fleet: &Fleet, group: &GroupSight) -> Result<(), Trouble> {
+    let name = &group.name;
+    if let Some(process) = NEEDED.iter().find(|process| group.suspended.iter().any(|s| s == *process)) {
+        return refuse(format!(
+            "{process} is suspended on Auto Scaling group {name}: an instance taken out could not come back; resume it first: \
+             aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
+        ));
+    }
+    if group.warm_pool {
+        return refuse(format!(
+            "Auto Scaling group {name} has a warm pool, which drover does not deploy to; delete it first"
+        ));
+    }
+    if let Some(refresh) = fleet.instance_refresh(name).await? {
+        return refuse(format!(
+            "instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"
+        ));
+    }
+    let hooks = fleet.launch_hooks(name).await?;
+    if let Some(hook) = hooks.iter().find(|hook| hook.is_code_deploys()) {
+        let (remove, restore) = hook.commands(name);
+        return refuse(format!(
+            "CodeDeploy's launch hook {} is on Auto Scaling group {name}: it installs CodeDeploy's last revision on every \
+             new instance. Remove it: {remove}; what puts it back: {restore}",
+            hook.name
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
+    if arns.is_empty() {
+        return refuse(
+            "no target group: the Auto Scaling groups have none attached, and the configuration names none",
+        );
+    }
+    for arn in arns {
+        let Some(group) = seen.iter().find(|group| group.arn == *arn) else {
+            return refuse(format!("there is no target group {arn}"));
+        };
+        if !group.of_instances {
+            return refuse(format!(
+                "target group {} has targets that are not instances; drover deploys to instances only",
+                group.name
+            ));
+        }
+        if !group.in_use {
+            return refuse(format!(
+                "target group {} is used by no listener: its health says nothing; attach it to a load balancer first",
+                group.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What `drover check --aws` says of a deployment group: what is wrong, and what is worth knowing.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What a deployment would be refused for.
+    pub wrong: Vec<String>,
+    /// How it is otherwise.
+    pub notes: Vec<String>,
+}
+
+/// Looks at a deployment group's Auto Scaling groups, target groups and launch hooks. Changes nothing.
+pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let groups = fleet.groups(&group.auto_scaling_groups).await?;
+    let mut arns = group.target_groups.clone();
+    for wanted in &group.auto_scaling_groups {
+        let Some(seen) = groups.iter().find(|seen| seen.name == *wanted) else {
+            findings.wrong.push(no_such_group(wanted));
+            continue;
+        };
+        arns.extend(seen.target_groups.clone());
+        findings.take(check_group(fleet, seen).await)?;
+        let hook = hook_name(name);
+        let installed = fleet.launch_hooks(&seen.name).await?.iter().any(|there| there.name == hook);
+        findings.notes.push(match installed {
+            true => format!("{wanted}: launch hook {hook} is installed"),
+            false => format!(
+                "{wanted}: no launch hook: new instances go into service as their image makes them; \
+                 'drover group hook install {name}' has them wait for the group's revision"
+            ),
+        });
+        findings.notes.push(format!("{wanted}: {} instances, MinSize {}", seen.instances.len(), seen.min));
+    }
+    arns.sort();
+    arns.dedup();
+    let seen = fleet.target_groups(&arns).await?;
+    findings.take(check_target_groups(&arns, &seen))?;
+    Ok(findings)
+}
+
+impl Findings {
+    fn take(&mut self, checked: Result<(), Trouble>) -> anyhow::Result<()> {
+        match checked {
+            Ok(()) => Ok(()),
+            Err(Trouble::Final(why)) => {
+                self.wrong.push(why);
+                Ok(())
+            }
+            Err(Trouble::Passing(error)) => Err(error),
+        }
+    }
+}
+
+/// In words.
+pub(super) fn no_such_group(name: &str) -> String {
+    format!("there is no Auto Scaling group '{name}' in this account and region")
+}
