@@ -20,8 +20,18 @@ const UNKNOWN_HOOKS: SignedDuration = SignedDuration::from_secs(60);
 const UNKNOWN_STAGING: SignedDuration = SignedDuration::from_secs(20);
 /// Attempts that the estimate is the median of.
 const SAMPLE: i64 = 50;
-/// What is left of a rollout is estimated this often at most.
+/// What is left of a rollout is estimated this often at most, and for a twentieth of the time at most.
 const ESTIMATE_EVERY: SignedDuration = SignedDuration::from_secs(2);
+const SHARE: i32 = 20;
+
+/// An estimate of a rollout's end.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    /// When it is through if all goes well; none where that can't be said.
+    until: Option<Timestamp>,
+    /// When to estimate anew.
+    due: Timestamp,
+}
 
 /// The waits that follow from target groups' settings: the longest of each.
 pub(super) fn timing_of(groups: &[TargetGroup]) -> Timing {
@@ -47,10 +57,10 @@ impl Engine {
     }
 
     /// Estimates anew what is left of a rollout, if the last estimate is old.
-    pub(super) async fn estimate(&self, row: &DeploymentRow, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let now = Timestamp::now();
-        let last = self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).copied();
-        if last.is_some_and(|(at, _)| now < at + ESTIMATE_EVERY) {
+    pub(super) async fn estimate(&self, row: &DeploymentRow, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let begun = Timestamp::now();
+        let due = self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).map(|left| left.due);
+        if due.is_some_and(|due| begun < due) {
             return Ok(());
         }
         self.timings
@@ -58,19 +68,19 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(row.group_name.clone(), snapshot.timing);
         let (pace, _) = self.pace(&row.group_name, snapshot.timing).await?;
-        let left = rehearse::time_left(snapshot, pace, now);
-        let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        match left {
-            Some(left) => drop(all.insert(row.id, (now, left))),
-            None => drop(all.remove(&row.id)),
-        }
+        let snapshot = snapshot.clone();
+        let left = tokio::task::spawn_blocking(move || rehearse::time_left(&snapshot, pace, begun)).await?;
+        let took = Timestamp::now().duration_since(begun);
+        let estimate =
+            Left { until: left.map(|left| begun + left), due: begun + ESTIMATE_EVERY.max(took * SHARE) };
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, estimate);
         Ok(())
     }
 
     /// Seconds until a rollout is through, if all goes well from now on.
     pub fn seconds_left(&self, deployment: i64) -> Option<i64> {
-        let (at, left) = *self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment)?;
-        Some((at + left).duration_since(Timestamp::now()).as_secs().max(0))
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&deployment)?;
+        Some(left.until?.duration_since(Timestamp::now()).as_secs().max(0))
     }
 
     /// How ready the way back from a deployment is, in words; none where there is no way back.

@@ -46,7 +46,7 @@ use crate::{
     rollout::{plan::Explain, snapshot::Timing},
     store::Store,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -80,8 +80,8 @@ pub struct Engine {
     pushed: Notify,
     running: Mutex<HashMap<i64, Arc<Notify>>>,
     explained: Mutex<HashMap<i64, Explain>>,
-    /// How much is left of each rollout, as last estimated, and when.
-    left: Mutex<HashMap<i64, (Timestamp, SignedDuration)>>,
+    /// How much is left of each rollout, as last estimated.
+    left: Mutex<HashMap<i64, estimate::Left>>,
     /// Waits that follow from the target groups' settings, by deployment group.
     timings: Mutex<HashMap<String, Timing>>,
     /// Groups whose launches wait for a person, and why; by name.

@@ -10,10 +10,11 @@ use super::{
     transition::Illegal,
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A rollout is through, or stuck, long before it has been looked at so often.
-const MOST_LOOKS: usize = 100_000;
+/// A rehearsal ends after so many looks at an instance, through or not: seconds of work on a small machine
+/// (`cargo bench --bench rehearsal`). A window of one over 1,000 instances takes 7,000 looks at each of them.
+const MOST_LOOKS: usize = 10_000_000;
 /// A deregistration delay beyond this is worth a word: AWS's default is 300 s, and few requests last a minute.
 const LONG_DELAY: SignedDuration = SignedDuration::from_secs(60);
 /// The same of the health-check interval; AWS takes 5 to 300 s, 30 by default.
@@ -82,14 +83,17 @@ pub fn rehearse(snapshot: Snapshot, pace: Pace, now: Timestamp) -> Result<Rehear
     let mut fleet = PaperFleet::new(snapshot, pace, now, &mut witness);
     fleet.snapshot.deployment.approved = true;
     let mut batches: BTreeMap<u32, Batch> = BTreeMap::new();
-    for _ in 0..MOST_LOOKS {
+    let mut placed: BTreeSet<String> = BTreeSet::new();
+    let most = MOST_LOOKS / fleet.snapshot.members.len().max(1);
+    for _ in 0..most {
         let goes_on = fleet.tick(&mut witness)?;
         let since = fleet.now.duration_since(now);
         for record in fleet.snapshot.members.iter().map(|member| &member.record) {
             let Some(number) = record.batch else { continue };
             let batch =
                 batches.entry(number).or_insert_with(|| Batch { number, begins: since, ..Batch::default() });
-            if !batch.instances.iter().any(|(id, _)| *id == record.id) {
+            if !placed.contains(&record.id) {
+                placed.insert(record.id.clone());
                 batch.instances.push((record.id.clone(), record.zone.clone()));
             }
             if !record.state.is_final() {

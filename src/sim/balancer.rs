@@ -48,8 +48,8 @@ type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub struct Picked {
     /// The instance's id.
     pub instance_id: String,
-    /// The instance.
-    pub host: Arc<Host>,
+    /// The instance; none where its processes are gone and its target isn't unhealthy yet.
+    pub host: Option<Arc<Host>>,
     /// The port the target group sends to.
     pub port: u16,
 }
@@ -241,7 +241,8 @@ impl Balancer {
         let bad = |what: &str, error: &dyn std::fmt::Display| {
             (StatusCode::BAD_GATEWAY, format!("{what} {}:{}: {error}", picked.instance_id, picked.port))
         };
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, picked.host.connect(picked.port)).await {
+        let Some(host) = &picked.host else { return Err(bad("connect to", &"it is gone")) };
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, host.connect(picked.port)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => {
                 return Err(bad("connect to", &error));

@@ -24,7 +24,7 @@ impl Targets for Pool {
     fn pick(&self) -> Option<Picked> {
         self.cloud.upgrade()?.with(|state| {
             let (instance_id, port) = state.pick_target(&self.target_group)?;
-            let host = state.instances.get(&instance_id)?.host.clone()?;
+            let host = state.instances.get(&instance_id)?.host.clone();
             Some(Picked { instance_id, host, port })
         })
     }

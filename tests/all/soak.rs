@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// Clouds side by side, each with a daemon of its own. Most of a rollout's time a daemon waits: after a throttled call the
 /// SDK pauses for a second or two, which no time scale shortens.
-const CLOUDS: u64 = 3;
+const CLOUDS: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "tests/soak runs it"]

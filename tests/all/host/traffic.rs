@@ -27,7 +27,7 @@ impl Targets for Rotation {
         let mut next = self.next.lock().unwrap();
         *next += 1;
         let host = targets.get(*next % targets.len().max(1))?.clone();
-        Some(Picked { instance_id: host.id().into(), host, port: 80 })
+        Some(Picked { instance_id: host.id().into(), host: Some(host), port: 80 })
     }
 
     fn record(&self, outcome: Outcome) {

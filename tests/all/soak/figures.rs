@@ -162,8 +162,15 @@ pub fn said_of(at: i64, events: &[Value]) -> String {
     let near = |event: &&Value| event["at"].as_i64().is_some_and(|then| (then - at).abs() <= NEAR);
     let kinds = ["balancer-failure", "request-cut"];
     let said = events.iter().filter(near).find(|event| kinds.iter().any(|kind| event["kind"] == *kind));
-    let said = said.map_or_else(|| "the balancer says nothing of it".to_owned(), Value::to_string);
-    format!("a request failed at {at}: {said}")
+    let Some(said) = said else {
+        return format!("a request failed at {at}: the balancer says nothing of it");
+    };
+    // What happened to that instance before.
+    let of_it = |event: &&Value| {
+        event["instance"] == said["instance"] && event["at"].as_i64().is_some_and(|then| then <= at + NEAR)
+    };
+    let before: Vec<String> = events.iter().filter(of_it).rev().take(12).map(Value::to_string).collect();
+    format!("a request failed at {at}: {said}; before it: {}", before.join(" < "))
 }
 
 #[cfg(test)]
