@@ -6,7 +6,7 @@ use drover::rollout::{
     policy::{Batches, Mode, Policy},
     rehearse::rehearse,
     snapshot::{Deployment, Group, Health, Lifecycle, Member, Revision, Sight, Snapshot, Timing},
-    state::{DeploymentState, Instance, Membership},
+    state::{Instance, Membership},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeMap, time::Instant};
@@ -20,24 +20,7 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
         Member { record, sight, attempt: None }
     };
     Snapshot {
-        deployment: Deployment {
-            id: 1,
-            state: DeploymentState::Rolling,
-            reason: None,
-            started_at: now,
-            since: now,
-            batch: 0,
-            batch_done_at: None,
-            healthy_at_start: count,
-            total_at_start: count,
-            cancel: None,
-            settled: false,
-            resumed_at: None,
-            approved: true,
-            fallback: None,
-            rolled_back: false,
-            launch: None,
-        },
+        deployment: Deployment::beginning(1, count, count, now),
         policy,
         revision: Revision { run_seconds: 60, ..Revision::default() },
         members: (0..count).map(member).collect(),

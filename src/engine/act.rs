@@ -110,10 +110,10 @@ impl Engine {
                 }
             }
             Effect::SetMin { group, min } => {
-                // The former value is nothing of ours: written down, it would be forgotten that the present one is.
-                if let Some(mut hold) = hold(group).filter(|hold| *min != hold.former_min) {
-                    hold.our_mins.push(*min);
-                    hold.our_mins.dedup();
+                let seen =
+                    snapshot.and_then(|snapshot| snapshot.groups.get(group)).map_or(*min, |seen| seen.min);
+                if let Some(mut hold) = hold(group) {
+                    hold.note_min(seen, *min);
                     self.put_hold(group, Some(&hold)).await?;
                 }
             }

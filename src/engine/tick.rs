@@ -155,6 +155,9 @@ impl Engine {
                         let text = format!("{}: {note}", instance.state);
                         tx.append_log(row.id, &note_chunk(Some(&instance.id), &lines_of(&text))).await?;
                     }
+                    if instance.state == InstanceState::Restored {
+                        tx.end_quarantine(&instance.id).await?;
+                    }
                     if let Some(failure) = instance.failure.as_ref().filter(|failure| failure.quarantined) {
                         let reason = failure.fault.words();
                         tx.put_quarantine(&instance.group, &instance.id, row.id, &reason, at).await?;

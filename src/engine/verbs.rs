@@ -201,7 +201,9 @@ impl Engine {
         let new = queue(tx, &self.order(&good, &by), commit, &policy.for_rollback(total)).await?;
         tx.set_rollback(row.id, new.id).await?;
         if row.finished_at.is_none() {
-            tx.set_cancel(row.id, "after").await?;
+            if row.cancel.is_none() {
+                tx.set_cancel(row.id, "after").await?;
+            }
             tx.set_reason(row.id, reason).await?;
         }
         let words = format!("{reason}: deployment {} brings {} back", new.id, good.sha);

@@ -15,6 +15,7 @@ pub mod paper;
 pub mod plan;
 pub mod policy;
 pub mod rehearse;
+pub mod size;
 pub mod snapshot;
 pub mod state;
 pub mod transition;

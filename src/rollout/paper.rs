@@ -126,11 +126,15 @@ impl PaperFleet {
         if !plan.changes.is_empty() || !plan.effects.is_empty() {
             return Ok(!self.snapshot.deployment.state.is_final());
         }
-        let times =
-            self.coming.iter().map(|c| c.0).chain(self.results.iter().map(|r| r.0)).chain(plan.wake_at);
-        let Some(next) = times.min() else { return Ok(false) };
+        let Some(next) = self.next_time(&plan) else { return Ok(false) };
         self.jump(next.max(self.now + SignedDuration::from_millis(1)));
         Ok(true)
+    }
+
+    /// When something happens next, or the planner wants to look again.
+    pub fn next_time(&self, plan: &Plan) -> Option<Timestamp> {
+        let times = self.coming.iter().map(|c| c.0).chain(self.results.iter().map(|r| r.0));
+        times.chain(plan.wake_at).min()
     }
 
     /// Writes a plan's changes down, as the engine does.
@@ -148,6 +152,7 @@ impl PaperFleet {
                 }
                 Change::Deployment { state, reason } => {
                     (deployment.state, deployment.reason, deployment.since) = (*state, reason.clone(), now);
+                    deployment.settled = false;
                 }
                 Change::Batch(number) => (deployment.batch, deployment.batch_done_at) = (*number, None),
                 Change::BatchDone => deployment.batch_done_at = Some(now),
@@ -188,10 +193,29 @@ impl PaperFleet {
         if kind == DispatchKind::Stage { self.pace.staging } else { self.pace.hooks }
     }
 
+    /// What the engine writes into a group's journal before the call itself, which may be refused or never made.
+    pub fn begin(&mut self, effect: &Effect) {
+        let deployment = self.snapshot.deployment.id;
+        let (Effect::Journal { group } | Effect::Suspend { group, .. } | Effect::SetMin { group, .. }) =
+            effect
+        else {
+            return;
+        };
+        let Some(group) = self.snapshot.groups.get_mut(group) else { return };
+        let (min, fresh) = (group.min, Hold { deployment, former_min: group.min, ..Hold::default() });
+        match (effect, &mut group.hold) {
+            (Effect::Journal { .. }, hold) => drop(hold.get_or_insert(fresh)),
+            (Effect::Suspend { processes, .. }, Some(hold)) => hold.suspended.extend(processes.clone()),
+            (Effect::SetMin { min: wanted, .. }, Some(hold)) => hold.note_min(min, *wanted),
+            _ => {}
+        }
+    }
+
     /// Has an effect.
     pub fn act(&mut self, effect: &Effect, fate: &mut dyn Fate) {
         fate.meet(effect, &self.snapshot);
-        let (now, deployment) = (self.now, self.snapshot.deployment.id);
+        self.begin(effect);
+        let now = self.now;
         match effect {
             Effect::Dispatch { kind, orders } => self.dispatch(*kind, orders, fate),
             Effect::Stop { instance, attempt, now: at_once } => {
@@ -203,24 +227,21 @@ impl PaperFleet {
                 self.results.push((end, instance.clone(), *attempt, Outcome::Stopped(None)));
             }
             Effect::Journal { group } => {
-                let Some(group) = self.snapshot.groups.get_mut(group) else { return };
-                let hold = Hold { deployment, former_min: group.min, tagged: true, ..Hold::default() };
-                group.hold.get_or_insert(hold);
+                let hold = self.snapshot.groups.get_mut(group).and_then(|group| group.hold.as_mut());
+                if let Some(hold) = hold {
+                    hold.tagged = true;
+                }
             }
             Effect::Suspend { group, processes } => {
-                let Some(group) = self.snapshot.groups.get_mut(group) else { return };
-                if let Some(hold) = &mut group.hold {
-                    hold.suspended.extend(processes.clone());
+                if let Some(group) = self.snapshot.groups.get_mut(group) {
+                    group.suspended.extend(processes.clone());
                 }
-                group.suspended.extend(processes.clone());
             }
             Effect::SetMin { group, min } => {
-                let Some(group) = self.snapshot.groups.get_mut(group) else { return };
-                if let Some(hold) = &mut group.hold {
-                    hold.our_mins.push(*min);
+                if let Some(group) = self.snapshot.groups.get_mut(group) {
+                    group.min = *min;
+                    group.desired = group.desired.max(*min);
                 }
-                group.min = *min;
-                group.desired = group.desired.max(*min);
             }
             Effect::Resume { group, processes } => {
                 let Some(group) = self.snapshot.groups.get_mut(group) else { return };

@@ -67,6 +67,30 @@ pub struct Deployment {
     pub launch: Option<String>,
 }
 
+impl Deployment {
+    /// One that begins to roll now, with so many members and so many of them healthy.
+    pub fn beginning(id: i64, total: u32, healthy: u32, now: Timestamp) -> Deployment {
+        Deployment {
+            id,
+            state: DeploymentState::Rolling,
+            reason: None,
+            started_at: now,
+            since: now,
+            batch: 0,
+            batch_done_at: None,
+            healthy_at_start: healthy,
+            total_at_start: total,
+            cancel: None,
+            settled: false,
+            resumed_at: None,
+            approved: false,
+            fallback: None,
+            rolled_back: false,
+            launch: None,
+        }
+    }
+}
+
 /// How a person cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -225,6 +249,19 @@ pub struct Hold {
     /// In standby before we began, by an operator's hand: not ours to put back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub theirs: Vec<String>,
+}
+
+impl Hold {
+    /// MinSize is about to be set by us. What is neither the former one nor ours was set by somebody else since: that is
+    /// the one to go back to.
+    pub fn note_min(&mut self, seen: u32, min: u32) {
+        if seen != self.former_min && !self.our_mins.contains(&seen) {
+            self.former_min = seen;
+        }
+        if min != self.former_min && !self.our_mins.contains(&min) {
+            self.our_mins.push(min);
+        }
+    }
 }
 
 /// An effect that was refused, and when to try it again.

@@ -272,6 +272,9 @@ pub struct Instance {
     pub solo: bool,
     /// The attempt that was asked to stop (cancel), if one was, and whether at once.
     pub stopping: Option<(i64, bool)>,
+    /// Its BeforeBlockTraffic hooks are through.
+    #[serde(default)]
+    pub pre_blocked: bool,
     /// It came into service after the deployment had begun.
     #[serde(default)]
     pub joined: bool,
@@ -304,6 +307,7 @@ impl Instance {
             failure: None,
             solo: false,
             stopping: None,
+            pre_blocked: false,
             joined: false,
             heartbeat: None,
         }

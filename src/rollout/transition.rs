@@ -15,6 +15,8 @@ pub enum Step {
     Block,
     /// It launches, and is behind no balancer yet: its hooks run at once.
     DeployAtLaunch,
+    /// Back to wait for its turn in its batch: whether it may be taken out is decided afresh.
+    Yield,
     /// Out and drained.
     Drained,
     /// Let it back in: deployed, or never touched and cancelled.
@@ -55,7 +57,7 @@ pub fn next(from: InstanceState, step: Step) -> Result<InstanceState, Illegal> {
     use InstanceState::*;
     let to = match (from, step) {
         (Pending, Step::Stage) => Staging,
-        (Staging, Step::StagingDone) => Staged,
+        (Staging, Step::StagingDone) | (PreBlocking | Waiting, Step::Yield) => Staged,
         (Staged, Step::PreBlock) => PreBlocking,
         (Staged | PreBlocking | Allowing, Step::Block) => Blocking,
         (Blocking, Step::Drained) | (Staged, Step::DeployAtLaunch) => Deploying,

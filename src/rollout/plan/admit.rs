@@ -1,6 +1,6 @@
 //! Which instances are taken in hand next: batches or a window, never fewer in service than the policy says.
 
-use super::{Change, Planner, progress::is_out};
+use super::{Change, Draft, Planner, progress::is_out};
 use crate::rollout::{
     policy::{Mode, Zones},
     snapshot::{Health, Lifecycle},
@@ -39,7 +39,9 @@ impl Planner<'_> {
             .filter(|draft| draft.record.state != S::Blocking && !draft.record.quarantined())
             .count();
         // One that left on its own makes the group smaller, not the batches.
-        let gone = self.count(|record| record.state == S::Gone);
+        let has_left =
+            |draft: &&Draft| draft.record.state == S::Gone || draft.sight.lifecycle == Lifecycle::Leaving;
+        let gone = u32::try_from(self.drafts.iter().filter(has_left).count()).unwrap_or(u32::MAX);
         let left = gone.saturating_sub(self.count(|record| record.joined && record.state != S::Gone));
         let at_start = self.snapshot.deployment.healthy_at_start.saturating_sub(left);
         Capacity {
@@ -50,7 +52,8 @@ impl Planner<'_> {
 
     /// Stages everyone, opens the next batch when its time has come, and takes out what the capacity allows.
     pub(super) fn admit(&mut self) -> Result<(), Illegal> {
-        if self.state != DeploymentState::Rolling || self.snapshot.deployment.cancel.is_some() {
+        let cancelled = self.snapshot.deployment.cancel.is_some();
+        if self.state != DeploymentState::Rolling || cancelled || self.rolling_back {
             return Ok(());
         }
         for draft in &mut self.drafts {
@@ -81,20 +84,27 @@ impl Planner<'_> {
                 self.snapshot.policy.batch.size(self.batch, self.total())
             }
             Mode::Window => {
+                let (batches, total) = (&self.snapshot.policy.batch, self.total());
                 let open = self.count(|r| r.batch.is_some() && !r.state.is_final());
-                let size = self.snapshot.policy.batch.size(self.batch.max(1), self.total());
                 let started = self.count(|r| r.batch.is_some());
+                // Whoever is started next belongs to the first step that isn't full.
+                let mut number = self.batch.max(1);
+                while batches.up_to(number, total) <= started {
+                    number += 1;
+                }
                 let left = match self.snapshot.policy.approve_after {
                     Some(after) if !self.snapshot.deployment.approved => {
-                        (after * size).saturating_sub(started)
+                        batches.up_to(after, total).saturating_sub(started)
                     }
                     _ => u32::MAX,
                 };
-                if open >= size || left == 0 {
+                let room = batches.size(number, total).saturating_sub(open);
+                if room == 0 || left == 0 {
                     return;
                 }
-                self.batch = started / size.max(1) + 1;
-                (size - open).min(left)
+                let room = room.min(left).min(batches.up_to(number, total) - started);
+                self.batch = number;
+                room
             }
         };
         for index in self.order_of_turn().into_iter().take(room as usize) {
@@ -194,7 +204,7 @@ impl Planner<'_> {
                 }
                 spare -= 1;
             }
-            match pre_block {
+            match pre_block && !draft.record.pre_blocked {
                 true => draft.step(Step::PreBlock, now, "its turn: BeforeBlockTraffic hooks")?,
                 false => draft.step(Step::Block, now, "its turn: taking it out of the balancer")?,
             }

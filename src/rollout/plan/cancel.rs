@@ -29,17 +29,19 @@ impl Planner<'_> {
             draft.record.failure = Some(Failure { fault, quarantined: false });
             return draft.step(Step::Fail, now, "cancelled: its launch is given up");
         }
+        // What waits for a retry is where the retry would go on.
+        if let Some(back @ (S::Blocking | S::Deploying)) = draft.record.wait.map(|wait| wait.back)
+            && draft.record.state == S::Waiting
+        {
+            draft.step(Step::Resume(back), now, "cancelled: not tried again")?;
+        }
         let untouched = !draft.record.touched;
+        let waits_for = draft.record.wait.map(|wait| wait.back);
         match (draft.record.state, draft.attempt) {
-            (S::Pending | S::Staging | S::Staged, _) => {
-                draft.step(Step::Skip, now, "cancelled before its turn")
-            }
-            (S::Waiting, _) if untouched && !draft.record.in_work() => {
-                draft.step(Step::Skip, now, "cancelled before its turn")
-            }
-            (S::PreBlocking, None) => draft.step(Step::Skip, now, "cancelled before it was taken out"),
-            (S::Waiting, _) if untouched && draft.record.wait.is_some_and(|w| w.back == S::PreBlocking) => {
-                draft.step(Step::Skip, now, "cancelled before it was taken out")
+            (S::Pending | S::Staging | S::Staged, _) => draft.let_be(now, "cancelled before its turn"),
+            (S::PreBlocking, None) => draft.let_be(now, "cancelled before it was taken out"),
+            (S::Waiting, _) if matches!(waits_for, Some(S::Staging | S::PreBlocking)) => {
+                draft.let_be(now, "cancelled before its turn")
             }
             (S::Blocking, _) | (S::Deploying, None) if untouched => {
                 draft.record.goal = Goal::Old;
@@ -49,12 +51,12 @@ impl Planner<'_> {
                     "cancelled before its release was touched; back into the balancer",
                 )
             }
-            (S::Waiting, _)
-                if draft.record.wait.is_some_and(|w| matches!(w.back, S::PostAllowing | S::Restoring)) =>
-            {
+            // Only once it is out: until then requests come.
+            (S::Blocking, _) => {
+                draft.record.goal = Goal::Old;
                 Ok(())
             }
-            (S::Blocking | S::Waiting, _) | (S::Deploying, None) => {
+            (S::Deploying, None) => {
                 draft.record.goal = Goal::Old;
                 draft.step(Step::Restore, now, "cancelled; putting the former release back")
             }

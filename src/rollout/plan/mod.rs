@@ -2,6 +2,7 @@
 
 mod admit;
 mod cancel;
+mod effect;
 mod effects;
 mod explain;
 mod launch;
@@ -11,13 +12,14 @@ mod verdict;
 use super::{
     class::{Class, backoff, classify},
     event::LifecycleEvent,
-    snapshot::{Attempt, Sight, Snapshot},
+    snapshot::{Attempt, Lifecycle, Sight, Snapshot},
     state::{Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Wait},
     transition::{Illegal, Step, next},
 };
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
+pub use effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED};
 pub use launch::{HEARTBEAT, HELD};
 
 /// What to do now.
@@ -71,209 +73,6 @@ pub struct Explain {
     pub instances: BTreeMap<String, String>,
 }
 
-/// What a dispatch is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DispatchKind {
-    /// Download and unpack.
-    Stage,
-    /// BeforeBlockTraffic hooks.
-    PreBlock,
-    /// AfterBlockTraffic to BeforeAllowTraffic.
-    Run,
-    /// AfterAllowTraffic hooks.
-    PostAllow,
-    /// Stop, start and validate the last good release.
-    Restore,
-}
-
-impl DispatchKind {
-    /// The name in the store.
-    pub fn name(self) -> &'static str {
-        match self {
-            DispatchKind::Stage => "stage",
-            DispatchKind::PreBlock => "pre-block",
-            DispatchKind::Run => "run",
-            DispatchKind::PostAllow => "post-allow",
-            DispatchKind::Restore => "restore",
-        }
-    }
-
-    /// The first event of it.
-    pub fn first_event(self) -> LifecycleEvent {
-        match self {
-            DispatchKind::Stage => LifecycleEvent::DownloadBundle,
-            DispatchKind::PreBlock => LifecycleEvent::BeforeBlockTraffic,
-            DispatchKind::Run => LifecycleEvent::AfterBlockTraffic,
-            DispatchKind::PostAllow => LifecycleEvent::AfterAllowTraffic,
-            DispatchKind::Restore => LifecycleEvent::ApplicationStop,
-        }
-    }
-}
-
-/// One instance's row in a dispatch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Whose.
-    pub instance: String,
-    /// The event to start at.
-    pub first: LifecycleEvent,
-    /// The instance's last good revision.
-    pub good: Option<String>,
-}
-
-/// Something to be done to the world. Each passes through the engine's one door, which records it first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// One SendCommand to at most 50 instances.
-    Dispatch {
-        /// What for.
-        kind: DispatchKind,
-        /// To whom.
-        orders: Vec<Order>,
-    },
-    /// Ask a running attempt to stop: after the event in work, or now.
-    Stop {
-        /// On which instance.
-        instance: String,
-        /// Which attempt.
-        attempt: i64,
-        /// At once.
-        now: bool,
-    },
-    /// Write down and tag what the group is like before we change it.
-    Journal {
-        /// Auto Scaling group.
-        group: String,
-    },
-    /// Suspend processes that are not suspended yet.
-    Suspend {
-        /// Auto Scaling group.
-        group: String,
-        /// Which.
-        processes: Vec<String>,
-    },
-    /// Set MinSize.
-    SetMin {
-        /// Auto Scaling group.
-        group: String,
-        /// To what.
-        min: u32,
-    },
-    /// Resume what we suspended.
-    Resume {
-        /// Auto Scaling group.
-        group: String,
-        /// Which.
-        processes: Vec<String>,
-    },
-    /// Everything is put back: remove the tag and the journal.
-    Release {
-        /// Auto Scaling group.
-        group: String,
-    },
-    /// At most 20 instances of one group into standby, desired capacity reduced with them.
-    EnterStandby {
-        /// Auto Scaling group.
-        group: String,
-        /// Who.
-        instances: Vec<String>,
-    },
-    /// Back into service.
-    ExitStandby {
-        /// Auto Scaling group.
-        group: String,
-        /// Who.
-        instances: Vec<String>,
-    },
-    /// Out of a target group that no Auto Scaling group of theirs owns.
-    Deregister {
-        /// ARN.
-        target_group: String,
-        /// Instance and port.
-        targets: Vec<(String, u16)>,
-    },
-    /// A launch that is held goes on into service, or is given up: Auto Scaling terminates it then, and launches another.
-    CompleteLaunch {
-        /// Auto Scaling group.
-        group: String,
-        /// Whose launch.
-        instance: String,
-        /// The lifecycle hook that holds it.
-        hook: String,
-        /// CONTINUE; else ABANDON.
-        proceed: bool,
-    },
-    /// A quarantined instance goes for good.
-    Terminate {
-        /// Auto Scaling group.
-        group: String,
-        /// Who.
-        instance: String,
-    },
-    /// Puts our lifecycle hook for launches on a group.
-    PutHook {
-        /// Auto Scaling group.
-        group: String,
-        /// The hook's name.
-        hook: String,
-    },
-    /// Takes it off.
-    DeleteHook {
-        /// Auto Scaling group.
-        group: String,
-        /// The hook's name.
-        hook: String,
-    },
-    /// Keeps a launch waiting.
-    Heartbeat {
-        /// Auto Scaling group.
-        group: String,
-        /// Whose launch.
-        instance: String,
-        /// The lifecycle hook that holds it.
-        hook: String,
-    },
-    /// Back into it.
-    Register {
-        /// ARN.
-        target_group: String,
-        /// Instance and port.
-        targets: Vec<(String, u16)>,
-    },
-}
-
-/// Suspended while we hold a group: standby unbalances zones, and rebalancing would terminate the ones in service.
-pub const SUSPENDED: [&str; 1] = ["AZRebalance"];
-
-/// AWS takes at most this many instance ids in one SendCommand.
-pub const MOST_PER_DISPATCH: usize = 50;
-/// AWS takes at most this many instance ids in one EnterStandby or ExitStandby.
-pub const MOST_PER_STANDBY: usize = 20;
-
-impl Effect {
-    /// What refusals of it are counted under: the call and what it is about.
-    pub fn key(&self) -> String {
-        match self {
-            Effect::Dispatch { kind, .. } => format!("SendCommand:{}", kind.name()),
-            Effect::Stop { attempt, .. } => format!("SendCommand:stop:{attempt}"),
-            Effect::Journal { group } => format!("CreateOrUpdateTags:{group}"),
-            Effect::Suspend { group, .. } => format!("SuspendProcesses:{group}"),
-            Effect::SetMin { group, .. } => format!("UpdateAutoScalingGroup:{group}"),
-            Effect::Resume { group, .. } => format!("ResumeProcesses:{group}"),
-            Effect::Release { group } => format!("DeleteTags:{group}"),
-            Effect::EnterStandby { group, .. } => format!("EnterStandby:{group}"),
-            Effect::ExitStandby { group, .. } => format!("ExitStandby:{group}"),
-            Effect::Deregister { target_group, .. } => format!("DeregisterTargets:{target_group}"),
-            Effect::Register { target_group, .. } => format!("RegisterTargets:{target_group}"),
-            Effect::CompleteLaunch { instance, .. } => format!("CompleteLifecycleAction:{instance}"),
-            Effect::Terminate { instance, .. } => format!("TerminateInstanceInAutoScalingGroup:{instance}"),
-            Effect::PutHook { group, .. } => format!("PutLifecycleHook:{group}"),
-            Effect::DeleteHook { group, .. } => format!("DeleteLifecycleHook:{group}"),
-            Effect::Heartbeat { instance, .. } => format!("RecordLifecycleActionHeartbeat:{instance}"),
-        }
-    }
-}
-
 /// Makes the plan for this moment.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
     let mut planner = Planner::new(snapshot, now);
@@ -322,6 +121,28 @@ impl Draft<'_> {
     }
 }
 
+impl Draft<'_> {
+    /// In standby or on its way there, by our doing: an operator's own is none of the drafts that anything is done to.
+    fn stands_by(&self) -> bool {
+        matches!(self.sight.lifecycle, Lifecycle::Standby | Lifecycle::EnteringStandby)
+    }
+
+    /// Nothing more is done to it. Whole and in service it is passed over; out of service it stays quarantined by name,
+    /// and what was half done to it is said.
+    fn let_be(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
+        let quarantined = self.stands_by();
+        if !quarantined && !self.record.touched {
+            return self.step(Step::Skip, now, note);
+        }
+        let cause = Cause::Deadline(note.to_owned());
+        let event = LifecycleEvent::ApplicationStop;
+        let fault = self.record.fault.clone().unwrap_or(Fault { event, hook: None, cause, tail: Vec::new() });
+        self.record.failure = Some(Failure { fault, quarantined });
+        let fate = if quarantined { "kept in quarantine" } else { "left in service as it is" };
+        self.step(Step::Fail, now, format!("{note}; {fate}"))
+    }
+}
+
 struct Planner<'a> {
     snapshot: &'a Snapshot,
     now: Timestamp,
@@ -329,6 +150,8 @@ struct Planner<'a> {
     state: DeploymentState,
     reason: Option<String>,
     batch: u32,
+    /// The deployment is rolled back as of this plan.
+    rolling_back: bool,
     /// An effect is needed that AWS refused a moment ago.
     held_back: bool,
     plan: Plan,
@@ -354,6 +177,7 @@ impl<'a> Planner<'a> {
             state: snapshot.deployment.state,
             reason: snapshot.deployment.reason.clone(),
             batch: snapshot.deployment.batch,
+            rolling_back: false,
             held_back: false,
             plan: Plan::default(),
         }

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 const CALLS_BEFORE_DRAIN: SignedDuration = SignedDuration::from_millis(200);
 /// Between two looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket refills
 /// (10/s); drover allows itself 30 %.
-const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
+pub(super) const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
 /// How long close looks go on past the time at which something was due.
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
@@ -91,10 +91,11 @@ impl Planner<'_> {
                 }
                 draft.step(Step::StagingDone, self.now, "the revision is on the instance")
             }
-            S::PreBlocking if cancelled => {
-                draft.step(Step::Skip, self.now, "cancelled before it was taken out")
+            S::PreBlocking if cancelled => draft.let_be(self.now, "cancelled before it was taken out"),
+            S::PreBlocking => {
+                draft.record.pre_blocked = true;
+                draft.step(Step::Yield, self.now, "BeforeBlockTraffic hooks are through")
             }
-            S::PreBlocking => draft.step(Step::Block, self.now, "taking it out of the balancer"),
             S::Deploying => draft.step(Step::Allow, self.now, "deployed; back into the balancer"),
             S::Restoring => {
                 draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
@@ -116,15 +117,17 @@ impl Planner<'_> {
                     format!("stopped {after}; putting the former release back"),
                 )
             }
-            S::PreBlocking | S::Staging => draft.step(Step::Skip, self.now, format!("stopped {after}")),
+            S::PreBlocking | S::Staging => draft.let_be(self.now, &format!("stopped {after}")),
             _ => Ok(()),
         }
     }
 
     fn attempt_failed(&mut self, index: usize, fault: Fault) -> Result<(), Illegal> {
+        // One that was quarantined, and tried again, is out of service still.
+        let stands_by = self.drafts[index].stands_by();
         match self.drafts[index].record.state {
-            S::Staging => self.fault(index, fault, S::Staging, false),
-            S::PreBlocking => self.fault(index, fault, S::PreBlocking, false),
+            S::Staging => self.fault(index, fault, S::Staging, stands_by),
+            S::PreBlocking => self.fault(index, fault, S::PreBlocking, stands_by),
             S::PostAllowing => self.fault(index, fault, S::PostAllowing, false),
             S::Deploying if self.snapshot.deployment.cancel.is_some() => {
                 let draft = &mut self.drafts[index];
@@ -187,7 +190,8 @@ impl Planner<'_> {
             cause: Cause::Deadline(what),
             tail: Vec::new(),
         };
-        self.fault(index, fault, S::Blocking, false)
+        let touched = self.drafts[index].record.touched;
+        self.fault(index, fault, S::Blocking, touched)
     }
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
@@ -247,10 +251,13 @@ impl Planner<'_> {
                 continue;
             }
             let Some(wait) = draft.record.wait else { continue };
-            if self.now >= wait.until {
-                draft.step(Step::Resume(wait.back), self.now, "trying again")?;
-            } else {
+            let serves = draft.sight.lifecycle == Lifecycle::InService;
+            if self.now < wait.until {
                 next = Some(next.map_or(wait.until, |earlier| earlier.min(wait.until)));
+            } else if serves && matches!(wait.back, S::Blocking | S::PreBlocking) {
+                draft.step(Step::Yield, self.now, "its turn again")?;
+            } else {
+                draft.step(Step::Resume(wait.back), self.now, "trying again")?;
             }
         }
         if let Some(at) = next {

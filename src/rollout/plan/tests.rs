@@ -54,7 +54,9 @@ impl Fate for Troubles {
         match effect {
             Effect::Dispatch { kind, orders } => {
                 assert!(orders.len() <= MOST_PER_DISPATCH);
-                for order in orders.iter().filter(|_| *kind != DispatchKind::Stage) {
+                // The others are meant to run while it serves.
+                let stops_it = matches!(kind, DispatchKind::Run | DispatchKind::Restore);
+                for order in orders.iter().filter(|_| stops_it) {
                     assert!(sight(&order.instance).health == Health::Out, "hooks behind the balancer");
                 }
             }
@@ -115,24 +117,7 @@ impl Toy {
             .collect();
         let total = u32::try_from(count).unwrap();
         let group = Group { min: total, desired: total, suspended: Vec::new(), hold: None };
-        let deployment = Deployment {
-            id: 1,
-            state: D::Rolling,
-            reason: None,
-            started_at: now,
-            since: now,
-            batch: 0,
-            batch_done_at: None,
-            healthy_at_start: total,
-            total_at_start: total,
-            cancel: None,
-            settled: false,
-            resumed_at: None,
-            approved: false,
-            fallback: None,
-            rolled_back: false,
-            launch: None,
-        };
+        let deployment = Deployment::beginning(1, total, total, now);
         let snapshot = Snapshot {
             deployment,
             policy,
@@ -159,6 +144,10 @@ impl Toy {
 
     fn tick(&mut self) -> bool {
         self.fleet.tick(&mut self.troubles).unwrap()
+    }
+
+    fn act(&mut self, effect: &Effect) {
+        self.fleet.act(effect, &mut self.troubles);
     }
 
     fn run(&mut self) {
@@ -460,5 +449,7 @@ proptest! {
     }
 }
 
+#[path = "machine_tests.rs"]
+mod machine;
 #[path = "verb_tests.rs"]
 mod verbs;

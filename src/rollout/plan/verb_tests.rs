@@ -5,13 +5,13 @@ use crate::rollout::policy::{OnFailure, Zones};
 
 impl Toy {
     /// What the engine records when a person lets it go on.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         let deployment = &mut self.fleet.snapshot.deployment;
         (deployment.state, deployment.since, deployment.settled) = (D::Rolling, self.fleet.now, false);
         deployment.resumed_at = Some(self.fleet.now);
     }
 
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         let deployment = &mut self.fleet.snapshot.deployment;
         (deployment.state, deployment.since, deployment.settled) = (D::Paused, self.fleet.now, false);
     }

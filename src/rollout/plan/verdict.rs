@@ -1,11 +1,11 @@
 //! Whether the deployment goes on, halts for a person, or is over.
 
-use super::{Change, DispatchKind, Effect, Planner};
+use super::{Change, DispatchKind, Draft, Effect, Planner, progress::CLOSE_LOOK};
 use crate::rollout::{
     class::normalise,
     event::LifecycleEvent,
     policy::OnFailure,
-    snapshot::{Health, Hold},
+    snapshot::{Health, Hold, Lifecycle},
     state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
@@ -56,6 +56,7 @@ impl Planner<'_> {
             && self.snapshot.deployment.fallback.is_some()
         {
             self.plan.changes.push(Change::RollBack { reason });
+            self.rolling_back = true;
             return;
         }
         self.state = D::Halted;
@@ -129,8 +130,8 @@ impl Planner<'_> {
                 continue;
             };
             if draft.record.state == S::Waiting {
-                let quarantined = draft.record.touched;
-                draft.record.failure = Some(crate::rollout::state::Failure { fault, quarantined });
+                let quarantined = draft.stands_by();
+                draft.record.failure = Some(Failure { fault, quarantined });
                 draft.step(Step::Fail, self.now, "the failure is systemic: not tried again")?;
             }
         }
@@ -160,7 +161,7 @@ impl Planner<'_> {
         for draft in &mut self.drafts {
             let untouched = matches!(draft.record.state, S::Pending | S::Staging | S::Staged);
             if untouched || draft.record.state == S::Waiting && !draft.record.in_work() {
-                draft.step(Step::Skip, self.now, "it waited for a person, and nobody came")?;
+                draft.let_be(self.now, "it waited for a person, and nobody came")?;
             }
         }
         Ok(())
@@ -179,10 +180,20 @@ impl Planner<'_> {
 
     /// Everything put back: the end, or the rest of a halt.
     pub(super) fn finish(&mut self) {
+        if self.rolling_back {
+            return;
+        }
         let over = self.count(|record| !record.state.is_final()) == 0;
         let halted = self.state.waits_for_a_person();
         if !(over || halted && !self.busy()) {
             return;
+        }
+        let on_its_way = |draft: &Draft| {
+            draft.sight.lifecycle == Lifecycle::EnteringStandby && !draft.record.quarantined()
+        };
+        if self.drafts.iter().any(on_its_way) {
+            // It is let back in once it is there.
+            return self.wake(self.now + CLOSE_LOOK);
         }
         let goes_on = self.state == D::Rolling && self.snapshot.deployment.cancel.is_none();
         if over && goes_on && !self.is_launch() && !self.baked() {
