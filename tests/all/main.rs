@@ -12,6 +12,7 @@ mod matrix;
 mod outbound;
 mod page;
 mod push;
+mod races;
 mod refusals;
 mod sim;
 mod soak;

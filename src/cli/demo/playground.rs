@@ -303,7 +303,7 @@ impl Playground {
     }
 
     /// Installs and starts the first revision when an instance boots, with the same runner that deploys later.
-    fn user_data(&self) -> String {
+    pub fn user_data(&self) -> String {
         render(&Spec {
             kind: Kind::Run,
             application: "sample",

@@ -1,0 +1,109 @@
+//! Races with Auto Scaling, and with people who change a group in mid-rollout.
+
+mod capacity;
+mod launches;
+mod others;
+mod restore;
+
+use crate::ground::{Play as _, Repository, policy, setup, until};
+use drover::cli::demo::playground::Playground;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A fleet of `size` on the sample's version 3, quick drains; `lines` are its policy.
+async fn world(directory: &Path, size: u32, lines: &str) -> (Playground, Repository) {
+    world_of(directory, size, &policy(lines)).await
+}
+
+/// The same with all that follows the policy's table in the configuration.
+async fn world_of(directory: &Path, size: u32, policy: &str) -> (Playground, Repository) {
+    let repository = Repository::wrapped(directory);
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory, &repository, &first);
+    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy.to_owned());
+    setup.deregistration_delay = 10;
+    (Playground::start(setup).await.unwrap(), repository)
+}
+
+/// What a race needs of a playground.
+trait Race {
+    /// An operator calls Auto Scaling.
+    async fn operator(&self, action: &str, parameters: Value) -> Value;
+    /// The Auto Scaling group of this name.
+    async fn group(&self, name: &str) -> Value;
+    /// Submits to another group than the usual one.
+    async fn submit_to(&self, group: &str, revision: &str) -> i64;
+    /// The revision that is current on an instance.
+    async fn current(&self, instance: &str) -> String;
+    /// Waits until an instance of the deployment is in this state, and answers it.
+    async fn in_state(&self, id: i64, state: &str) -> String;
+    /// All that serve have this revision, and nothing of drover's is left on the group.
+    async fn all_serve(&self, count: usize, sha: &str, min: u32);
+}
+
+impl Race for Playground {
+    async fn operator(&self, action: &str, parameters: Value) -> Value {
+        let mut parameters = parameters;
+        if parameters["AutoScalingGroupName"].is_null() && parameters["InstanceId"].is_null() {
+            parameters["AutoScalingGroupName"] = json!("sample");
+        }
+        self.control(&format!("aws/autoscaling/{action}"), &parameters).await.unwrap()
+    }
+
+    async fn group(&self, name: &str) -> Value {
+        let seen = self.look("world").await.unwrap();
+        let groups = seen["groups"].as_array().unwrap().clone();
+        groups.into_iter().find(|group| group["name"] == name).unwrap()
+    }
+
+    async fn submit_to(&self, group: &str, revision: &str) -> i64 {
+        let ran = self.drover(&["deploy", revision, "--group", group, "--json"]).await;
+        let answer: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
+        answer["id"].as_i64().unwrap_or_else(|| panic!("{answer:#}"))
+    }
+
+    async fn current(&self, instance: &str) -> String {
+        let link = self.on(instance, "readlink /opt/drover/sample/current").await;
+        link.trim().rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    async fn in_state(&self, id: i64, state: &str) -> String {
+        let found = std::sync::Mutex::new(String::new());
+        until(&format!("an instance in {state}"), 90, async || {
+            let deployment = self.api(&format!("deployments/{id}")).await;
+            let instances = deployment["instances"].as_array().cloned().unwrap_or_default();
+            let hit = instances.iter().find(|instance| instance["state"] == state);
+            match hit.and_then(|instance| instance["id"].as_str()) {
+                Some(id) => {
+                    *found.lock().unwrap() = id.to_owned();
+                    true
+                }
+                None => false,
+            }
+        })
+        .await;
+        found.into_inner().unwrap()
+    }
+
+    async fn all_serve(&self, count: usize, sha: &str, min: u32) {
+        until("everyone in service", 60, async || serving(&self.group("sample").await).len() == count).await;
+        let group = self.group("sample").await;
+        for instance in serving(&group) {
+            assert_eq!(self.current(&instance).await, sha, "{instance}: {group:#}");
+        }
+        assert_eq!((&group["min"], &group["suspended"]), (&json!(min), &json!([])), "{group:#}");
+        assert!(group["tags"].get("drover:restore").is_none(), "{group:#}");
+    }
+}
+
+/// The ids of those in service.
+fn serving(group: &Value) -> Vec<String> {
+    let all = group["instances"].as_array().unwrap();
+    let serve = all.iter().filter(|instance| instance["lifecycle"] == "InService");
+    serve.map(|instance| instance["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How many of a deployment's instances are in this state.
+fn states(deployment: &Value, state: &str) -> usize {
+    deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == state).count()
+}
