@@ -1,15 +1,16 @@
 //! Words and colours: how log lines, deployments and tables look in a terminal and in a pipe.
 //!
-//! May import the API client's types and the stream's rows only.
+//! May import the API client's types, the stream's rows and the daemon's words for a span of time only.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::client::{Deployment, Instance};
 use crate::cli::follow::stream::Row;
+use crate::rollout::rehearse;
 
 /// Colours given to instances in the order in which they appear: SGR numbers that read on dark and on light.
 const COLOURS: [u8; 6] = [36, 33, 35, 34, 32, 96];
@@ -221,15 +222,9 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A span of time in words, to the second: `4 s`, `2 min 10 s`, `1 h 5 min`.
+/// A span of time in words, as the daemon says it.
 pub fn span(seconds: i64) -> String {
-    match seconds.max(0) {
-        s @ 0..60 => format!("{s} s"),
-        s @ 60..3600 if s % 60 == 0 => format!("{} min", s / 60),
-        s @ 60..3600 => format!("{} min {} s", s / 60, s % 60),
-        s @ 3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        s => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
+    rehearse::words(SignedDuration::from_secs(seconds))
 }
 
 /// Seconds since a moment in RFC 3339; `None` if it isn't one.

@@ -55,7 +55,10 @@ impl Engine {
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
         let hooks = bundle.appspec.timed(&record::policy(row).time_outs).table();
-        let source = self.source(row, &release, bundle.sha256.clone()).await?;
+        let source = match missing {
+            None => self.source(row, &release, bundle.sha256.clone()).await?,
+            Some(_) => Source::default(),
+        };
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;

@@ -1,7 +1,7 @@
 //! How long things will take: what is left of a rollout, how ready the way back is. Hooks and staging as they took lately,
 //! the rest as the target groups are set.
 
-use super::{Engine, record};
+use super::{Engine, preconditions::target_group_arns, record};
 use crate::{
     fleet::balancer::TargetGroup,
     rollout::{
@@ -119,8 +119,7 @@ impl Engine {
         }
         let Some((_, group)) = self.config.group(name) else { return Timing::default() };
         let seen = self.fleet.groups(&group.auto_scaling_groups).await.unwrap_or_default();
-        let mut arns: Vec<String> = seen.into_iter().flat_map(|seen| seen.target_groups).collect();
-        arns.extend(group.target_groups.iter().cloned());
+        let arns = target_group_arns(&seen, group);
         let timing = timing_of(&self.fleet.target_groups(&arns).await.unwrap_or_default());
         self.timings.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), timing);
         timing

@@ -1,7 +1,12 @@
 //! What people ask of a deployment group itself: to lock it, to hold its launches for drover, to put back what a lost
 //! daemon had changed on it.
 
-use super::{Engine, SubmitError, act::RESTORE_TAG, launches::hook_name, preconditions::no_such_group};
+use super::{
+    Engine, SubmitError,
+    act::RESTORE_TAG,
+    launches::hook_name,
+    preconditions::{code_deploys, no_such_group},
+};
 use crate::{
     fleet::{FleetError, autoscaling::GroupSight},
     rollout::{
@@ -66,12 +71,6 @@ pub(super) fn lock_words(lock: &LockRow, now: Timestamp) -> String {
 }
 
 impl Engine {
-    fn known_group(&self, name: &str) -> Result<&crate::config::Group, GroupError> {
-        let known = || self.config.group_names().collect::<Vec<_>>().join(", ");
-        let unknown = || SubmitError::UnknownGroup { name: name.to_owned(), known: known() };
-        Ok(self.config.group(name).ok_or_else(unknown)?.1)
-    }
-
     /// Locks a group: what is submitted waits in its queue. Locking it again is no error for whoever did.
     pub async fn lock(&self, name: &str, wish: LockRequest, by: &str) -> Result<String, GroupError> {
         self.known_group(name)?;
@@ -128,7 +127,7 @@ impl Engine {
 
     /// Installs or removes the lifecycle hook that holds launches, on each Auto Scaling group. Answers a line each.
     pub async fn set_hook(&self, name: &str, wanted: bool) -> Result<Vec<String>, GroupError> {
-        let group = self.known_group(name)?;
+        let (_, group) = self.known_group(name)?;
         let hook = hook_name(name);
         let mut lines = Vec::new();
         for seen in self.seen_groups(&group.auto_scaling_groups).await? {
@@ -139,13 +138,8 @@ impl Engine {
                 lines.push(format!("{on}: lifecycle hook {hook} is {say} already"));
                 continue;
             }
-            if let Some(theirs) = hooks.iter().find(|hook| wanted && hook.is_code_deploys()) {
-                let (remove, restore) = theirs.commands(on);
-                return Err(GroupError::Refused(format!(
-                    "CodeDeploy's launch hook {} is on Auto Scaling group {on}: both would install on every new instance. \
-                     Remove it: {remove}; what puts it back: {restore}",
-                    theirs.name
-                )));
+            if let Some(why) = code_deploys(&hooks, on).filter(|_| wanted) {
+                return Err(GroupError::Refused(why));
             }
             if wanted && seen.warm_pool {
                 return Err(GroupError::Refused(format!(
@@ -181,7 +175,7 @@ impl Engine {
     /// Puts back what a daemon that is gone for good had changed on a group's Auto Scaling groups, from the tag on each:
     /// standby, MinSize, suspended processes. Answers a line for each thing done.
     pub async fn restore(&self, name: &str) -> Result<Vec<String>, GroupError> {
-        let group = self.known_group(name)?;
+        let (_, group) = self.known_group(name)?;
         let names = &group.auto_scaling_groups;
         let unfinished = self.store.unfinished().await?;
         let under_way = unfinished.iter().find(|row| {

@@ -1,6 +1,6 @@
 //! What the fleet shows, put beside what the store remembers: the planner's snapshot.
 
-use super::{Engine, estimate::timing_of, record};
+use super::{Engine, estimate::timing_of, preconditions::target_group_arns, record};
 use crate::{
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
@@ -33,18 +33,17 @@ pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
 
 impl Engine {
     pub(super) async fn observe(&self, row: &DeploymentRow) -> anyhow::Result<Snapshot> {
-        let names = self.config.group(&row.group_name).map(|(_, group)| group.auto_scaling_groups.clone());
-        let configured = self.config.group(&row.group_name).map(|(_, group)| group.target_groups.clone());
-        let groups = self.fleet.groups(&names.unwrap_or_default()).await?;
-        let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
-        arns.extend(configured.unwrap_or_default());
+        let configured = self.config.group(&row.group_name).map(|(_, group)| group);
+        let names = configured.map(|group| group.auto_scaling_groups.as_slice()).unwrap_or_default();
+        let groups = self.fleet.groups(names).await?;
+        let mut arns = configured.map(|group| target_group_arns(&groups, group)).unwrap_or_default();
         let mut records = record::instances(&self.store, row.id).await?;
         // Foreign ones among them, found at the start.
-        arns.extend(
-            records.iter().flat_map(|record| record.memberships.iter().map(|m| m.target_group.clone())),
-        );
-        arns.sort();
-        arns.dedup();
+        for membership in records.iter().flat_map(|record| &record.memberships) {
+            if !arns.contains(&membership.target_group) {
+                arns.push(membership.target_group.clone());
+            }
+        }
         let target_groups = self.target_groups(row.id, &arns).await?;
         if row.launch == 0 && row.only_instance.is_none() {
             self.join(row, &groups, &target_groups, &mut records).await?;
@@ -73,9 +72,7 @@ impl Engine {
         let members = records
             .into_iter()
             .map(|record| {
-                let gone =
-                    Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
-                let sight = sights.remove(&record.id).unwrap_or(gone);
+                let sight = sights.remove(&record.id).unwrap_or_else(Sight::gone);
                 let attempt = record.attempt.and_then(|number| attempts.get(&number).cloned());
                 Member { record, sight, attempt }
             })

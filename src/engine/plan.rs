@@ -6,14 +6,13 @@ use super::{
     record::json, survey::Survey,
 };
 use crate::{
-    config::{Application, Group},
-    github::Commit,
+    config::Group,
     revision::appspec::AppSpec,
     rollout::{
         paper::Pace,
         policy::{Mode, OnFailure, Policy, Zones},
         rehearse::{Rehearsal, Settings, lints, rehearse, words},
-        snapshot::{Deployment, Health, Lifecycle, Member, Sight, Snapshot},
+        snapshot::{Deployment, Lifecycle, Member, Sight, Snapshot},
         state::InstanceState,
     },
     store::DeploymentRow,
@@ -120,23 +119,13 @@ impl Engine {
             rehearse(snapshot, pace, now).map_err(|illegal| SubmitError::Passing(illegal.to_string()))?;
         Ok(view(&row, policy, &survey, pace, measured, &rehearsal))
     }
-
-    async fn resolve(
-        &self,
-        application: &Application,
-        group: &Group,
-        revision: &str,
-    ) -> Result<Commit, SubmitError> {
-        Ok(self.github.resolve(&application.repository, revision.trim(), group.branch(application)).await?)
-    }
 }
 
 /// What the planner would see at the start.
 fn snapshot(survey: &Survey, policy: &Policy, appspec: &AppSpec, now: Timestamp) -> Snapshot {
-    let gone = || Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
     let members = survey.members.iter().map(|record| Member {
         record: record.clone(),
-        sight: survey.sights.get(&record.id).cloned().unwrap_or_else(gone),
+        sight: survey.sights.get(&record.id).cloned().unwrap_or_else(Sight::gone),
         attempt: None,
     });
     Snapshot {

@@ -4,11 +4,13 @@
 use super::launches::hook_name;
 use crate::{
     config::Group,
-    fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
+    fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup, launch::LaunchHook},
 };
+use std::collections::BTreeSet;
 
 /// Processes without which an instance that left can't come back.
 const NEEDED: [&str; 2] = ["Launch", "AddToLoadBalancer"];
+
 /// Wrong for good (the deployment fails) or just now (it waits).
 pub(super) enum Trouble {
     Final(String),
@@ -43,16 +45,28 @@ pub(super) async fn check_group(fleet: &Fleet, group: &GroupSight) -> Result<(),
             "instance refresh {refresh} is under way on Auto Scaling group {name}; wait for it or cancel it"
         ));
     }
-    let hooks = fleet.launch_hooks(name).await?;
-    if let Some(hook) = hooks.iter().find(|hook| hook.is_code_deploys()) {
-        let (remove, restore) = hook.commands(name);
-        return refuse(format!(
-            "CodeDeploy's launch hook {} is on Auto Scaling group {name}: it installs CodeDeploy's last revision on every \
-             new instance. Remove it: {remove}; what puts it back: {restore}",
-            hook.name
-        ));
+    match code_deploys(&fleet.launch_hooks(name).await?, name) {
+        Some(why) => refuse(why),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Why nothing goes while CodeDeploy's own launch hook is on a group, and the commands about it; none where it isn't.
+pub(super) fn code_deploys(hooks: &[LaunchHook], group: &str) -> Option<String> {
+    let hook = hooks.iter().find(|hook| hook.is_code_deploys())?;
+    let (remove, restore) = hook.commands(group);
+    Some(format!(
+        "CodeDeploy's launch hook {} is on Auto Scaling group {group}: it installs CodeDeploy's last revision on every \
+         new instance. Remove it: {remove}; what puts it back: {restore}",
+        hook.name
+    ))
+}
+
+/// The ARNs of a deployment group's target groups: those attached to its Auto Scaling groups, and the configured ones.
+pub(super) fn target_group_arns(groups: &[GroupSight], group: &Group) -> Vec<String> {
+    let attached = groups.iter().flat_map(|seen| &seen.target_groups);
+    let arns: BTreeSet<String> = attached.chain(&group.target_groups).cloned().collect();
+    arns.into_iter().collect()
 }
 
 pub(super) fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
@@ -94,13 +108,11 @@ pub struct Findings {
 pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     let groups = fleet.groups(&group.auto_scaling_groups).await?;
-    let mut arns = group.target_groups.clone();
     for wanted in &group.auto_scaling_groups {
         let Some(seen) = groups.iter().find(|seen| seen.name == *wanted) else {
             findings.wrong.push(no_such_group(wanted));
             continue;
         };
-        arns.extend(seen.target_groups.clone());
         findings.take(check_group(fleet, seen).await)?;
         let hook = hook_name(name);
         let installed = fleet.launch_hooks(&seen.name).await?.iter().any(|there| there.name == hook);
@@ -113,8 +125,7 @@ pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result
         });
         findings.notes.push(format!("{wanted}: {} instances, MinSize {}", seen.instances.len(), seen.min));
     }
-    arns.sort();
-    arns.dedup();
+    let arns = target_group_arns(&groups, group);
     let seen = fleet.target_groups(&arns).await?;
     findings.take(check_target_groups(&arns, &seen))?;
     Ok(findings)

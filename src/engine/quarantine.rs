@@ -169,6 +169,10 @@ impl Engine {
         Ok(id)
     }
 
+    async fn is_under_way(&self, deployment: i64) -> Result<bool, StoreError> {
+        Ok(self.store.deployment(deployment).await?.is_some_and(|row| row.finished_at.is_none()))
+    }
+
     /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten.
     pub(super) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> anyhow::Result<()> {
         for row in self.store.quarantines().await? {
@@ -177,13 +181,11 @@ impl Engine {
             };
             let seen = group.instances.iter().find(|instance| instance.id == row.instance);
             let lifecycle = seen.map_or("Terminated", |instance| instance.lifecycle.as_str());
-            // What is still under way lets it back in by itself.
-            let under_way =
-                self.store.deployment(row.deployment).await?.is_some_and(|d| d.finished_at.is_none());
             let (group, instance) = (group.name.clone(), row.instance.clone());
             let effect = match (row.wish.as_deref(), lifecycle) {
                 (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => None,
-                (Some("release"), "Standby") if under_way => continue,
+                // What is still under way lets it back in by itself.
+                (Some("release"), "Standby") if self.is_under_way(row.deployment).await? => continue,
                 (Some("release"), "Standby") => {
                     Some(Effect::ExitStandby { group, instances: vec![instance] })
                 }

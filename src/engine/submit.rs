@@ -95,8 +95,7 @@ impl Engine {
     pub async fn submit(&self, wish: Submission, by: &str) -> Result<DeploymentRow, SubmitError> {
         let (application, group, policy) = self.accept(&wish)?;
         let requested = wish.revision.trim();
-        let branch = group.branch(application);
-        let commit = self.github.resolve(&application.repository, requested, branch).await?;
+        let commit = self.resolve(application, group, requested).await?;
         let mut tx = self.store.write().await?;
         let order = Order {
             group: &wish.group,
@@ -112,12 +111,27 @@ impl Engine {
         Ok(row)
     }
 
+    /// A configured group, with its application.
+    pub(super) fn known_group(&self, name: &str) -> Result<(&Application, &Group), SubmitError> {
+        self.config.group(name).ok_or_else(|| SubmitError::UnknownGroup {
+            name: name.to_owned(),
+            known: self.config.group_names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The commit that a SHA, branch or tag names, if it may be deployed to the group.
+    pub(super) async fn resolve(
+        &self,
+        application: &Application,
+        group: &Group,
+        revision: &str,
+    ) -> Result<Commit, SubmitError> {
+        Ok(self.github.resolve(&application.repository, revision.trim(), group.branch(application)).await?)
+    }
+
     /// The group of a wish, and the policy that results from it.
     pub(super) fn accept(&self, wish: &Submission) -> Result<(&Application, &Group, Policy), SubmitError> {
-        let Some((application, group)) = self.config.group(&wish.group) else {
-            let known: Vec<_> = self.config.group_names().collect();
-            return Err(SubmitError::UnknownGroup { name: wish.group.clone(), known: known.join(", ") });
-        };
+        let (application, group) = self.known_group(&wish.group)?;
         let policy = Policy {
             batch: wish.batch.clone().unwrap_or_else(|| group.policy.batch.clone()),
             mode: wish.mode.unwrap_or(group.policy.mode),

@@ -3,7 +3,7 @@
 
 use super::{
     Engine,
-    preconditions::{Trouble, check_group, check_target_groups, no_such_group, refuse},
+    preconditions::{Trouble, check_group, check_target_groups, no_such_group, refuse, target_group_arns},
     record,
 };
 use crate::{
@@ -48,21 +48,16 @@ impl Engine {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {
-                None => {
-                    return refuse(no_such_group(name));
-                }
+                None => return refuse(no_such_group(name)),
                 Some(seen) => check_group(&self.fleet, seen).await?,
             }
         }
-        let mut arns: Vec<String> = groups.iter().flat_map(|seen| seen.target_groups.clone()).collect();
-        arns.extend(group.target_groups.iter().cloned());
-        arns.sort();
-        arns.dedup();
+        let arns = target_group_arns(&groups, group);
         let mut target_groups = self.fleet.target_groups(&arns).await?;
         check_target_groups(&arns, &target_groups)?;
         let foreign = self.foreign_target_groups(&groups, &arns).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let members = self.members(row, &groups, &target_groups).await?;
+        let (members, sights) = self.members(row, &groups, &target_groups).await?;
         let counts = |record: &&Instance| record.state != InstanceState::Skipped || record.good.is_some();
         let total = u32::try_from(members.iter().filter(counts).count()).unwrap_or(u32::MAX);
         if total == 0 {
@@ -84,7 +79,6 @@ impl Engine {
                 agents.len()
             ));
         }
-        let sights = self.sights(&groups, &target_groups, &members).await?;
         let healthy = sights
             .values()
             .filter(|sight| sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy)
@@ -134,13 +128,13 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// Everyone in the groups: to be deployed to, or skipped and why.
+    /// Everyone in the groups, to be deployed to or skipped; and what is seen of each.
     async fn members(
         &self,
         row: &DeploymentRow,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
-    ) -> Result<Vec<Instance>, Trouble> {
+    ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>), Trouble> {
         let now = Timestamp::now();
         let good: BTreeMap<String, String> =
             self.store.good_revisions(&row.group_name).await?.into_iter().collect();
@@ -201,7 +195,7 @@ impl Engine {
                 record.state = InstanceState::Skipped;
             }
         }
-        Ok(members)
+        Ok((members, sights))
     }
 
     /// Those of these instances whose agent can be reached.

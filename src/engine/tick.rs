@@ -116,7 +116,6 @@ impl Engine {
         let now = Timestamp::now();
         let plan = plan(&snapshot, now)?;
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, plan.explain.clone());
-        self.estimate(row, &snapshot).await?;
         let mut again = !plan.changes.is_empty();
         let ended = self.record(row, &plan, now).await?;
         if ended {
@@ -125,6 +124,7 @@ impl Engine {
         for effect in &plan.effects {
             again |= self.act(row, &snapshot, effect).await?;
         }
+        self.estimate(row, &snapshot).await?;
         if again {
             return Ok(Next::Now);
         }

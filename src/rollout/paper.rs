@@ -102,7 +102,7 @@ impl PaperFleet {
         fleet
     }
 
-    /// One of the members; the id must be known.
+    /// One of the members.
     pub fn find(&mut self, id: &str) -> Option<&mut Member> {
         self.snapshot.members.iter_mut().find(|member| member.record.id == id)
     }

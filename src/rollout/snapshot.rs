@@ -143,6 +143,13 @@ pub struct Sight {
     pub registered: Vec<String>,
 }
 
+impl Sight {
+    /// Of one that left.
+    pub fn gone() -> Sight {
+        Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() }
+    }
+}
+
 /// A lifecycle state of Auto Scaling, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lifecycle {

@@ -34,9 +34,7 @@ impl Verb {
             Verb::Rollback => "rollback",
         }
     }
-}
 
-impl Verb {
     /// As a button says it.
     pub fn words(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! The main job, end to end: real processes, real HTTP, real hooks.
 
-use crate::ground::{DROVER, Play as _, Repository, TURN, policy, setup};
+use crate::ground::{DROVER, Play as _, Repository, TURN, policy, setup, states};
 use drover::cli::demo::playground::{GROUP, Playground};
 use drover::sim::load::{Load, LoadReport, LoadSpec};
 use serde_json::{Value, json};
@@ -12,11 +12,6 @@ fn load(playground: &Playground, seed: u64) -> Load {
 
 fn no_failures(report: &LoadReport) {
     assert_eq!(report.failed, 0, "{:?}", report.failures);
-}
-
-fn count(deployment: &Value, state: &str) -> usize {
-    let instances = deployment["instances"].as_array().unwrap();
-    instances.iter().filter(|instance| instance["state"] == state).count()
 }
 
 /// What a newcomer does, as a script would do it.
@@ -35,7 +30,7 @@ async fn the_demo_deploys_without_a_failed_request() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let (deployment, requests) = (&last["result"]["deployment"], &last["result"]["requests"]);
     assert_eq!(
-        (deployment["state"].as_str(), count(deployment, "Succeeded")),
+        (deployment["state"].as_str(), states(deployment, "Succeeded")),
         (Some("Succeeded"), 6),
         "{deployment:#}"
     );
@@ -70,7 +65,7 @@ async fn other_faults_are_survived_and_every_line_is_in_the_log() {
     let deployment = playground.ended(id).await;
     let requests = load.stop().await;
     assert_eq!(
-        (deployment["state"].as_str(), count(&deployment, "Succeeded")),
+        (deployment["state"].as_str(), states(&deployment, "Succeeded")),
         (Some("Succeeded"), 9),
         "{deployment:#}"
     );
@@ -122,7 +117,7 @@ async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
     let deployment = playground.api("deployments/1").await;
     assert_eq!(deployment["state"], "Halted");
     assert!(deployment["reason"].as_str().unwrap().contains("systemic"), "{deployment:#}");
-    assert_eq!((count(&deployment, "Failed"), count(&deployment, "Staged")), (2, 4), "{deployment:#}");
+    assert_eq!((states(&deployment, "Failed"), states(&deployment, "Staged")), (2, 4), "{deployment:#}");
     no_failures(&requests);
     for instance in deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == "Staged") {
         let now =
@@ -149,7 +144,7 @@ async fn one_bad_instance_within_the_budget_is_quarantined() {
     let ran = playground.drover(&["deploy", "main", "--group", GROUP, "--follow"]).await;
     assert_eq!(ran.code, 4, "{}\n{}", ran.stdout, ran.stderr);
     let deployment = playground.api("deployments/1").await;
-    assert_eq!((count(&deployment, "Succeeded"), count(&deployment, "Failed")), (5, 1), "{deployment:#}");
+    assert_eq!((states(&deployment, "Succeeded"), states(&deployment, "Failed")), (5, 1), "{deployment:#}");
     let failed = deployment["instances"].as_array().unwrap().iter().find(|i| i["state"] == "Failed").unwrap();
     assert_eq!((&failed["id"], &failed["quarantined"]), (&unlucky, &json!(true)));
     assert!(failed["reason"].as_str().unwrap().contains("bad sector"), "{failed:#}");
@@ -170,14 +165,14 @@ async fn a_cancelled_deployment_puts_touched_instances_back() {
     let load = load(&playground, 3);
     let id = playground.submit("main").await;
     crate::ground::until("hooks run", 60, || async {
-        count(&playground.api(&format!("deployments/{id}")).await, "Deploying") > 0
+        states(&playground.api(&format!("deployments/{id}")).await, "Deploying") > 0
     })
     .await;
     let ran = playground.drover(&["cancel", &id.to_string()]).await;
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     let deployment = playground.ended(id).await;
     assert_eq!(deployment["state"], "Cancelled");
-    assert!(count(&deployment, "Restored") > 0, "{deployment:#}");
+    assert!(states(&deployment, "Restored") > 0, "{deployment:#}");
     no_failures(&load.stop().await);
     let world = playground.look("world").await.unwrap();
     assert_eq!(world["groups"][0]["suspended"], json!([]));

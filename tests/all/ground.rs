@@ -257,6 +257,18 @@ impl Play for Playground {
     }
 }
 
+/// How many of a deployment's instances are in this state.
+pub fn states(deployment: &Value, state: &str) -> usize {
+    deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == state).count()
+}
+
+/// The ids of an Auto Scaling group's instances that are in service.
+pub fn serving(group: &Value) -> Vec<String> {
+    let all = group["instances"].as_array().unwrap();
+    let serve = all.iter().filter(|instance| instance["lifecycle"] == "InService");
+    serve.map(|instance| instance["id"].as_str().unwrap().to_owned()).collect()
+}
+
 /// Waits for something, with a deadline.
 pub async fn until<F: Future<Output = bool>>(what: &str, seconds: u64, mut check: impl FnMut() -> F) {
     let limit = Instant::now() + Duration::from_secs(seconds);

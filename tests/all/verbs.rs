@@ -1,8 +1,8 @@
 //! What people ask of deployments: pause, resume, retry, roll back, by the command line and the API.
 
-use crate::ground::{Play as _, Ran, Repository, TURN, policy, setup, until};
+use crate::ground::{Play as _, Ran, Repository, TURN, policy, serving, setup, states, until};
 use drover::cli::demo::playground::{GROUP, Playground};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Nothing of ours is left on the Auto Scaling group.
 async fn group_is_as_it_was(world: &Playground) {
@@ -16,16 +16,9 @@ async fn verb(world: &Playground, verb: &str, id: i64) -> Ran {
     world.drover(&[verb, &id.to_string()]).await
 }
 
-fn states(deployment: &Value, state: &str) -> usize {
-    deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == state).count()
-}
-
 /// The instances that serve.
 async fn in_service(world: &Playground) -> Vec<String> {
-    let seen = world.look("world").await.unwrap();
-    let all = seen["groups"][0]["instances"].as_array().unwrap().clone();
-    let serving = all.iter().filter(|instance| instance["lifecycle"] == "InService");
-    serving.map(|instance| instance["id"].as_str().unwrap().to_owned()).collect()
+    serving(&world.look("world").await.unwrap()["groups"][0])
 }
 
 #[tokio::test(flavor = "multi_thread")]

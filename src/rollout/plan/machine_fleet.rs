@@ -161,7 +161,7 @@ impl Fleet {
 
     fn terminate(&mut self, who: usize) {
         let member = self.at(who);
-        member.sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() };
+        member.sight = Sight::gone();
         let id = member.record.id.clone();
         self.forget(&id);
     }

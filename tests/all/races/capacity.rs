@@ -1,7 +1,7 @@
 //! Instances that leave, and sizes that change, in mid-rollout.
 
-use super::{Race as _, serving, states, world};
-use crate::ground::{Play as _, TURN, until};
+use super::{Race as _, world};
+use crate::ground::{Play as _, TURN, serving, states, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Instances that launch while the group's lifecycle hook holds them.
 
-use super::{Race as _, serving, states, world};
-use crate::ground::{Play as _, TURN, until};
+use super::{Race as _, world};
+use crate::ground::{Play as _, TURN, serving, states, until};
 use drover::cli::demo::playground::GROUP;
 use serde_json::{Value, json};
 

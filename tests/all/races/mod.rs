@@ -5,7 +5,7 @@ mod launches;
 mod others;
 mod restore;
 
-use crate::ground::{Play as _, Repository, policy, setup, until};
+use crate::ground::{Play as _, Repository, policy, serving, setup, until};
 use drover::cli::demo::playground::Playground;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -94,16 +94,4 @@ impl Race for Playground {
         assert_eq!((&group["min"], &group["suspended"]), (&json!(min), &json!([])), "{group:#}");
         assert!(group["tags"].get("drover:restore").is_none(), "{group:#}");
     }
-}
-
-/// The ids of those in service.
-fn serving(group: &Value) -> Vec<String> {
-    let all = group["instances"].as_array().unwrap();
-    let serve = all.iter().filter(|instance| instance["lifecycle"] == "InService");
-    serve.map(|instance| instance["id"].as_str().unwrap().to_owned()).collect()
-}
-
-/// How many of a deployment's instances are in this state.
-fn states(deployment: &Value, state: &str) -> usize {
-    deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == state).count()
 }

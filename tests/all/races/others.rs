@@ -1,7 +1,7 @@
 //! What others have done to a group before: refused by name, or left alone.
 
-use super::{Race as _, serving, states, world, world_of};
-use crate::ground::{Play as _, TURN, policy, until};
+use super::{Race as _, world, world_of};
+use crate::ground::{Play as _, TURN, policy, serving, states, until};
 use drover::cli::demo::playground::{GROUP, Playground};
 use serde_json::{Value, json};
 

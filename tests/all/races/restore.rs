@@ -1,7 +1,7 @@
 //! Putting back: from the tag when the daemon's disk is gone; and what a person does about quarantined instances and locks.
 
-use super::{Race as _, serving, world};
-use crate::ground::{Play as _, TURN, until};
+use super::{Race as _, world};
+use crate::ground::{Play as _, TURN, serving, until};
 use drover::cli::demo::playground::GROUP;
 use serde_json::json;
 
