@@ -59,8 +59,7 @@ async fn desired_capacity_may_change_and_standby_be_refused_in_mid_rollout() {
     let id = world.submit("main").await;
     world.in_state(id, "Deploying").await;
     // Two more than serve now, by somebody's scaling policy; then one less again, and the one being deployed leaves.
-    let desired = world.group("sample").await["desired"].as_i64().unwrap();
-    world.operator("SetDesiredCapacity", json!({ "DesiredCapacity": (desired + 2).to_string() })).await;
+    world.scale(2).await;
     world.in_state(id, "Succeeded").await;
     let victim = serving(&world.group("sample").await)[0].clone();
     let scale_in = json!({ "InstanceId": victim, "ShouldDecrementDesiredCapacity": "true" });

@@ -27,8 +27,8 @@ async fn a_launch_gets_the_revision_that_is_its_and_is_given_up_when_that_fails(
 
     // Scale-out while the first batch is in work: the last good revision, then it joins.
     let id = world.submit(&new).await;
-    world.in_state(id, "Blocking").await;
-    world.operator("SetDesiredCapacity", json!({ "DesiredCapacity": "5" })).await;
+    world.in_state(id, "Deploying").await;
+    world.scale(1).await;
     until("a launch is received", 60, async || !launches(&world.api("deployments").await).is_empty()).await;
     let launch = launches(&world.api("deployments").await)[0].clone();
     let newcomer = launch["only_instance"].as_str().unwrap().to_owned();
@@ -43,7 +43,7 @@ async fn a_launch_gets_the_revision_that_is_its_and_is_given_up_when_that_fails(
     .await;
 
     // After the rollout: the new one at once.
-    world.operator("SetDesiredCapacity", json!({ "DesiredCapacity": "6" })).await;
+    world.scale(1).await;
     until("another launch", 90, async || {
         let all = launches(&world.api("deployments").await);
         all.len() == 2 && all[0]["state"] == "Succeeded"
@@ -61,7 +61,7 @@ async fn a_launch_gets_the_revision_that_is_its_and_is_given_up_when_that_fails(
     let id = world.submit(&picky).await;
     let ended = world.ended(id).await;
     assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 6), "{ended:#}");
-    world.operator("SetDesiredCapacity", json!({ "DesiredCapacity": "7" })).await;
+    world.scale(1).await;
     until("the alarm", 180, async || {
         let groups = world.api("groups").await;
         groups["groups"][0]["alarm"].as_str().is_some_and(|words| words.contains("last 3 launches"))

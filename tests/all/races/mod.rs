@@ -29,6 +29,9 @@ async fn world_of(directory: &Path, size: u32, policy: &str) -> (Playground, Rep
 trait Race {
     /// An operator calls Auto Scaling.
     async fn operator(&self, action: &str, parameters: Value) -> Value;
+    /// Somebody's scaling policy wants so many more than the group has now. While a batch goes in or out of standby, the
+    /// group's size is not its fleet's: at such a moment it is another number than meant.
+    async fn scale(&self, more: i64);
     /// The Auto Scaling group of this name.
     async fn group(&self, name: &str) -> Value;
     /// Submits to another group than the usual one.
@@ -48,6 +51,11 @@ impl Race for Playground {
             parameters["AutoScalingGroupName"] = json!("sample");
         }
         self.control(&format!("aws/autoscaling/{action}"), &parameters).await.unwrap()
+    }
+
+    async fn scale(&self, more: i64) {
+        let desired = self.group("sample").await["desired"].as_i64().unwrap() + more;
+        self.operator("SetDesiredCapacity", json!({ "DesiredCapacity": desired.to_string() })).await;
     }
 
     async fn group(&self, name: &str) -> Value {
