@@ -9,26 +9,12 @@ use crate::cli::render;
 /// Arguments of `drover deploy`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to deploy: a full or abbreviated SHA, a branch or a tag.
-    pub revision: String,
-    /// The deployment group, as APPLICATION/ENVIRONMENT.
-    #[arg(long, short, value_name = "APP/ENV")]
-    pub group: String,
+    /// What, and where.
+    #[command(flatten)]
+    pub submission: Submission,
     /// Show the log and the progress until the end, and exit with the deployment's code.
     #[arg(long, short)]
     pub follow: bool,
-    /// Instances at a time: a count, a percentage, or steps separated by commas ("1,10%,50%").
-    #[arg(long, value_name = "BATCH")]
-    pub batch: Option<String>,
-    /// Wait for the whole batch, or start the next instance as one finishes.
-    #[arg(long, value_enum)]
-    pub mode: Option<Mode>,
-    /// Healthy instances that must stay in service.
-    #[arg(long, value_name = "N")]
-    pub min_in_service: Option<u32>,
-    /// Instances that may end failed: a count or a percentage.
-    #[arg(long, value_name = "X")]
-    pub max_failed: Option<String>,
     /// Print JSON: the deployment; with --follow, lines of it, of the log and of the result.
     #[arg(long)]
     pub json: bool,
@@ -37,32 +23,11 @@ pub struct Args {
     pub daemon: Daemon,
 }
 
-/// How the instances of a batch follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
-    /// A batch begins when the one before it is done.
-    Batch,
-    /// A batch's number of instances is in work at any time.
-    Window,
-}
-
 /// Submits the deployment. The exit code: 0 submitted or succeeded, 1 failed, cancelled or rolled back, 2 the
 /// daemon found fault with what was asked, 3 halted or paused, 4 partial.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let mode = args.mode.map(|mode| match mode {
-        Mode::Batch => "batch",
-        Mode::Window => "window",
-    });
-    let submission = Submission {
-        group: args.group,
-        revision: args.revision,
-        batch: args.batch,
-        mode: mode.map(str::to_owned),
-        min_in_service: args.min_in_service,
-        max_failed: args.max_failed,
-    };
-    let text = match client.submit_text(&submission).await {
+    let text = match client.submit_text(&args.submission).await {
         Ok(text) => text,
         Err(error) if error.is_usage() => {
             eprintln!("error: {error}");

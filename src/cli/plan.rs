@@ -11,17 +11,9 @@ use std::fmt::Write as _;
 /// Arguments of `drover plan`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What would be deployed: a full or abbreviated SHA, a branch or a tag.
-    pub revision: String,
-    /// The deployment group, as APPLICATION/ENVIRONMENT.
-    #[arg(long, short, value_name = "APP/ENV")]
-    pub group: String,
-    /// Instances at a time, instead of what the group has.
-    #[arg(long, value_name = "BATCH")]
-    pub batch: Option<String>,
-    /// Instances that may end failed, instead of what the group has.
-    #[arg(long, value_name = "X")]
-    pub max_failed: Option<String>,
+    /// What would be deployed, and where.
+    #[command(flatten)]
+    pub submission: Submission,
     /// Print the daemon's JSON.
     #[arg(long)]
     pub json: bool,
@@ -42,6 +34,7 @@ struct Plan {
     skipped: Vec<Skipped>,
     unreachable: Vec<String>,
     capacity: String,
+    queue: Vec<String>,
     policy: Vec<String>,
     changes: Vec<String>,
     waits: Vec<String>,
@@ -72,14 +65,7 @@ struct Skipped {
 /// Prints the rehearsal. The exit code: 0 it would go through, 1 something is in its way, 2 it was refused.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = Submission {
-        group: args.group,
-        revision: args.revision,
-        batch: args.batch,
-        max_failed: args.max_failed,
-        ..Submission::default()
-    };
-    let wish = serde_json::to_value(&wish)?;
+    let wish = serde_json::to_value(&args.submission)?;
     let text = match client.ask_text(Method::POST, "plan", Some(&wish)).await {
         Ok(text) => text,
         Err(error @ ApiError::Refused { .. }) if error.is_usage() => {
@@ -115,6 +101,7 @@ fn words(plan: &Plan) -> String {
     );
     line("capacity", &plan.capacity);
     for (name, lines) in [
+        ("queue", &plan.queue),
         ("policy", &plan.policy),
         ("changes", &plan.changes),
         ("waits", &plan.waits),

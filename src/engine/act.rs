@@ -1,7 +1,7 @@
 //! The one door through which every effect on the world passes: written down first, then done, then written down how
 //! it went.
 
-use super::{Engine, crash, record::json};
+use super::{Engine, crash, record::json, survey::MOST_STANDBY};
 use crate::{
     fleet::{FleetError, Kind},
     rollout::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::PoisonError,
 };
 use tracing::{info, warn};
@@ -162,7 +162,11 @@ impl Engine {
                         self.put_hold(group, Some(&Hold { tagged: true, ..hold })).await?;
                     }
                 }
-                Effect::Release { group } => self.put_hold(group, None).await?,
+                Effect::Release { group } => {
+                    let now = Timestamp::now();
+                    self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), now);
+                    self.put_hold(group, None).await?;
+                }
                 _ => {}
             }
         }
@@ -206,7 +210,13 @@ impl Engine {
                 && member.record.state == InstanceState::Skipped
                 && member.sight.lifecycle == Lifecycle::Standby
         });
-        let theirs = in_standby.map(|member| member.record.id.clone()).collect();
+        // Quarantined ones are ours; they are named, too, as far as there is room, to stay out when the store is lost.
+        let kept: HashSet<String> =
+            self.store.quarantines().await?.into_iter().map(|row| row.instance).collect();
+        let (mut theirs, ours): (Vec<String>, Vec<String>) =
+            in_standby.map(|member| member.record.id.clone()).partition(|id| !kept.contains(id));
+        theirs.extend(ours);
+        theirs.truncate(MOST_STANDBY);
         let hold =
             Hold { deployment, former_min: seen.min, our_mins: Vec::new(), suspended, tagged: false, theirs };
         self.put_hold(group, Some(&hold)).await

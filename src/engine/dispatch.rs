@@ -54,7 +54,8 @@ impl Engine {
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
-        let hooks = bundle.appspec.timed(&record::policy(row).time_outs).table();
+        let appspec = bundle.appspec.timed(&record::policy(row).time_outs);
+        let hooks = appspec.table();
         let source = match missing {
             None => self.source(row, &release, bundle.sha256.clone()).await?,
             Some(_) => Source::default(),
@@ -83,11 +84,12 @@ impl Engine {
             DispatchKind::PostAllow => &[LifecycleEvent::AfterAllowTraffic],
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
+        let seconds = appspec.seconds(events);
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
         let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone());
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
-            self.assign(&mut tx, row.id, order, sent.attempt, kind).await?;
+            self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?;
             if let Some(reason) = &missing {
                 let cause = Cause::Undelivered(reason.clone());
                 let fault = Fault { event: order.first, hook: None, cause, tail: Vec::new() };
@@ -102,6 +104,7 @@ impl Engine {
             state: if missing.is_some() { "refused" } else { "intended" }.into(),
             command_id: None,
             created_at: now,
+            seconds,
         })
         .await?;
         if missing.is_some() {
@@ -116,7 +119,7 @@ impl Engine {
 
         let instances: Vec<String> = orders.iter().map(|order| order.instance.clone()).collect();
         crash::point(intent, crash::When::Before);
-        let sent = self.send(row, &id, &instances, &script, intent).await?;
+        let sent = self.send(row, &id, &instances, (&script, seconds), intent).await?;
         self.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);
         Ok(true)
@@ -126,20 +129,23 @@ impl Engine {
     async fn assign(
         &self,
         tx: &mut Tx<'_>,
-        deployment: i64,
+        row: &DeploymentRow,
         order: &Order,
         attempt: i64,
         kind: DispatchKind,
+        seconds: i64,
     ) -> anyhow::Result<()> {
-        let Some(mut record) = record_of(tx, deployment, &order.instance).await? else { return Ok(()) };
+        let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(()) };
         record.attempt = Some(attempt);
+        record.run_seconds = Some(seconds);
         if kind != DispatchKind::Stage {
             record.attempts += 1;
         }
         if matches!(kind, DispatchKind::Run | DispatchKind::Restore) {
             record.touched = true;
+            tx.set_dirty(&row.group_name, &record.id).await?;
         }
-        tx.put_instance(deployment, &record.id, &record.state.to_string(), &json(&record)).await?;
+        tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(&record)).await?;
         Ok(())
     }
 
@@ -149,10 +155,10 @@ impl Engine {
         row: &DeploymentRow,
         id: &str,
         instances: &[String],
-        script: &str,
+        (script, seconds): (&str, i64),
         intent: i64,
     ) -> anyhow::Result<Result<(), FleetError>> {
-        let seconds = record::appspec(row).for_planning().run_seconds + EXECUTION_MARGIN_SECONDS;
+        let seconds = seconds + EXECUTION_MARGIN_SECONDS;
         let output = self.public_url.is_none().then_some(self.config.aws.log_group.as_str());
         let sent = self.fleet.send_command(instances, script, id, seconds, output).await;
         let sent = crash::answered(intent, "SendCommand", sent);
@@ -202,7 +208,8 @@ impl Engine {
         let now = Timestamp::now().as_millisecond();
         let intent = self.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
         crash::point(intent, crash::When::Before);
-        let sent = self.send(row, &dispatch.id, &instances, &dispatch.script, intent).await?;
+        let sent =
+            self.send(row, &dispatch.id, &instances, (&dispatch.script, dispatch.seconds), intent).await?;
         let error = sent.err().map(|error| error.to_string());
         self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
         Ok(())

@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// Installs or removes the lifecycle hook that holds launches, on each Auto Scaling group. Answers a line each.
-    pub async fn set_hook(&self, name: &str, wanted: bool) -> Result<Vec<String>, GroupError> {
+    pub async fn set_hook(&self, name: &str, wanted: bool, by: &str) -> Result<Vec<String>, GroupError> {
         let (_, group) = self.known_group(name)?;
         let hook = hook_name(name);
         let mut lines = Vec::new();
@@ -146,6 +146,11 @@ impl Engine {
                     "Auto Scaling group {on} has a warm pool: its launch hooks run twice, which drover does not handle; delete it first"
                 )));
             }
+            info!(
+                group = name,
+                "{by} has the launch hook of {on} {}",
+                if wanted { "installed" } else { "removed" }
+            );
             let group = seen.name.clone();
             let effect = match wanted {
                 true => Effect::PutHook { group, hook: hook.clone() },
@@ -174,13 +179,15 @@ impl Engine {
 
     /// Puts back what a daemon that is gone for good had changed on a group's Auto Scaling groups, from the tag on each:
     /// standby, MinSize, suspended processes. Answers a line for each thing done.
-    pub async fn restore(&self, name: &str) -> Result<Vec<String>, GroupError> {
+    pub async fn restore(&self, name: &str, by: &str) -> Result<Vec<String>, GroupError> {
         let (_, group) = self.known_group(name)?;
         let names = &group.auto_scaling_groups;
         let unfinished = self.store.unfinished().await?;
         let under_way = unfinished.iter().find(|row| {
             let theirs = self.config.group(&row.group_name).map(|(_, group)| &group.auto_scaling_groups);
-            row.launch == 0 && theirs.is_some_and(|theirs| theirs.iter().any(|asg| names.contains(asg)))
+            row.launch == 0
+                && row.state != "Queued"
+                && theirs.is_some_and(|theirs| theirs.iter().any(|asg| names.contains(asg)))
         });
         if let Some(row) = under_way {
             return Err(GroupError::Refused(format!(
@@ -188,6 +195,7 @@ impl Engine {
                 row.id
             )));
         }
+        info!(group = name, "{by} has it put back from its tags");
         let mut lines = Vec::new();
         for seen in self.seen_groups(names).await? {
             self.restore_one(&seen, &mut lines).await?;
@@ -207,6 +215,12 @@ impl Engine {
         let group = || on.clone();
         let quarantined: Vec<String> =
             self.store.quarantines().await?.into_iter().map(|row| row.instance).collect();
+        if let Some(entering) = seen.instances.iter().find(|seen| seen.lifecycle == "EnteringStandby") {
+            return Err(GroupError::Refused(format!(
+                "{on}: {} is still on its way into standby: run it again in a moment",
+                entering.id
+            )));
+        }
         let kept = |id: &String| hold.theirs.contains(id) || quarantined.contains(id);
         let standby = seen.instances.iter().filter(|instance| instance.lifecycle == "Standby");
         let (keep, back): (Vec<String>, Vec<String>) =

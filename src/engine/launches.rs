@@ -12,7 +12,7 @@ use crate::{
     github::Commit,
     rollout::{
         arrival::{Arrival, MOST_LOST, Rolling, arrival},
-        plan::{Effect, HELD},
+        plan::{Effect, HEARTBEAT, HELD},
         state::DeploymentState,
     },
     store::{DeploymentRow, StoreError},
@@ -64,6 +64,7 @@ impl Engine {
         group: &Group,
     ) -> anyhow::Result<()> {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
+        self.remember_attached(&groups);
         self.fulfil_wishes(&groups).await?;
         let mut alarm = None;
         for seen in &groups {
@@ -79,17 +80,25 @@ impl Engine {
             for instance in held {
                 let known =
                     launches.iter().find(|row| row.only_instance.as_deref() == Some(instance.id.as_str()));
-                match known {
-                    None => {
-                        let why =
-                            self.receive(name, application, group, seen, &instance.id, &launches).await?;
-                        alarm = alarm.or(why);
-                    }
+                let id = instance.id.as_str();
+                let done = match known {
+                    None => match self.receive(name, application, group, seen, id, &launches).await {
+                        Ok(Some(why)) => {
+                            alarm = alarm.or(Some(why));
+                            self.keep_alive(name, seen, id).await
+                        }
+                        done => done.map(drop),
+                    },
                     // It ended before it came to its instance: found wrong, or cancelled.
-                    Some(row) if row.finished_at.is_some() => {
-                        self.complete(name, seen, &instance.id, false).await?;
+                    Some(row) if row.finished_at.is_some() => self.complete(name, seen, id, false).await,
+                    Some(row) if ["Queued", "Preparing"].contains(&row.state.as_str()) => {
+                        self.keep_alive(name, seen, id).await
                     }
-                    Some(_) => {}
+                    Some(_) => Ok(()),
+                };
+                if let Err(error) = done {
+                    // It holds up none of the others.
+                    warn!(group = name, instance = id, "its launch: {error:#}");
                 }
             }
         }
@@ -121,6 +130,8 @@ impl Engine {
                 && row.only_instance.is_none()
                 && !["Queued", "Preparing"].contains(&row.state.as_str())
         });
+        // A rollout that is being cancelled proves nothing.
+        let running = running.filter(|row| row.cancel.is_none());
         let records = match running {
             Some(row) => record::instances(&self.store, row.id).await?,
             None => Vec::new(),
@@ -162,6 +173,25 @@ impl Engine {
         info!(instance, deployment = row.id, "it launches, and gets {sha}");
         self.wake(row.id);
         Ok(None)
+    }
+
+    /// Keeps a launch waiting that no rollout keeps waiting yet: for a person, or for its agent.
+    async fn keep_alive(&self, name: &str, seen: &GroupSight, instance: &str) -> anyhow::Result<()> {
+        let now = Timestamp::now();
+        let last = |engine: &Self| {
+            let heartbeats = engine.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+            heartbeats.get(instance).copied()
+        };
+        if last(self).is_some_and(|last| now < last + HEARTBEAT) {
+            return Ok(());
+        }
+        let (group, hook) = (seen.name.clone(), hook_name(name));
+        self.act_alone(&Effect::Heartbeat { group, instance: instance.to_owned(), hook }).await??;
+        let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was not kept waiting for so long is kept waiting no more.
+        heartbeats.retain(|_, last| now < *last + HEARTBEAT * 3);
+        heartbeats.insert(instance.to_owned(), now);
+        Ok(())
     }
 
     /// Answers the hook outside a deployment.

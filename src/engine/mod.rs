@@ -40,13 +40,13 @@ pub use submit::{Submission, SubmitError};
 
 use crate::{
     config::{Application, Config, Group},
-    fleet::{Fleet, balancer::TargetGroup},
+    fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
     github::Repositories,
     logs::Logs,
     rollout::{plan::Explain, snapshot::Timing},
     store::Store,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -59,6 +59,10 @@ use tracing::error;
 
 /// The queue is looked at this often even when nothing wakes it.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// DescribeAutoScalingGroups may show a tag for so long after it was removed: AWS states no number; its reads are
+/// eventually consistent, within seconds as a rule.
+const TAG_LAG: SignedDuration = SignedDuration::from_mins(1);
 
 /// The engine of one daemon.
 pub struct Engine {
@@ -84,6 +88,12 @@ pub struct Engine {
     left: Mutex<HashMap<i64, estimate::Left>>,
     /// Waits that follow from the target groups' settings, by deployment group.
     timings: Mutex<HashMap<String, Timing>>,
+    /// ARNs of the target groups attached to each Auto Scaling group, as last seen; by its name.
+    attached: Mutex<HashMap<String, Vec<String>>>,
+    /// Auto Scaling groups that were put back in order, and when: AWS may show the tag for a while.
+    released: Mutex<HashMap<String, Timestamp>>,
+    /// Launches that are kept waiting outside a rollout: the last heartbeat of each, by instance.
+    heartbeats: Mutex<HashMap<String, Timestamp>>,
     /// Groups whose launches wait for a person, and why; by name.
     alarms: Mutex<HashMap<String, String>>,
     /// Effects refused in a row, by deployment and key; a restart tries afresh.
@@ -139,6 +149,9 @@ impl Engine {
             explained: Mutex::default(),
             left: Mutex::default(),
             timings: Mutex::default(),
+            attached: Mutex::default(),
+            released: Mutex::default(),
+            heartbeats: Mutex::default(),
             alarms: Mutex::default(),
             refused: Mutex::default(),
             target_groups: Mutex::default(),
@@ -184,6 +197,18 @@ impl Engine {
 
     fn remember_target_groups(&self, deployment: i64, groups: &[TargetGroup]) {
         self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment, groups.to_vec());
+    }
+
+    fn remember_attached(&self, groups: &[GroupSight]) {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in groups {
+            attached.insert(group.name.clone(), group.target_groups.clone());
+        }
+    }
+
+    fn was_released_lately(&self, auto_scaling_group: &str) -> bool {
+        let released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        released.get(auto_scaling_group).is_some_and(|at| Timestamp::now() < *at + TAG_LAG)
     }
 
     fn first_seen_over(&self, attempt: i64) -> Timestamp {

@@ -36,6 +36,7 @@ impl Engine {
         let configured = self.config.group(&row.group_name).map(|(_, group)| group);
         let names = configured.map(|group| group.auto_scaling_groups.as_slice()).unwrap_or_default();
         let groups = self.fleet.groups(names).await?;
+        self.remember_attached(&groups);
         let mut arns = configured.map(|group| target_group_arns(&groups, group)).unwrap_or_default();
         let mut records = record::instances(&self.store, row.id).await?;
         // Foreign ones among them, found at the start.
@@ -135,11 +136,11 @@ impl Engine {
             return Ok(());
         }
         self.find_memberships(groups, target_groups, &mut new).await?;
-        let good: HashMap<String, String> =
-            self.store.good_revisions(&row.group_name).await?.into_iter().collect();
+        let good = self.store.good_revisions(&row.group_name).await?;
         for record in &mut new {
-            record.good = good.get(&record.id).cloned();
-            if record.good.as_deref() == Some(row.sha.as_str()) {
+            let good = good.get(&record.id);
+            record.good = good.map(|good| good.sha.clone());
+            if good.is_some_and(|good| good.runs && good.sha == row.sha) {
                 record.state = InstanceState::Skipped;
             }
         }

@@ -38,6 +38,8 @@ pub struct RehearsalView {
     pub unreachable: Vec<String>,
     /// What may be out at once, and why, in words.
     pub capacity: String,
+    /// What it would wait for before it begins, in words: a lock, deployments before it.
+    pub queue: Vec<String>,
     /// The policy in words.
     pub policy: Vec<String>,
     /// What would be changed on the Auto Scaling groups while it lasts, in words.
@@ -115,9 +117,14 @@ impl Engine {
         let now = Timestamp::now();
         let (pace, measured) = self.pace(&row.group_name, timing_of(&survey.target_groups)).await?;
         let snapshot = snapshot(&survey, policy, &bundle.appspec, now);
-        let rehearsal =
-            rehearse(snapshot, pace, now).map_err(|illegal| SubmitError::Passing(illegal.to_string()))?;
-        Ok(view(&row, policy, &survey, pace, measured, &rehearsal))
+        // A fleet of thousands takes seconds.
+        let rehearsed = tokio::task::spawn_blocking(move || rehearse(snapshot, pace, now)).await;
+        let rehearsal = rehearsed
+            .map_err(|error| error.to_string())
+            .and_then(|rehearsed| rehearsed.map_err(|illegal| illegal.to_string()))
+            .map_err(SubmitError::Passing)?;
+        let queue = self.waits_for(&row).await?;
+        Ok(view(&row, policy, &survey, pace, measured, &rehearsal, queue))
     }
 }
 
@@ -147,6 +154,7 @@ fn view(
     pace: Pace,
     measured: bool,
     rehearsal: &Rehearsal,
+    queue: Vec<String>,
 ) -> RehearsalView {
     let keep = policy.keep_in_service(survey.total, survey.healthy);
     let largest = policy.batch.largest(survey.total);
@@ -235,6 +243,7 @@ fn view(
             i64::from(survey.healthy) - i64::from(largest),
             rehearsal.lowest_in_service
         ),
+        queue,
         policy: policy_words(policy),
         changes,
         waits: waits.collect(),

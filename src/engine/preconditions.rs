@@ -1,7 +1,7 @@
 //! What must hold of the Auto Scaling groups and target groups before anything is taken out of them: checked when a
 //! deployment is prepared, when it goes on after a pause or a halt, and by `drover check --aws`.
 
-use super::launches::hook_name;
+use super::{act::RESTORE_TAG, launches::hook_name};
 use crate::{
     config::Group,
     fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup, launch::LaunchHook},
@@ -123,6 +123,12 @@ pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result
                  'drover group hook install {name}' has them wait for the group's revision"
             ),
         });
+        if let Some(tag) = seen.tag(RESTORE_TAG) {
+            findings.notes.push(format!(
+                "{wanted}: the tag {RESTORE_TAG} is on it: a rollout is under way, or a daemon's disk is gone ('drover group \
+                 restore {name}' puts back what it says): {tag}"
+            ));
+        }
         findings.notes.push(format!("{wanted}: {} instances, MinSize {}", seen.instances.len(), seen.min));
     }
     let arns = target_group_arns(&groups, group);
@@ -142,6 +148,14 @@ impl Findings {
             Err(Trouble::Passing(error)) => Err(error),
         }
     }
+}
+
+/// In words.
+pub(super) fn left_behind(auto_scaling_group: &str, group: &str) -> String {
+    format!(
+        "the tag {RESTORE_TAG} is on Auto Scaling group {auto_scaling_group}, and this daemon did not put it there: another \
+         daemon is at work on it, or its disk is gone; if none is, put the group back first: drover group restore {group}"
+    )
 }
 
 /// In words.

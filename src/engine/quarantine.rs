@@ -12,6 +12,7 @@ use crate::{
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{fmt, str::FromStr};
+use tracing::warn;
 
 /// What a person asks of a quarantined instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +111,18 @@ impl Engine {
         }
         let groups = self.fleet.groups(std::slice::from_ref(&row.auto_scaling_group)).await?;
         if verb == QuarantineVerb::Release {
+            if let Some(deployment) = self.in_hand_of(instance).await? {
+                return Err(GroupError::Refused(format!(
+                    "deployment {deployment} has {instance} in hand: it puts it back by itself where it succeeds"
+                )));
+            }
             check_room(&row, &groups)?;
         }
         self.wish(&row, verb, by).await?;
-        let done = self.fulfil_wishes(&groups).await;
+        let done = match groups.iter().find(|group| group.name == row.auto_scaling_group) {
+            Some(group) => self.fulfil(&row, Some(verb), group).await,
+            None => Ok(()),
+        };
         if let Err(error) = done {
             let mut tx = self.store.write().await?;
             tx.set_wish(instance, None, by).await?;
@@ -169,38 +178,69 @@ impl Engine {
         Ok(id)
     }
 
-    async fn is_under_way(&self, deployment: i64) -> Result<bool, StoreError> {
-        Ok(self.store.deployment(deployment).await?.is_some_and(|row| row.finished_at.is_none()))
+    /// The deployment under way that is at work on an instance, or has yet to come to it.
+    async fn in_hand_of(&self, instance: &str) -> Result<Option<i64>, StoreError> {
+        let records = self.store.in_hand(instance).await?.into_iter();
+        let mut open = records.filter(|(_, text)| {
+            serde_json::from_str(text).is_ok_and(|record: Instance| !record.state.is_final())
+        });
+        Ok(open.next().map(|(deployment, _)| deployment))
     }
 
-    /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten.
-    pub(super) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> anyhow::Result<()> {
+    /// Whether a deployment under way lets a released instance back in by itself: it failed there after its turn had come.
+    async fn is_let_in_by(&self, row: &QuarantineRow) -> Result<bool, StoreError> {
+        let records = self.store.in_hand(&row.instance).await?;
+        Ok(records
+            .iter()
+            .filter(|(id, _)| *id == row.deployment)
+            .any(|(_, text)| serde_json::from_str(text).is_ok_and(|record: Instance| record.batch.is_some())))
+    }
+
+    /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What
+    /// can't be had of one holds up none of the others.
+    pub(super) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> Result<(), StoreError> {
         for row in self.store.quarantines().await? {
             let Some(group) = groups.iter().find(|group| group.name == row.auto_scaling_group) else {
                 continue;
             };
-            let seen = group.instances.iter().find(|instance| instance.id == row.instance);
-            let lifecycle = seen.map_or("Terminated", |instance| instance.lifecycle.as_str());
-            let (group, instance) = (group.name.clone(), row.instance.clone());
-            let effect = match (row.wish.as_deref(), lifecycle) {
-                (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => None,
-                // What is still under way lets it back in by itself.
-                (Some("release"), "Standby") if self.is_under_way(row.deployment).await? => continue,
-                (Some("release"), "Standby") => {
-                    Some(Effect::ExitStandby { group, instances: vec![instance] })
-                }
-                (Some("release"), _) => None,
-                (Some("terminate"), _) => Some(Effect::Terminate { group, instance }),
-                _ => continue,
-            };
-            if let Some(effect) = effect {
-                self.act_alone(&effect).await??;
+            let wish = row.wish.as_deref().and_then(|name| name.parse().ok());
+            if let Err(error) = self.fulfil(&row, wish, group).await {
+                warn!(instance = row.instance, "what is wished of it in quarantine: {error:#}");
             }
-            let mut tx = self.store.write().await?;
-            tx.end_quarantine(&row.instance).await?;
-            tx.commit().await?;
         }
         Ok(())
+    }
+
+    async fn fulfil(
+        &self,
+        row: &QuarantineRow,
+        wish: Option<QuarantineVerb>,
+        group: &GroupSight,
+    ) -> anyhow::Result<()> {
+        let seen = group.instances.iter().find(|instance| instance.id == row.instance);
+        let lifecycle = seen.map_or("Terminated", |instance| instance.lifecycle.as_str());
+        let (group, instance) = (group.name.clone(), row.instance.clone());
+        let effect = match (wish, lifecycle) {
+            (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => None,
+            // It can be let back in once it is there.
+            (Some(QuarantineVerb::Release), "EnteringStandby") => return Ok(()),
+            (Some(QuarantineVerb::Release), "Standby") if self.in_hand_of(&instance).await?.is_some() => {
+                return Ok(());
+            }
+            (Some(QuarantineVerb::Release), "Standby") if self.is_let_in_by(row).await? => return Ok(()),
+            (Some(QuarantineVerb::Release), "Standby") => {
+                Some(Effect::ExitStandby { group, instances: vec![instance] })
+            }
+            (Some(QuarantineVerb::Release), _) => None,
+            (Some(QuarantineVerb::Terminate), _) => Some(Effect::Terminate { group, instance }),
+            _ => return Ok(()),
+        };
+        if let Some(effect) = effect {
+            self.act_alone(&effect).await??;
+        }
+        let mut tx = self.store.write().await?;
+        tx.end_quarantine(&row.instance).await?;
+        Ok(tx.commit().await?)
     }
 }
 

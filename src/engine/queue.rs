@@ -56,6 +56,21 @@ impl Engine {
         Ok(())
     }
 
+    /// What a deployment that is submitted now would wait for, in words.
+    pub(super) async fn waits_for(&self, row: &DeploymentRow) -> Result<Vec<String>, StoreError> {
+        let now = Timestamp::now();
+        let locks = self.store.locks(now.as_millisecond()).await?;
+        let locks = locks.iter().filter(|lock| lock.group_name == row.group_name);
+        let mut words: Vec<String> = locks.map(|lock| super::group::lock_words(lock, now)).collect();
+        let mine = self.mutexes(row);
+        let unfinished = self.store.unfinished().await?;
+        let before = unfinished.iter().filter(|other| !mine.is_disjoint(&self.mutexes(other)));
+        words.extend(before.map(|other| {
+            format!("deployment {} of {} comes first: {}", other.id, other.group_name, other.state)
+        }));
+        Ok(words)
+    }
+
     /// What a deployment holds for itself: its Auto Scaling groups and target groups, or the one instance that launches.
     fn mutexes(&self, row: &DeploymentRow) -> HashSet<String> {
         if row.launch != 0 {
@@ -64,9 +79,41 @@ impl Engine {
         let mut names = HashSet::from([format!("group {}", row.group_name)]);
         if let Some((_, group)) = self.config.group(&row.group_name) {
             names.extend(group.auto_scaling_groups.iter().map(|name| format!("asg {name}")));
+            let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+            let attached = group.auto_scaling_groups.iter().filter_map(|name| attached.get(name)).flatten();
+            names.extend(attached.map(|arn| format!("target group {arn}")));
             names.extend(group.target_groups.iter().map(|arn| format!("target group {arn}")));
         }
         names
+    }
+
+    /// A deployment that left the queue before it was known which target groups are attached to its Auto Scaling groups may
+    /// have to go back: another has the same ones. True if it did.
+    pub(super) async fn goes_back(&self, row: &DeploymentRow) -> anyhow::Result<bool> {
+        if let Some((_, group)) = self.config.group(&row.group_name) {
+            let known =
+                |name| self.attached.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name);
+            if !group.auto_scaling_groups.iter().all(known) {
+                self.remember_attached(&self.fleet.groups(&group.auto_scaling_groups).await?);
+            }
+        }
+        let mine = self.mutexes(row);
+        let unfinished = self.store.unfinished().await?;
+        let blocked = unfinished.iter().any(|other| {
+            let goes_first = match other.state.as_str() {
+                "Queued" => false,
+                "Preparing" => other.id < row.id,
+                _ => true,
+            };
+            other.id != row.id && goes_first && !mine.is_disjoint(&self.mutexes(other))
+        });
+        if blocked {
+            let mut tx = self.store.write().await?;
+            tx.set_state(row.id, "Queued", None, Timestamp::now().as_millisecond(), false).await?;
+            tx.commit().await?;
+            self.logs.announce(row.id);
+        }
+        Ok(blocked)
     }
 
     async fn keep_waiting(&self, row: &DeploymentRow, blocker: &Blocker) -> Result<(), StoreError> {

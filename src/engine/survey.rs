@@ -3,7 +3,10 @@
 
 use super::{
     Engine,
-    preconditions::{Trouble, check_group, check_target_groups, no_such_group, refuse, target_group_arns},
+    act::RESTORE_TAG,
+    preconditions::{
+        Trouble, check_group, check_target_groups, left_behind, no_such_group, refuse, target_group_arns,
+    },
     record,
 };
 use crate::{
@@ -22,7 +25,7 @@ use std::{
 };
 
 /// A group's tag takes 256 characters, which must name the instances that an operator has put in standby.
-const MOST_STANDBY: usize = 6;
+pub(super) const MOST_STANDBY: usize = 6;
 /// DescribeTargetHealth of so many target groups at once, and then one in so long: 30 % of AWS's bucket of 40, and of the
 /// 10 that it refills in a second.
 const BURST: usize = 12;
@@ -49,17 +52,19 @@ impl Engine {
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {
                 None => return refuse(no_such_group(name)),
-                Some(seen) => check_group(&self.fleet, seen).await?,
+                Some(seen) => {
+                    check_group(&self.fleet, seen).await?;
+                    self.check_tag(&row.group_name, seen).await?;
+                }
             }
         }
+        self.remember_attached(&groups);
         let arns = target_group_arns(&groups, group);
         let mut target_groups = self.fleet.target_groups(&arns).await?;
         check_target_groups(&arns, &target_groups)?;
         let foreign = self.foreign_target_groups(&groups, &arns).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let (members, sights) = self.members(row, &groups, &target_groups).await?;
-        let counts = |record: &&Instance| record.state != InstanceState::Skipped || record.good.is_some();
-        let total = u32::try_from(members.iter().filter(counts).count()).unwrap_or(u32::MAX);
+        let (members, sights, total) = self.members(row, &groups, &target_groups).await?;
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",
@@ -128,39 +133,64 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// Everyone in the groups, to be deployed to or skipped; and what is seen of each.
+    /// A group that says how it is to be put back, of which this daemon knows nothing: another daemon is at work on it, or
+    /// was, and its disk is gone. What it says must not be written over.
+    async fn check_tag(&self, name: &str, seen: &GroupSight) -> Result<(), Trouble> {
+        let ours = self.was_released_lately(&seen.name) || self.store.hold(&seen.name).await?.is_some();
+        match seen.tag(RESTORE_TAG).filter(|_| !ours) {
+            None => Ok(()),
+            Some(_) => refuse(left_behind(&seen.name, name)),
+        }
+    }
+
+    /// Everyone in the groups, to be deployed to or skipped; what is seen of each; and how many count: all but an
+    /// operator's own standby instances.
     async fn members(
         &self,
         row: &DeploymentRow,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
-    ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>), Trouble> {
+    ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>, u32), Trouble> {
         let now = Timestamp::now();
-        let good: BTreeMap<String, String> =
-            self.store.good_revisions(&row.group_name).await?.into_iter().collect();
+        let good = self.store.good_revisions(&row.group_name).await?;
+        let only = row.only_instance.as_deref();
         let quarantines = self.store.quarantines().await?;
         let launching = self.store.launching().await?;
         let mut members = Vec::new();
         for group in groups {
-            let ours = quarantines.iter().filter(|row| row.auto_scaling_group == group.name);
+            let kept_out = |id: &str| quarantines.iter().any(|row| row.instance == id);
+            let ours = quarantines
+                .iter()
+                .filter(|kept| kept.auto_scaling_group == group.name && kept.group_name == row.group_name);
+            let ours = ours.filter(|kept| only.is_none_or(|only| kept.instance == only));
             let online = self.online(ours.map(|row| row.instance.clone()).collect()).await?;
             // Each one let in raises the desired capacity, which MaxSize bounds.
             let mut room = group.max.saturating_sub(group.desired);
             let mut standby = 0;
             for instance in &group.instances {
                 let mut record = Instance::new(&instance.id, &instance.zone, &group.name, now);
-                record.good = good.get(&instance.id).cloned();
+                record.good = good.get(&instance.id).map(|good| good.sha.clone());
                 match super::observe::lifecycle(&instance.lifecycle) {
                     // Its launch is still seen through: it joins afterwards.
                     Lifecycle::InService if launching.contains(&instance.id) => continue,
                     Lifecycle::InService => {}
                     // One that we keep out gets another chance, if there is still an agent to talk to.
                     Lifecycle::Standby if room > 0 && online.contains(&instance.id) => room -= 1,
+                    Lifecycle::Standby if only == Some(instance.id.as_str()) => {
+                        return refuse(match room {
+                            0 => format!(
+                                "{} is in standby, and Auto Scaling group {} is at its MaxSize of {}: it could not come back \
+                                 into service; raise MaxSize, or 'drover quarantine terminate {}'",
+                                instance.id, group.name, group.max, instance.id
+                            ),
+                            _ => format!("the agent of {} can't be reached", instance.id),
+                        });
+                    }
                     // An operator's own standby instance is never touched.
                     Lifecycle::Standby => {
                         record.state = InstanceState::Skipped;
                         record.good = None;
-                        standby += 1;
+                        standby += usize::from(!kept_out(&instance.id));
                     }
                     _ => continue,
                 }
@@ -174,6 +204,8 @@ impl Engine {
                 ));
             }
         }
+        let total = members.iter().filter(|record| record.state != InstanceState::Skipped).count();
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
         self.find_memberships(groups, target_groups, &mut members).await?;
         let sights = self.sights(groups, target_groups, &members).await?;
         if let Some(only) = &row.only_instance {
@@ -188,14 +220,12 @@ impl Engine {
         }
         for record in &mut members {
             let healthy = sights.get(&record.id).is_some_and(|sight| sight.health == Health::Healthy);
-            if record.state == InstanceState::Pending
-                && healthy
-                && record.good.as_deref() == Some(row.sha.as_str())
-            {
+            let has_it = good.get(&record.id).is_some_and(|good| good.runs && good.sha == row.sha);
+            if record.state == InstanceState::Pending && healthy && has_it {
                 record.state = InstanceState::Skipped;
             }
         }
-        Ok((members, sights))
+        Ok((members, sights, total))
     }
 
     /// Those of these instances whose agent can be reached.

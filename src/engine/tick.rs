@@ -5,9 +5,10 @@ use crate::{
     logs::{lines_of, note_chunk},
     rollout::{
         plan::{Change, Plan, plan},
-        state::{DeploymentState, InstanceState},
+        snapshot::Snapshot,
+        state::{DeploymentState, Instance, InstanceState},
     },
-    store::{DeploymentRow, StoreError},
+    store::{DeploymentRow, StoreError, Tx},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{sync::PoisonError, time::Duration};
@@ -18,6 +19,19 @@ use tracing::{error, info, warn};
 const IDLE: SignedDuration = SignedDuration::from_secs(10);
 /// Pause after a tick that failed; AWS or the store is in trouble.
 const TROUBLE: Duration = Duration::from_secs(3);
+
+/// Preparing for longer than this fails: GitHub or AWS was away all the while, or an instance's launch came to nothing.
+const PREPARING: SignedDuration = SignedDuration::from_hours(1);
+
+/// What became of a plan's changes.
+enum Recorded {
+    /// They are written down, and the deployment has ended with them.
+    Ended,
+    /// They are written down.
+    GoesOn,
+    /// A person has asked something meanwhile: a plan must be made afresh.
+    Outdated,
+}
 
 /// What a tick leads to.
 enum Next {
@@ -89,16 +103,27 @@ impl Engine {
                 self.end(id, "Cancelled", "cancelled before any instance was touched").await?;
                 Ok(Next::Ended)
             }
-            DeploymentState::Preparing => {
-                self.prepare(&row).await?;
-                Ok(Next::Now)
-            }
+            DeploymentState::Preparing if self.goes_back(&row).await? => Ok(Next::Ended),
+            DeploymentState::Preparing => match self.prepare(&row).await {
+                Ok(()) => Ok(Next::Now),
+                Err(error) if Timestamp::now() >= record::time(row.since) + PREPARING => {
+                    self.end(id, "Failed", &format!("not prepared within {PREPARING:#}: {error:#}")).await?;
+                    Ok(Next::Ended)
+                }
+                Err(error) => Err(error),
+            },
             _ => self.roll(&row).await,
         }
     }
 
     async fn begin(&self, row: &DeploymentRow) -> anyhow::Result<()> {
         let mut tx = self.store.write().await?;
+        let queued =
+            tx.deployment(row.id).await?.is_some_and(|row| row.state == "Queued" && row.cancel.is_none());
+        if !queued {
+            // Superseded or cancelled a moment ago.
+            return Ok(());
+        }
         tx.set_state(row.id, "Preparing", None, Timestamp::now().as_millisecond(), false).await?;
         tx.commit().await?;
         self.logs.announce(row.id);
@@ -117,12 +142,24 @@ impl Engine {
         let plan = plan(&snapshot, now)?;
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, plan.explain.clone());
         let mut again = !plan.changes.is_empty();
-        let ended = self.record(row, &plan, now).await?;
-        if ended {
-            return Ok(Next::Ended);
+        match self.record(row, &snapshot, &plan, now).await? {
+            Recorded::Outdated => return Ok(Next::Now),
+            Recorded::Ended => return Ok(Next::Ended),
+            Recorded::GoesOn => {}
         }
+        // One that can't be had, because GitHub is away for example, holds up none of the others.
+        let mut trouble = None;
         for effect in &plan.effects {
-            again |= self.act(row, &snapshot, effect).await?;
+            match self.act(row, &snapshot, effect).await {
+                Ok(had) => again |= had,
+                Err(error) if matches!(error.downcast_ref(), Some(StoreError::Stale { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => trouble = trouble.or(Some(error)),
+            }
+        }
+        if let Some(error) = trouble {
+            return Err(error);
         }
         self.estimate(row, &snapshot).await?;
         if again {
@@ -137,14 +174,23 @@ impl Engine {
         Ok(Next::At(plan.wake_at.map_or(at, |wake| wake.min(at)).max(now + SignedDuration::from_millis(20))))
     }
 
-    /// Records a plan's changes, all or none; true when the deployment has ended with them.
-    async fn record(&self, row: &DeploymentRow, plan: &Plan, now: Timestamp) -> anyhow::Result<bool> {
+    /// Records a plan's changes, all or none.
+    async fn record(
+        &self,
+        row: &DeploymentRow,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> anyhow::Result<Recorded> {
         if plan.changes.is_empty() {
-            return Ok(false);
+            return Ok(Recorded::GoesOn);
         }
         let at = now.as_millisecond();
         let (mut ended, mut rollback) = (false, None);
         let mut tx = self.store.write().await?;
+        if is_outdated(&mut tx, row, snapshot, plan).await? {
+            return Ok(Recorded::Outdated);
+        }
         for change in &plan.changes {
             match change {
                 Change::Instance(instance, note) => {
@@ -157,6 +203,9 @@ impl Engine {
                     }
                     if instance.state == InstanceState::Restored {
                         tx.end_quarantine(&instance.id).await?;
+                        if let Some(good) = &instance.good {
+                            tx.put_good(&row.group_name, &instance.id, good, at).await?;
+                        }
                     }
                     if let Some(failure) = instance.failure.as_ref().filter(|failure| failure.quarantined) {
                         let reason = failure.fault.words();
@@ -211,6 +260,32 @@ impl Engine {
         if let Some(new) = rollback {
             self.wake(new);
         }
-        Ok(ended)
+        Ok(if ended { Recorded::Ended } else { Recorded::GoesOn })
     }
+}
+
+/// Whether what a plan was made from has changed since, by a person's hand.
+async fn is_outdated(
+    tx: &mut Tx<'_>,
+    row: &DeploymentRow,
+    snapshot: &Snapshot,
+    plan: &Plan,
+) -> anyhow::Result<bool> {
+    let asked = |row: &DeploymentRow| {
+        let DeploymentRow { state, cancel, resumed_at, approved, rolled_back_by, .. } = row.clone();
+        (state, cancel, resumed_at, approved, rolled_back_by)
+    };
+    if tx.deployment(row.id).await?.is_none_or(|fresh| asked(&fresh) != asked(row)) {
+        return Ok(true);
+    }
+    for change in &plan.changes {
+        let Change::Instance(instance, _) = change else { continue };
+        let stored = tx.instance(row.id, &instance.id).await?;
+        let stored = stored.and_then(|text| serde_json::from_str::<Instance>(&text).ok());
+        let before = snapshot.members.iter().find(|member| member.record.id == instance.id);
+        if stored.is_some_and(|stored| before.is_some_and(|member| member.record != stored)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -40,6 +40,10 @@ impl Engine {
                     .into();
             return Err(SubmitError::Refused { id, verb, why });
         }
+        if let Some(only) = row.only_instance.as_ref().filter(|_| verb == Verb::Rollback) {
+            let why = format!("it is for {only} alone: roll back a deployment to the group");
+            return Err(SubmitError::Refused { id, verb, why });
+        }
         let done = match rule(verb, state, row.cancel.is_some()) {
             Ruling::Already => return Ok(id),
             Ruling::Refused(why) => return Err(SubmitError::Refused { id, verb, why }),
@@ -57,7 +61,16 @@ impl Engine {
                     Err(why) => return Err(SubmitError::Refused { id, verb, why }),
                 }
             }
-            Ruling::Anew => self.anew(&mut tx, &row, instance, by).await?,
+            Ruling::Anew => {
+                let newest = tx.newest_deployment(&row.group_name).await?;
+                if newest > id {
+                    let why = format!(
+                        "deployment {newest} came after it: retry that one, or deploy the revision that you want"
+                    );
+                    return Err(SubmitError::Refused { id, verb, why });
+                }
+                self.anew(&mut tx, &row, instance, by).await?
+            }
         };
         tx.commit().await?;
         self.logs.announce(id);
@@ -146,7 +159,8 @@ impl Engine {
         Ok(again)
     }
 
-    /// The same revision once more, to what is left: what has it and is healthy is passed over.
+    /// The same revision once more, to what is left: what has it and is healthy is passed over. One that waits or is under
+    /// way already is not begun twice.
     pub(super) async fn anew(
         &self,
         tx: &mut Tx<'_>,
@@ -154,10 +168,16 @@ impl Engine {
         instance: Option<&str>,
         by: &str,
     ) -> Result<i64, SubmitError> {
+        let instance = instance.or(row.only_instance.as_deref());
+        if let Some(already) = tx.unfinished_like(&row.group_name, &row.sha, instance).await? {
+            return Ok(already);
+        }
         let by = format!("{by}, retry of {}", row.id);
         let commit = Commit { sha: row.sha.clone(), title: row.message.clone() };
         let order = Order { only: instance.map(Only::Retried), ..self.order(row, &by) };
-        let new = queue(tx, &order, commit, &record::policy(row)).await?;
+        let policy = record::policy(row);
+        let policy = if instance.is_some() { policy.for_one() } else { policy };
+        let new = queue(tx, &order, commit, &policy).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("{by}: deployment {}", new.id)))).await?;
         Ok(new.id)
     }

@@ -37,7 +37,10 @@ impl LaunchHook {
             ("--default-result", self.default_result.clone()),
             ("--notification-target-arn", self.notification_target.clone().filter(|arn| !arn.is_empty())),
             ("--role-arn", self.role.clone()),
-            ("--notification-metadata", self.metadata.as_ref().map(|text| format!("'{text}'"))),
+            (
+                "--notification-metadata",
+                self.metadata.as_ref().map(|text| format!("'{}'", text.replace('\'', r"'\''"))),
+            ),
         ];
         let more: String =
             more.into_iter().filter_map(|(key, value)| Some(format!(" {key} {}", value?))).collect();

@@ -137,18 +137,29 @@ fn check_hook(event: LifecycleEvent, hook: WrittenHook) -> Result<Hook, String> 
 }
 
 impl AppSpec {
+    /// The longest that the hooks of these events may take together, seconds.
+    pub fn seconds(&self, events: &[LifecycleEvent]) -> i64 {
+        let hooks = events.iter().filter_map(|event| self.hooks.get(event)).flatten();
+        let sum: i64 = hooks.map(|hook| i64::from(hook.timeout)).sum();
+        // ApplicationStop of the old release may fall back to the new one's: both count.
+        match events.contains(&LifecycleEvent::ApplicationStop) {
+            true => sum + self.seconds_of_stop(),
+            false => sum,
+        }
+    }
+
+    fn seconds_of_stop(&self) -> i64 {
+        let hooks = self.hooks.get(&LifecycleEvent::ApplicationStop).into_iter().flatten();
+        hooks.map(|hook| i64::from(hook.timeout)).sum()
+    }
+
     /// What planning needs to know of it.
     pub fn for_planning(&self) -> snapshot::Revision {
-        let seconds = |events: &[LifecycleEvent]| -> i64 {
-            let hooks = events.iter().filter_map(|event| self.hooks.get(event)).flatten();
-            hooks.map(|hook| i64::from(hook.timeout)).sum()
-        };
         let has = |event| self.hooks.get(&event).is_some_and(|hooks: &Vec<Hook>| !hooks.is_empty());
         snapshot::Revision {
             pre_block: has(LifecycleEvent::BeforeBlockTraffic),
             post_allow: has(LifecycleEvent::AfterAllowTraffic),
-            // ApplicationStop of the old release may fall back to the new one's: both count.
-            run_seconds: seconds(&RUN) + seconds(&[LifecycleEvent::ApplicationStop]),
+            run_seconds: self.seconds(&RUN),
         }
     }
 

@@ -249,6 +249,18 @@ impl Policy {
         }
     }
 
+    /// The same for one instance alone, which fails or doesn't: no steps, no bake, no approval, no way back for others.
+    pub fn for_one(&self) -> Policy {
+        Policy {
+            batch: Batches::of(Size::Count(1)),
+            bake: SignedDuration::ZERO,
+            approve_after: None,
+            on_failure: OnFailure::Halt,
+            max_failed: Size::Percent(100),
+            ..self.clone()
+        }
+    }
+
     /// How many must stay healthy, given how many were when the deployment began.
     pub fn keep_in_service(&self, total: u32, healthy_at_start: u32) -> u32 {
         match self.min_in_service {

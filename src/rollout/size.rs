@@ -137,6 +137,11 @@ impl Batches {
         self.0.iter().map(|size| size.of(total).max(1)).max().unwrap_or(1).min(total.max(1))
     }
 
+    /// Whether batch `number` is a step of its own, with others after it; the last step repeats.
+    pub fn is_a_step_before_others(&self, number: u32) -> bool {
+        number > 0 && (number as usize) < self.0.len()
+    }
+
     /// Whether there are several steps, so that the first is a canary.
     pub fn has_canary(&self) -> bool {
         self.0.len() > 1

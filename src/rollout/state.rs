@@ -281,6 +281,12 @@ pub struct Instance {
     /// When its launch was last kept waiting by a heartbeat.
     #[serde(default)]
     pub heartbeat: Option<Timestamp>,
+    /// When its launch was answered. Another hook may hold it on.
+    #[serde(default)]
+    pub answered: Option<Timestamp>,
+    /// Seconds that the hooks of the attempt may take together; none: those of the revision's main events.
+    #[serde(default)]
+    pub run_seconds: Option<i64>,
 }
 
 impl Instance {
@@ -310,6 +316,8 @@ impl Instance {
             pre_blocked: false,
             joined: false,
             heartbeat: None,
+            answered: None,
+            run_seconds: None,
         }
     }
 

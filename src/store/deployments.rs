@@ -40,7 +40,10 @@ pub struct DeploymentRow {
 }
 
 const LAST_GOOD_BEFORE: &str = "SELECT * FROM deployments WHERE group_name = $1 AND id < $2 AND sha <> $3 \
-     AND state IN ('Succeeded', 'Partial') AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
+     AND state IN ('Succeeded', 'Partial') AND only_instance IS NULL AND rolled_back_by IS NULL ORDER BY id DESC LIMIT 1";
+
+const NEWEST_BEGUN: &str = "SELECT COALESCE(MAX(id), 0) FROM deployments WHERE group_name = $1 AND only_instance IS NULL \
+     AND total_at_start > 0";
 
 impl Store {
     /// One deployment.
@@ -84,7 +87,7 @@ impl Store {
     /// The last revision that reached a whole group, or all of it but what the failure budget allows.
     pub async fn last_good_row(&self, group: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND state IN ('Succeeded', 'Partial') \
-             AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
+             AND only_instance IS NULL AND rolled_back_by IS NULL ORDER BY id DESC LIMIT 1";
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
@@ -126,6 +129,11 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         Ok(row.map(|row| row.sha))
+    }
+
+    /// The newest deployment of a group to all of it that got to its instances; 0 if there is none.
+    pub async fn newest_begun(&self, group: &str) -> Result<i64> {
+        Ok(sqlx::query(NEWEST_BEGUN).bind(group).fetch_one(&self.pool).await?.get(0))
     }
 
     /// Whether any deployment had this instance.
@@ -255,11 +263,9 @@ impl Tx<'_> {
             .await?)
     }
 
-    /// The newest deployment of a group to all of it; 0 if there is none.
+    /// The newest deployment of a group to all of it that got to its instances; 0 if there is none.
     pub async fn newest_deployment(&mut self, group: &str) -> Result<i64> {
-        let query =
-            "SELECT COALESCE(MAX(id), 0) FROM deployments WHERE group_name = $1 AND only_instance IS NULL";
-        Ok(sqlx::query(query).bind(group).fetch_one(&mut *self.inner).await?.get(0))
+        Ok(sqlx::query(NEWEST_BEGUN).bind(group).fetch_one(&mut *self.inner).await?.get(0))
     }
 
     /// The last deployment of another revision that succeeded before this one.
@@ -319,7 +325,8 @@ impl Tx<'_> {
 
     /// Queued deployments of a group that nobody submitted.
     pub async fn queued_automatic(&mut self, group: &str) -> Result<Vec<i64>> {
-        let query = "SELECT id FROM deployments WHERE group_name = $1 AND state = 'Queued' AND automatic = 1 ORDER BY id";
+        let query = "SELECT id FROM deployments WHERE group_name = $1 AND state = 'Queued' AND automatic = 1 \
+             AND only_instance IS NULL ORDER BY id";
         let rows = sqlx::query(query).bind(group).fetch_all(&mut *self.inner).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
@@ -329,6 +336,19 @@ impl Tx<'_> {
         let query = "SELECT record FROM instances WHERE deployment = $1 ORDER BY instance";
         let rows = sqlx::query(query).bind(deployment).fetch_all(&mut *self.inner).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// One like this that has not ended: the same revision to the same instances.
+    pub async fn unfinished_like(
+        &mut self,
+        group: &str,
+        sha: &str,
+        only_instance: Option<&str>,
+    ) -> Result<Option<i64>> {
+        let query = "SELECT id FROM deployments WHERE group_name = $1 AND sha = $2 AND launch = 0 \
+             AND COALESCE(only_instance, '') = $3 AND finished_at IS NULL ORDER BY id LIMIT 1";
+        let row = sqlx::query(query).bind(group).bind(sha).bind(only_instance.unwrap_or_default());
+        Ok(row.fetch_optional(&mut *self.inner).await?.map(|row| row.get(0)))
     }
 
     /// Halted or paused, and in order.

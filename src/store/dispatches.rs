@@ -15,6 +15,8 @@ pub struct DispatchRow {
     pub state: String,
     pub command_id: Option<String>,
     pub created_at: i64,
+    /// That its hooks may take together.
+    pub seconds: i64,
 }
 
 /// An attempt, as stored. `outcome` is JSON, once known.
@@ -122,7 +124,8 @@ impl Tx<'_> {
     /// Adds a dispatch that is about to be sent.
     pub async fn insert_dispatch(&mut self, row: &DispatchRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO dispatches (id, deployment, kind, script, state, command_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO dispatches (id, deployment, kind, script, state, command_id, created_at, seconds) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&row.id)
         .bind(row.deployment)
@@ -131,6 +134,7 @@ impl Tx<'_> {
         .bind(&row.state)
         .bind(&row.command_id)
         .bind(row.created_at)
+        .bind(row.seconds)
         .execute(&mut *self.inner)
         .await?;
         Ok(())

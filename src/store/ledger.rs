@@ -2,6 +2,7 @@
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
+use std::collections::HashMap;
 
 /// An instance that is kept out of the balancer, as stored. `wish`: `release` or `terminate`, once a person wants that.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -14,6 +15,17 @@ pub struct QuarantineRow {
     pub since: i64,
     pub wish: Option<String>,
     pub wished_by: Option<String>,
+    /// The deployment's group.
+    pub group_name: String,
+}
+
+/// The last revision that was validated and healthy on an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoodRevision {
+    /// Which.
+    pub sha: String,
+    /// Nothing was run on the instance since.
+    pub runs: bool,
 }
 
 impl Store {
@@ -28,16 +40,29 @@ impl Store {
 
     /// The instances that drover keeps out, of all Auto Scaling groups.
     pub async fn quarantines(&self) -> Result<Vec<QuarantineRow>> {
-        let query = "SELECT * FROM quarantines ORDER BY auto_scaling_group, since, instance";
+        let query = "SELECT q.*, d.group_name FROM quarantines q JOIN deployments d ON d.id = q.deployment \
+             ORDER BY q.auto_scaling_group, q.since, q.instance";
         Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
     }
 
-    /// The last good revision of each instance: `(instance, sha)`.
-    pub async fn good_revisions(&self, group_name: &str) -> Result<Vec<(String, String)>> {
-        let rows = sqlx::query("SELECT instance, sha FROM revisions WHERE group_name = $1")
+    /// The last good revision of each instance, by id.
+    pub async fn good_revisions(&self, group_name: &str) -> Result<HashMap<String, GoodRevision>> {
+        let rows = sqlx::query("SELECT instance, sha, dirty FROM revisions WHERE group_name = $1")
             .bind(group_name)
             .fetch_all(&self.pool)
             .await?;
+        let good = |row: sqlx::any::AnyRow| {
+            let dirty: i64 = row.get(2);
+            (row.get(0), GoodRevision { sha: row.get(1), runs: dirty == 0 })
+        };
+        Ok(rows.into_iter().map(good).collect())
+    }
+
+    /// Deployments under way that have this instance, with its record (JSON).
+    pub async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, String)>> {
+        let query = "SELECT i.deployment, i.record FROM instances i JOIN deployments d ON d.id = i.deployment \
+             WHERE i.instance = $1 AND d.finished_at IS NULL ORDER BY i.deployment";
+        let rows = sqlx::query(query).bind(text(instance)).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }
@@ -102,11 +127,21 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Something is about to be run on the instance: what it has is not known to be its last good revision.
+    pub async fn set_dirty(&mut self, group_name: &str, instance: &str) -> Result<()> {
+        sqlx::query("UPDATE revisions SET dirty = 1 WHERE group_name = $1 AND instance = $2")
+            .bind(group_name)
+            .bind(instance)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// The instance has this revision, validated and healthy.
     pub async fn put_good(&mut self, group_name: &str, instance: &str, sha: &str, at: i64) -> Result<()> {
         sqlx::query(
             "INSERT INTO revisions (group_name, instance, sha, since) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (group_name, instance) DO UPDATE SET sha = excluded.sha, since = excluded.since",
+             ON CONFLICT (group_name, instance) DO UPDATE SET sha = excluded.sha, since = excluded.since, dirty = 0",
         )
         .bind(group_name)
         .bind(instance)

@@ -19,7 +19,7 @@ pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
 pub use dispatches::{AttemptRow, DispatchRow};
 pub use intents::IntentRow;
-pub use ledger::QuarantineRow;
+pub use ledger::{GoodRevision, QuarantineRow};
 pub use locks::LockRow;
 pub use logs::{Chunk, NewChunk};
 

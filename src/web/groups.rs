@@ -38,19 +38,22 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
             answer(done.map(|()| warp::reply::json(&json!({ "group": name, "locked": null }))))
         },
     );
-    let put_hook =
-        group().and(warp::path!("hook")).and(warp::put()).and(with.clone()).then(
-            |name: String, web: Web| async move { answer(lines(web.engine.set_hook(&name, true).await)) },
+    let put_hook = group().and(warp::path!("hook")).and(warp::put()).and(with.clone()).and(user).then(
+        |name: String, web: Web, by: String| async move {
+            answer(lines(web.engine.set_hook(&name, true, &by).await))
+        },
+    );
+    let delete_hook = group().and(warp::path!("hook")).and(warp::delete()).and(with.clone()).and(user).then(
+        |name: String, web: Web, by: String| async move {
+            answer(lines(web.engine.set_hook(&name, false, &by).await))
+        },
+    );
+    let restore =
+        group().and(warp::path!("restore")).and(warp::post()).and(with.clone()).and(user).then(
+            |name: String, web: Web, by: String| async move {
+                answer(lines(web.engine.restore(&name, &by).await))
+            },
         );
-    let delete_hook =
-        group().and(warp::path!("hook")).and(warp::delete()).and(with.clone()).then(
-            |name: String, web: Web| async move { answer(lines(web.engine.set_hook(&name, false).await)) },
-        );
-    let restore = group()
-        .and(warp::path!("restore"))
-        .and(warp::post())
-        .and(with.clone())
-        .then(|name: String, web: Web| async move { answer(lines(web.engine.restore(&name).await)) });
     let quarantine =
         warp::path!("quarantine").and(warp::get()).and(with.clone()).then(|web: Web| async move {
             let all = web.engine.quarantined().await.map_err(Refusal::from);

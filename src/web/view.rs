@@ -115,8 +115,8 @@ pub fn exit_code(row: &DeploymentRow) -> Option<i32> {
     state.exit_code().filter(|_| state != DeploymentState::Halted || row.settled != 0)
 }
 
-/// What may be asked of a deployment as it is.
-fn verbs(row: &DeploymentRow) -> Vec<Verb> {
+/// What may be asked of a deployment as it is; `newest`: the last one that got to the group's instances.
+fn verbs(row: &DeploymentRow, newest: i64) -> Vec<Verb> {
     let Ok(state) = row.state.parse() else { return Vec::new() };
     if row.launch != 0 {
         return Vec::new();
@@ -124,16 +124,20 @@ fn verbs(row: &DeploymentRow) -> Vec<Verb> {
     let approval = engine::policy(row).approve_after.is_some() && row.approved == 0;
     let may = |verb: &Verb| match rule(*verb, state, row.cancel.is_some()) {
         Ruling::Do => *verb != Verb::Approve || approval,
-        Ruling::Anew => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
+        Ruling::Anew if *verb == Verb::Rollback => {
+            let over = row.finished_at.is_some();
+            row.rolled_back_by.is_none() && row.only_instance.is_none() && !(over && newest > row.id)
+        }
+        Ruling::Anew => newest <= row.id,
         Ruling::Already | Ruling::Refused(_) => false,
     };
     Verb::ALL.into_iter().filter(may).collect()
 }
 
-fn deployment(row: DeploymentRow, explain: Explain, counts: Counts) -> DeploymentView {
+fn deployment(row: DeploymentRow, newest: i64, explain: Explain, counts: Counts) -> DeploymentView {
     DeploymentView {
         exit_code: exit_code(&row),
-        verbs: verbs(&row),
+        verbs: verbs(&row, newest),
         id: row.id,
         group: row.group_name,
         revision: RevisionView {
@@ -201,9 +205,13 @@ impl Web {
         let attempts = records.iter().map(|record| record.attempts).sum();
         let instances = records.into_iter().map(|record| instance(record, &mut explain)).collect();
         let seconds_left = self.engine.seconds_left(id);
-        let way_back =
-            if verbs(&row).contains(&Verb::Rollback) { self.engine.readiness(&row).await? } else { None };
-        let view = deployment(row, explain, counts);
+        let newest = self.store.newest_begun(&row.group_name).await?;
+        let way_back = if verbs(&row, newest).contains(&Verb::Rollback) {
+            self.engine.readiness(&row).await?
+        } else {
+            None
+        };
+        let view = deployment(row, newest, explain, counts);
         Ok(DeploymentView {
             attempts: Some(attempts),
             instances: Some(instances),
@@ -227,10 +235,18 @@ impl Web {
                 counts.entry(id).or_default().add(state, count);
             }
         }
+        let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+        for row in &rows {
+            if !newest.contains_key(&row.group_name) {
+                let id = self.store.newest_begun(&row.group_name).await?;
+                newest.insert(row.group_name.clone(), id);
+            }
+        }
         let view = |row: DeploymentRow| {
             let explain = self.engine.explained(row.id).unwrap_or_default();
             let counts = counts.remove(&row.id).unwrap_or_default();
-            deployment(row, explain, counts)
+            let newest = newest.get(&row.group_name).copied().unwrap_or(0);
+            deployment(row, newest, explain, counts)
         };
         Ok(rows.into_iter().map(view).collect())
     }

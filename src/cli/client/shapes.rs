@@ -137,25 +137,40 @@ pub(crate) struct Deployments {
     pub deployments: Vec<Deployment>,
 }
 
-/// What a deploy asks for; what is left out is the group's policy's.
-#[derive(Debug, Clone, Default, Serialize)]
+/// What to submit. What is left out comes from the group's policy.
+#[derive(Debug, Clone, Default, Serialize, clap::Args)]
 pub struct Submission {
-    /// The deployment group.
-    pub group: String,
-    /// A SHA, a branch or a tag.
+    /// A full or abbreviated SHA, a branch or a tag.
     pub revision: String,
-    /// Instances at a time: a count, a percentage, or steps separated by commas.
+    /// The deployment group, as APPLICATION/ENVIRONMENT.
+    #[arg(long, short, value_name = "APP/ENV")]
+    pub group: String,
+    /// Instances at a time: a count, a percentage, or steps separated by commas ("1,10%,50%").
+    #[arg(long, value_name = "BATCH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// `batch` or `window`.
+    /// Wait for the whole batch, or start the next instance as one finishes.
+    #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Healthy instances that must stay in service.
+    pub mode: Option<Mode>,
+    /// Healthy instances that must stay in service: a count or a percentage.
+    #[arg(long, value_name = "X")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_in_service: Option<u32>,
+    pub min_in_service: Option<String>,
     /// Instances that may end failed: a count or a percentage.
+    #[arg(long, value_name = "X")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<String>,
+}
+
+/// How the instances of a batch follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A batch begins when the one before it is done.
+    Batch,
+    /// A batch's number of instances is in work at any time.
+    Window,
 }
 
 /// Which of a deployment's log lines are asked for.

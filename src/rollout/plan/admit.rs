@@ -62,7 +62,9 @@ impl Planner<'_> {
             }
         }
         // The whole fleet is staged before any traffic moves: a dead agent or a full disk shows while it is whole.
-        if self.count(|record| record.in_staging()) == 0 {
+        // One that joins later holds up nobody.
+        let begun = self.batch > 0;
+        if self.count(|record| record.in_staging() && !(begun && record.joined)) == 0 {
             self.open_batch();
         }
         self.take_out()
@@ -92,6 +94,12 @@ impl Planner<'_> {
                 while batches.up_to(number, total) <= started {
                     number += 1;
                 }
+                // Steps are there to be looked at before the next: the window slides within the last one, which repeats.
+                let steps_on = number > self.batch && batches.is_a_step_before_others(self.batch);
+                if steps_on && (open > 0 || !self.baked()) {
+                    return;
+                }
+                let (batches, total) = (&self.snapshot.policy.batch, self.total());
                 let left = match self.snapshot.policy.approve_after {
                     Some(after) if !self.snapshot.deployment.approved => {
                         batches.up_to(after, total).saturating_sub(started)

@@ -3,7 +3,7 @@
 use super::{Effect, HELD, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
-    snapshot::{Cancel, Lifecycle},
+    snapshot::{Cancel, Health, Lifecycle},
     state::Cause,
     state::{Failure, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
@@ -37,7 +37,14 @@ impl Planner<'_> {
         }
         let untouched = !draft.record.touched;
         let waits_for = draft.record.wait.map(|wait| wait.back);
+        let serves_ill = !draft.stands_by() && draft.sight.health != Health::Healthy;
+        let begun = draft.record.batch.is_some() && draft.record.good.is_some();
         match (draft.record.state, draft.attempt) {
+            // It has the new release and is not healthy with it.
+            (S::Staged, _) if draft.record.touched && serves_ill && begun => {
+                draft.record.goal = Goal::Old;
+                draft.step(Step::Block, now, "cancelled; taking it out to put the former release back")
+            }
             (S::Pending | S::Staging | S::Staged, _) => draft.let_be(now, "cancelled before its turn"),
             (S::PreBlocking, None) => draft.let_be(now, "cancelled before it was taken out"),
             (S::Waiting, _) if matches!(waits_for, Some(S::Staging | S::PreBlocking)) => {
@@ -72,7 +79,9 @@ impl Planner<'_> {
                 draft.record.failure = Some(Failure { fault, quarantined: true });
                 draft.step(Step::Fail, now, "cancelled, and no last good release is known on it: quarantined")
             }
-            (S::Deploying | S::PreBlocking, Some(attempt)) if attempt.outcome.is_none() => {
+            // Hooks after the traffic is back harm nobody: they are stopped only where that is wanted at once.
+            (S::PostAllowing, Some(_)) if cancel == Cancel::After => Ok(()),
+            (S::Deploying | S::PreBlocking | S::PostAllowing, Some(attempt)) if attempt.outcome.is_none() => {
                 let (number, at_once) = (attempt.number, cancel == Cancel::Now);
                 if draft.record.stopping != Some((number, at_once)) {
                     let instance = draft.record.id.clone();

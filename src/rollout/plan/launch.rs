@@ -12,6 +12,8 @@ use jiff::SignedDuration;
 
 /// A heartbeat this often keeps the launch waiting; the hook that drover installs gives up after three of them.
 pub const HEARTBEAT: SignedDuration = SignedDuration::from_mins(5);
+/// An answer that had no effect is given again after this; where another hook holds the launch too, it has none to see.
+const ANSWER_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// The lifecycle state of a launch that is held.
 pub const HELD: &str = "Pending:Wait";
 
@@ -53,6 +55,12 @@ impl Planner<'_> {
                 _ => None,
             };
             if let Some(proceed) = proceed {
+                let due = draft.record.answered.map_or(self.now, |last| last + ANSWER_AGAIN);
+                if self.now < due {
+                    next = Some(due);
+                    continue;
+                }
+                draft.record.answered = Some(self.now);
                 effects.push(Effect::CompleteLaunch { group, instance, hook: hook.clone(), proceed });
                 continue;
             }

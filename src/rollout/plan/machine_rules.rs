@@ -14,7 +14,9 @@ impl Fleet {
             || before.deployment.cancel.is_some()
             || before.deployment.state.waits_for_a_person()
             || after.deployment.state.waits_for_a_person();
-        let begun = pairs().find(|(was, is)| untaken(&was.record) && is.record.in_work());
+        let begun = pairs().find(|(was, is)| {
+            untaken(&was.record) && is.record.in_work() && is.record.goal == crate::rollout::state::Goal::New
+        });
         assert!(!stopped || begun.is_none(), "stopped, and new work is started: {begun:?}");
         // Whoever serves is taken out only if enough stay in service then; those that left on their own don't count.
         let has_left =

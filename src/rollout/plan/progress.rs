@@ -45,7 +45,7 @@ impl Planner<'_> {
                     draft.attempt = None;
                 }
                 None => {
-                    let deadline = attempt.created_at + self.attempt_deadline(state);
+                    let deadline = attempt.created_at + self.attempt_deadline(index);
                     if self.now >= deadline {
                         let waited = self.now.duration_since(attempt.created_at).as_secs();
                         let event = self.running_event(state);
@@ -60,12 +60,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn attempt_deadline(&self, state: S) -> SignedDuration {
-        match state {
+    fn attempt_deadline(&self, index: usize) -> SignedDuration {
+        let record = &self.drafts[index].record;
+        match record.state {
             S::Staging => self.snapshot.policy.deadlines.staging,
             // What executionTimeout allows, and the delivery before it.
             _ => {
-                SignedDuration::from_secs(self.snapshot.revision.run_seconds) + SignedDuration::from_mins(10)
+                let seconds = record.run_seconds.unwrap_or(self.snapshot.revision.run_seconds);
+                SignedDuration::from_secs(seconds) + SignedDuration::from_mins(10)
             }
         }
     }
@@ -118,6 +120,8 @@ impl Planner<'_> {
                 )
             }
             S::PreBlocking | S::Staging => draft.let_be(self.now, &format!("stopped {after}")),
+            // It has the new release and serves.
+            S::PostAllowing => draft.let_be(self.now, &format!("stopped {after}, on the new revision")),
             _ => Ok(()),
         }
     }
@@ -196,9 +200,14 @@ impl Planner<'_> {
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
         let timing = self.snapshot.timing;
-        let limit = timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health;
+        let mut limit = timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health;
         let post_allow = self.snapshot.revision.post_allow;
+        let launch = self.is_launch();
         let draft = &mut self.drafts[index];
+        if draft.record.goal == Goal::Old && !draft.record.touched {
+            // Cancelled on its way out: it is drained before it can come back.
+            limit += timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
+        }
         if draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy {
             return match (draft.record.goal, post_allow) {
                 (Goal::Old, _) => {
@@ -209,11 +218,11 @@ impl Planner<'_> {
             };
         }
         let refused = self.snapshot.refused.contains_key(&format!("ExitStandby:{}", draft.record.group));
-        if refused
-            && draft.sight.lifecycle == Lifecycle::Standby
-            && self.now >= draft.record.since + limit / 2
-        {
-            // AWS doesn't let it in, which is no fault of the instance: the wait for its health has not begun.
+        // AWS doesn't let it in, or the lifecycle hook of another holds its launch: no fault of the instance.
+        let kept_out = refused && draft.sight.lifecycle == Lifecycle::Standby
+            || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
+        if kept_out && self.now >= draft.record.since + limit / 2 {
+            // The wait for its health has not begun.
             draft.record.since = self.now;
         }
         let deadline = draft.record.since + limit;

@@ -16,7 +16,7 @@ impl Toy {
         (deployment.state, deployment.since, deployment.settled) = (D::Paused, self.fleet.now, false);
     }
 
-    fn until(&mut self, done: impl Fn(&Toy) -> bool) {
+    fn until(&mut self, mut done: impl FnMut(&Toy) -> bool) {
         for _ in 0..10_000 {
             if done(self) {
                 return;
@@ -181,4 +181,90 @@ fn the_way_back_takes_the_largest_step_and_no_pauses() {
         ("25%", SignedDuration::ZERO, None)
     );
     assert_eq!(back.on_failure, OnFailure::Halt);
+}
+
+#[test]
+fn a_window_waits_between_the_steps_and_slides_in_the_last() {
+    let steps = ["1", "2", "3"].map(|step| step.parse::<Size>().unwrap());
+    let bake = SignedDuration::from_mins(5);
+    let policy = Policy {
+        batch: Batches::new(steps.to_vec()).unwrap(),
+        mode: Mode::Window,
+        bake,
+        ..Policy::default()
+    };
+    let mut toy = Toy::new(12, policy);
+    let begun = toy.now;
+    let in_work = |toy: &Toy| toy.snapshot.members.iter().filter(|m| m.record.in_work()).count();
+    let mut most = BTreeMap::new();
+    toy.until(|toy| {
+        let most = most.entry(toy.snapshot.deployment.batch).or_insert(0);
+        *most = in_work(toy).max(*most);
+        let started = toy.snapshot.members.iter().filter(|m| m.record.batch.is_some()).count();
+        let waited = toy.now.duration_since(begun);
+        assert!(started <= 1 || waited >= bake, "the second step after {waited:#}");
+        assert!(started <= 3 || waited >= bake * 2, "the third step after {waited:#}");
+        toy.states(S::Succeeded) == 12
+    });
+    assert_eq!((most[&1], most[&2], most[&3]), (1, 2, 3));
+}
+
+#[test]
+fn one_cancelled_in_a_long_drain_has_the_time_to_come_back() {
+    let mut toy = Toy::new(4, policy("2"));
+    // Longer than a target may take to become healthy.
+    let drain = SignedDuration::from_mins(10);
+    toy.snapshot.timing.deregistration_delay = drain;
+    toy.fleet.pace.drain = drain;
+    toy.until(|toy| toy.states(S::Blocking) == 2);
+    toy.until(|toy| toy.snapshot.members.iter().any(|m| m.sight.health == Health::Draining));
+    toy.snapshot.deployment.cancel = Some(Cancel::After);
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Restored)), (D::Cancelled, 2));
+    toy.is_in_order();
+}
+
+#[test]
+fn a_group_that_everyone_left_has_not_succeeded() {
+    let mut toy = Toy::new(3, policy("1"));
+    toy.until(|toy| toy.states(S::Blocking) == 1);
+    for id in ["i-00", "i-01", "i-02"] {
+        toy.member(id).sight = Sight::gone();
+    }
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Gone)), (D::Failed, 3));
+    assert!(toy.snapshot.deployment.reason.clone().unwrap().contains("all 3 instances left"));
+}
+
+#[test]
+fn one_that_is_unhealthy_with_the_new_release_gets_the_former_one_back_on_cancel() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Succeeded) == 1);
+    let member = toy.member("i-02");
+    assert_eq!(member.record.state, S::Staged);
+    // As one waits whose health check failed after its hooks had run.
+    (member.record.touched, member.record.batch) = (true, Some(2));
+    member.sight.health = Health::Unhealthy("Target.FailedHealthChecks".into());
+    toy.snapshot.deployment.cancel = Some(Cancel::After);
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Cancelled);
+    assert_eq!(toy.member("i-02").record.state, S::Restored);
+    assert_eq!(toy.dispatches.last(), Some(&(DispatchKind::Restore, 1)));
+    toy.is_in_order();
+}
+
+#[test]
+fn one_that_joins_is_staged_while_the_batches_go_on() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Succeeded) == 1);
+    let now = toy.now;
+    let record = Instance { joined: true, ..Instance::new("i-99", "a", "asg", now) };
+    let sight = Sight { lifecycle: Lifecycle::InService, health: Health::Healthy, registered: Vec::new() };
+    let memberships = toy.member("i-00").record.memberships.clone();
+    toy.snapshot.members.push(Member { record: Instance { memberships, ..record }, sight, attempt: None });
+    // Its agent takes its time: the answer to its staging is lost.
+    toy.until(|toy| toy.states(S::Staging) == 1);
+    toy.results.retain(|(_, instance, ..)| instance != "i-99");
+    toy.until(|toy| toy.states(S::Succeeded) == 4);
+    assert_eq!(toy.member("i-99").record.state, S::Staging);
 }

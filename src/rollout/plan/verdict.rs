@@ -257,6 +257,16 @@ impl Planner<'_> {
             let limit = self.snapshot.policy.deadlines.halted;
             return (D::Failed, Some(format!("{why}; nobody came within {limit:#}")));
         }
+        let gone = self.count(|record| record.state == S::Gone);
+        if gone > 0 && failed + succeeded + self.count(|record| record.state == S::Skipped) == 0 {
+            return (D::Failed, Some(format!("all {gone} instances left the group: none has the revision")));
+        }
+        if let [only] = self.drafts.iter().filter(|d| d.record.state == S::Failed).collect::<Vec<_>>()[..]
+            && succeeded == 0
+            && let Some(failure) = &only.record.failure
+        {
+            return (D::Failed, Some(format!("{}: {}", only.record.id, failure.fault.words())));
+        }
         if failed == 0 {
             return (
                 D::Succeeded,

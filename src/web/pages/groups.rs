@@ -34,7 +34,6 @@ struct Plan<'a> {
     caller: &'a str,
     word: &'a str,
     plan: RehearsalView,
-    revision: &'a str,
     batch: &'a str,
 }
 
@@ -131,12 +130,7 @@ async fn quarantined(
 async fn plan(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
     let plan = web.engine.rehearse(list::wish(&form)?).await?;
-    let shown = Plan {
-        caller: &caller.name,
-        word: &web.form_word(&caller.session),
-        plan,
-        revision: form.get("revision"),
-        batch: form.get("batch"),
-    };
+    let shown =
+        Plan { caller: &caller.name, word: &web.form_word(&caller.session), plan, batch: form.get("batch") };
     Ok(html(&shown, StatusCode::OK))
 }
