@@ -47,7 +47,7 @@ impl Engine {
             return self.prepare_launch(row, group, &bundle).await;
         }
         let survey = self.survey(row, group).await?;
-        let policy = record::policy(row);
+        let policy = &survey.policy;
         let words = format!(
             "{} instances, {} healthy; batches of {} ({} in all, {}), at least {} stay in service, at most {} may fail",
             survey.total,
@@ -61,6 +61,7 @@ impl Engine {
             policy.keep_in_service(survey.total, survey.healthy),
             policy.max_failed.of(survey.total),
         );
+        let row = &DeploymentRow { policy: json(policy), ..row.clone() };
         self.write_down(row, &bundle, &survey.members, (survey.total, survey.healthy), &words).await
     }
 
@@ -110,7 +111,8 @@ impl Engine {
             tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(record)).await?;
         }
         let appspec = json(&bundle.appspec);
-        tx.set_prepared(row.id, &appspec, &bundle.sha256, i64::from(total), i64::from(healthy)).await?;
+        tx.set_prepared(row.id, &row.policy, &appspec, &bundle.sha256, i64::from(total), i64::from(healthy))
+            .await?;
         tx.set_state(row.id, "Rolling", None, Timestamp::now().as_millisecond(), false).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(words))).await?;
         tx.commit().await?;

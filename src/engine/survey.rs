@@ -13,6 +13,7 @@ use crate::{
     config::Group,
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
+        policy::Policy,
         snapshot::{Health, Lifecycle, Sight},
         state::{Instance, InstanceState, Membership},
     },
@@ -33,6 +34,8 @@ const PACE: Duration = Duration::from_millis(330);
 
 /// What was seen.
 pub(super) struct Survey {
+    /// The deployment's; of a rollback fitted to the fleet as it is.
+    pub(super) policy: Policy,
     pub(super) groups: Vec<GroupSight>,
     pub(super) target_groups: Vec<TargetGroup>,
     pub(super) members: Vec<Instance>,
@@ -71,7 +74,11 @@ impl Engine {
                 group.auto_scaling_groups.join(", ")
             ));
         }
-        record::policy(row).check_fleet(total).or_else(refuse)?;
+        let mut policy = record::policy(row);
+        if row.rolls_back.is_some() {
+            policy = policy.fitted(total);
+        }
+        policy.check_fleet(total).or_else(refuse)?;
         let in_hand = members.iter().filter(|record| record.state == InstanceState::Pending);
         let ids: Vec<String> = in_hand.map(|record| record.id.clone()).collect();
         let known: BTreeMap<String, bool> = self.fleet.agents(&ids).await?.into_iter().collect();
@@ -89,7 +96,7 @@ impl Engine {
             .filter(|sight| sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy)
             .count();
         let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
-        Ok(Survey { groups, target_groups, members, sights, agents, total, healthy })
+        Ok(Survey { policy, groups, target_groups, members, sights, agents, total, healthy })
     }
 
     /// Target groups that neither the Auto Scaling groups nor the configuration names, and that send requests to the

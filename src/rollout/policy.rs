@@ -249,6 +249,19 @@ impl Policy {
         }
     }
 
+    /// The same with a batch small enough for a fleet that has shrunk, where there is one: a way back is not refused for a
+    /// size that was right when the fleet was larger.
+    pub fn fitted(self, total: u32) -> Policy {
+        let largest = self.batch.largest(total);
+        let smaller =
+            (1..largest).rev().map(|size| Policy { batch: Batches::of(Size::Count(size)), ..self.clone() });
+        let fits = |policy: &Policy| policy.check_fleet(total).is_ok();
+        if fits(&self) {
+            return self;
+        }
+        smaller.into_iter().find(fits).unwrap_or(self.clone())
+    }
+
     /// The same for one instance alone, which fails or doesn't: no steps, no bake, no approval, no way back for others.
     pub fn for_one(&self) -> Policy {
         Policy {
@@ -298,6 +311,16 @@ mod tests {
         assert!(error.contains("6 - 2 = 4 is less than 5"), "{error}");
         assert!(policy.check_fleet(7).is_ok());
         assert!(Policy::default().check_fleet(1).unwrap_err().contains("allow_downtime"));
+    }
+
+    #[test]
+    fn a_way_back_takes_fewer_at_a_time_in_a_smaller_fleet() {
+        let policy = Policy { batch: Batches::of(Size::Count(5)), ..Policy::default() };
+        assert_eq!(policy.clone().fitted(10), policy);
+        assert_eq!(policy.clone().fitted(4).batch, Batches::of(Size::Count(3)));
+        let careful = Policy { min_in_service: Some(Size::Count(3)), ..policy.clone() };
+        assert_eq!(careful.fitted(4).batch, Batches::of(Size::Count(1)));
+        assert_eq!(policy.clone().fitted(1), policy, "there is none, which is refused with the arithmetic");
     }
 
     #[test]

@@ -213,23 +213,26 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What Preparing found out: the revision (JSON), the bundle's checksum, the fleet's size and health.
+    /// What Preparing found out: the policy (JSON) that fits the fleet, the revision (JSON), the bundle's checksum, the
+    /// fleet's size and health.
     pub async fn set_prepared(
         &mut self,
         id: i64,
+        policy: &str,
         revision: &str,
         sha256: &str,
         total: i64,
         healthy: i64,
     ) -> Result<()> {
         sqlx::query(
-            "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5 WHERE id = $1",
+            "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5, policy = $6 WHERE id = $1",
         )
         .bind(id)
         .bind(revision)
         .bind(sha256)
         .bind(total)
         .bind(healthy)
+        .bind(policy)
         .execute(&mut *self.inner)
         .await?;
         Ok(())

@@ -151,7 +151,7 @@ fn a_follow_survives_a_broken_stream_and_ends_with_the_deployments_code() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("retrying (1/10)"), "{stderr}");
     let asked = api.asked.lock().unwrap();
-    let body = r#"{"group":"sample/demo","revision":"main","batch":"2","min_in_service":"3"}"#;
+    let body = r#"{"revision":"main","group":"sample/demo","batch":"2","min_in_service":"3"}"#;
     assert_eq!(asked[0], format!("POST /api/v1/deployments {body}"));
     assert_eq!(asked[2], "GET /api/v1/deployments/7/logs?after=2&follow=true");
 }

@@ -97,6 +97,9 @@ async fn a_person_pauses_resumes_retries_and_rolls_back() {
     }
     group_is_as_it_was(&world).await;
 
+    let refused = verb(&world, "retry", id).await;
+    assert!(refused.stderr.contains(&format!("deployment {} came after it", id + 1)), "{}", refused.stderr);
+
     // One instance fails for a while: halted, tried again, done.
     repository.write("hooks/validate-service.real", "#!/bin/sh\n[ ! -e /tmp/broken ] || exit 1\n");
     let mended = repository.commit("6");
@@ -117,5 +120,45 @@ async fn a_person_pauses_resumes_retries_and_rolls_back() {
     group_is_as_it_was(&world).await;
     let listed = world.api("deployments").await["deployments"].as_array().unwrap().len();
     assert_eq!((listed, GROUP), (4, "sample/demo"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.instances, setup.policy) = (3, policy("batch = \"2\""));
+    let world = Playground::start(setup).await.unwrap();
+    let id = world.submit(&good).await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+
+    // Its hooks after the traffic is back fail: it serves all the same, healthy, and is not in quarantine.
+    let appspec = std::fs::read_to_string(repository.path.join("appspec.yml")).unwrap();
+    repository
+        .write("appspec.yml", &format!("{appspec}  AfterAllowTraffic:\n    - location: hooks/smoke-test\n"));
+    repository.write("hooks/smoke-test", "#!/bin/sh\necho 'the smoke test fails'; exit 127\n");
+    let bad = repository.commit("5");
+    let id = world.submit(&bad).await;
+    let halted = world.ended(id).await;
+    assert_eq!((halted["state"].as_str(), states(&halted, "Failed")), (Some("Halted"), 2), "{halted:#}");
+    assert_eq!(in_service(&world).await.len(), 3);
+    // Meanwhile the fleet has shrunk: batches of two would be all of it.
+    let group = json!({ "AutoScalingGroupName": "sample", "MinSize": "1" });
+    world.control("aws/autoscaling/UpdateAutoScalingGroup", &group).await.unwrap();
+    let untouched = halted["instances"].as_array().unwrap().iter().find(|i| i["state"] == "Staged").unwrap();
+    let scale_in = json!({ "InstanceId": untouched["id"], "ShouldDecrementDesiredCapacity": "true" });
+    world.control("aws/autoscaling/TerminateInstanceInAutoScalingGroup", &scale_in).await.unwrap();
+    until("two are left", 60, async || in_service(&world).await.len() == 2).await;
+
+    assert_eq!(verb(&world, "rollback", id).await.code, 0);
+    let ended = world.ended(id + 1).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 2), "{ended:#}");
+    for instance in in_service(&world).await {
+        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
+        assert_eq!(version.trim(), "4", "{instance}");
+    }
     world.stop().await;
 }

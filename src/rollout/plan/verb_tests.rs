@@ -268,3 +268,24 @@ fn one_that_joins_is_staged_while_the_batches_go_on() {
     toy.until(|toy| toy.states(S::Succeeded) == 4);
     assert_eq!(toy.member("i-99").record.state, S::Staging);
 }
+
+#[test]
+fn one_that_leaves_is_gone_whatever_it_was_at() {
+    let at = [S::Pending, S::Staging, S::Staged, S::PreBlocking, S::Blocking, S::Deploying, S::Allowing];
+    for state in at.into_iter().chain([S::PostAllowing, S::Waiting]) {
+        let mut toy = Toy::new(4, policy("1"));
+        toy.snapshot.revision = Revision { pre_block: true, post_allow: true, run_seconds: 60 };
+        toy.fail(0, 1, Cause::Exit(75), "one");
+        toy.until(|toy| toy.states(state) > 0);
+        let member = toy.snapshot.members.iter_mut().find(|member| member.record.state == state).unwrap();
+        member.sight = Sight::gone();
+        let id = member.record.id.clone();
+        let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
+        (group.min, group.desired) = (group.min.min(3), group.desired.min(3));
+        toy.run();
+        assert_eq!(toy.member(&id).record.state, S::Gone, "{state}");
+        let ended = (toy.snapshot.deployment.state, toy.states(S::Succeeded), toy.states(S::Gone));
+        assert_eq!(ended, (D::Succeeded, 3, 1), "{state}");
+        assert!(toy.snapshot.groups["asg"].hold.is_none(), "{state}");
+    }
+}

@@ -64,8 +64,14 @@ async fn desired_capacity_may_change_and_standby_be_refused_in_mid_rollout() {
     let victim = serving(&world.group("sample").await)[0].clone();
     let scale_in = json!({ "InstanceId": victim, "ShouldDecrementDesiredCapacity": "true" });
     world.operator("TerminateInstanceInAutoScalingGroup", scale_in).await;
+    // The same happens to the one that is being deployed to.
+    let victim = world.in_state(id, "Deploying").await;
+    let scale_in = json!({ "InstanceId": victim, "ShouldDecrementDesiredCapacity": "true" });
+    world.operator("TerminateInstanceInAutoScalingGroup", scale_in).await;
     let ended = world.ended(id).await;
     assert_eq!((ended["state"].as_str(), states(&ended, "Failed")), (Some("Succeeded"), 0), "{ended:#}");
+    let gone = ended["instances"].as_array().unwrap().iter().find(|i| i["id"] == victim.as_str()).cloned();
+    assert_eq!(gone.unwrap()["state"], "Gone", "{ended:#}");
     let desired = usize::try_from(world.group("sample").await["desired"].as_i64().unwrap()).unwrap();
     assert!((4..=6).contains(&desired), "{desired}");
     world.all_serve(desired, &wanted, 2).await;

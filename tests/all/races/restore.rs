@@ -21,6 +21,12 @@ async fn a_group_is_put_back_from_its_tag_when_the_daemons_disk_is_gone() {
     std::fs::remove_dir_all(&data).unwrap();
     world.start_daemon().await.unwrap();
     world.token = std::fs::read_to_string(data.join("admin-token")).unwrap().trim().to_owned();
+    // What the tag says is not written over by a daemon that knows nothing of it.
+    let id = world.submit("main").await;
+    let refused = world.ended(id).await;
+    let words = refused["reason"].as_str().unwrap_or_default();
+    assert_eq!(refused["state"], "Failed", "{refused:#}");
+    assert!(words.contains(&format!("drover group restore {GROUP}")), "{words}");
     let put_back = world.drover(&["group", "restore", GROUP]).await;
     for words in ["back into service", "MinSize 2 → 4", "resumed AZRebalance", "tag drover:restore removed"]
     {
@@ -73,7 +79,25 @@ async fn quarantined_instances_are_listed_retried_released_and_terminated() {
         0,
         "asked again, it is no error"
     );
+    let full = world.drover(&["quarantine", "retry", &ids[1]]).await;
+    assert_eq!(full.code, 0, "{}", full.stderr);
+    let retried = world.ended(id + 1).await;
+    let words = retried["reason"].as_str().unwrap_or_default();
+    assert!(retried["state"] == "Failed" && words.contains("MaxSize of 4"), "{retried:#}");
+    // It fails again, alone: nobody waits for a person, nobody else is touched, and there is no way back from it.
     world.operator("UpdateAutoScalingGroup", json!({ "MaxSize": "6" })).await;
+    let retry = world.drover(&["quarantine", "retry", &ids[1]]).await;
+    assert!(retry.stdout.contains(&format!("deployment {} tries", id + 2)), "{}", retry.stderr);
+    let again = world.drover(&["quarantine", "retry", &ids[1]]).await;
+    assert!(again.stdout.contains(&format!("deployment {} tries", id + 2)), "{}", again.stdout);
+    let retried = world.ended(id + 2).await;
+    assert_eq!(
+        (&retried["state"], &retried["counts"]["skipped"]),
+        (&json!("Failed"), &json!(4)),
+        "{retried:#}"
+    );
+    let refused = world.drover(&["rollback", &(id + 2).to_string()]).await;
+    assert!(refused.stderr.contains("alone"), "{}", refused.stderr);
     let back = world.drover(&["quarantine", "release", &ids[1]]).await;
     assert_eq!(back.code, 0, "{}", back.stderr);
     until("it serves again", 60, async || serving(&world.group("sample").await).contains(&ids[1])).await;

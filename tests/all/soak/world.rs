@@ -202,9 +202,18 @@ impl World {
 
     async fn submit(&self, wish: &Value) -> anyhow::Result<i64> {
         let url = format!("{}/api/v1/deployments", self.playground.url);
-        let answer = self.http.post(url).bearer_auth(&self.playground.token).json(wish).send().await?;
-        let answer: Value = answer.json().await?;
-        answer["id"].as_i64().with_context(|| format!("refused: {answer}"))
+        let begun = Instant::now();
+        loop {
+            let request = self.http.post(&url).bearer_auth(&self.playground.token).json(wish);
+            let answer = request.send().await?;
+            // What passes is tried again, as a person would: GitHub is slow on a machine that is busy.
+            let passes = answer.status().is_server_error() && begun.elapsed() < Duration::from_secs(60);
+            let answer: Value = answer.json().await?;
+            match answer["id"].as_i64() {
+                None if passes => tokio::time::sleep(Duration::from_secs(2)).await,
+                id => return id.with_context(|| format!("refused: {answer}")),
+            }
+        }
     }
 
     async fn deployment(&self, id: i64) -> Option<Value> {
