@@ -6,6 +6,7 @@
 
 mod act;
 mod adopt;
+mod away;
 mod crash;
 mod dispatch;
 mod estimate;
@@ -100,6 +101,8 @@ pub struct Engine {
     refused: Mutex<act::RefusedEffects>,
     /// Settings of the target groups, by deployment; a restart asks afresh.
     target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
+    /// Agents that went away in mid-command.
+    silences: Mutex<away::Silences>,
     /// When a command was first seen to be over, by attempt, while its log is behind.
     over: Mutex<HashMap<i64, Timestamp>>,
     tasks: TaskTracker,
@@ -155,6 +158,7 @@ impl Engine {
             alarms: Mutex::default(),
             refused: Mutex::default(),
             target_groups: Mutex::default(),
+            silences: Mutex::default(),
             over: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,

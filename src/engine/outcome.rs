@@ -92,6 +92,14 @@ fn printed_tail(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("drover: tail ")).map(str::to_owned).collect()
 }
 
+/// Of an attempt whose agent has been away for so long.
+pub(super) fn outcome_of_silence(attempt: &AttemptRow, silent_for: SignedDuration) -> Outcome {
+    let event = attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop);
+    let words =
+        format!("it could not be reached for {} s, and nothing came of its hooks", silent_for.as_secs());
+    Outcome::Failed(Fault { event, hook: None, cause: Cause::AgentLost(words), tail: Vec::new() })
+}
+
 impl Engine {
     /// The host says how an attempt ended, its log being complete. The first word stands.
     pub async fn attempt_ended(&self, result: RunnerResult, tail: Vec<String>) -> Result<(), StoreError> {
@@ -112,7 +120,11 @@ impl Engine {
     }
 
     /// False where the attempt has an outcome already.
-    async fn record_outcome(&self, attempt: &AttemptRow, outcome: &Outcome) -> Result<bool, StoreError> {
+    pub(super) async fn record_outcome(
+        &self,
+        attempt: &AttemptRow,
+        outcome: &Outcome,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.store.write().await?;
         let now = Timestamp::now().as_millisecond();
         let first = tx.set_outcome(attempt.number, &json(outcome), now).await?;
@@ -127,6 +139,10 @@ impl Engine {
             return Ok(());
         }
         let attempts = self.store.attempts(row.id).await?;
+        let waited_for = attempts.iter().filter(|attempt| {
+            attempt.outcome.is_none() && open.iter().any(|(dispatch, _)| *dispatch == attempt.dispatch)
+        });
+        self.look_for_lost_agents(row, &waited_for.collect::<Vec<_>>()).await?;
         for (dispatch, command) in open {
             let invocations = self.fleet.invocations(&command).await?;
             for attempt in

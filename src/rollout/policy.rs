@@ -96,6 +96,9 @@ pub struct Deadlines {
     pub queued: SignedDuration,
     /// Download and unpack, per attempt. Default 10 min.
     pub staging: SignedDuration,
+    /// An agent that can't be reached while its command runs, before it counts as lost. Default 5 min: Systems Manager
+    /// itself notices within that.
+    pub agent: SignedDuration,
     /// Past the deregistration delay. Default 60 s.
     pub drain: SignedDuration,
     /// Past 3 × health-check interval × healthy threshold. Default 60 s.
@@ -111,6 +114,7 @@ impl Default for Deadlines {
         Deadlines {
             queued: SignedDuration::from_hours(2),
             staging: SignedDuration::from_mins(10),
+            agent: SignedDuration::from_mins(5),
             drain: SignedDuration::from_secs(60),
             health: SignedDuration::from_secs(60),
             halted: SignedDuration::from_hours(24),

@@ -1,7 +1,7 @@
 //! Instances that leave, and sizes that change, in mid-rollout.
 
-use super::{Race as _, world};
-use crate::ground::{Play as _, TURN, serving, states, until};
+use super::{Race as _, world, world_of};
+use crate::ground::{Play as _, TURN, policy, serving, states, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,5 +76,33 @@ async fn desired_capacity_may_change_and_standby_be_refused_in_mid_rollout() {
     assert!((4..=6).contains(&desired), "{desired}");
     world.all_serve(desired, &wanted, 2).await;
     world.nothing_ran_twice().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_goes_away_in_mid_hook_is_not_waited_for_as_long_as_its_hooks_may_take() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let policy = policy("batch = \"1\"\nmax_failed = \"1\"\nmin_in_service = \"1\"")
+        + "attempts = 1\n"
+        + "[applications.sample.groups.demo.policy.deadlines]\nagent = \"5s\"\n";
+    let (world, repository) = world_of(directory.path(), 3, &policy).await;
+    let victim = serving(&world.group("sample").await)[0].clone();
+    world.on(&victim, "touch /tmp/hangs").await;
+    repository.write(
+        "hooks/after-install.real",
+        "#!/bin/sh\n[ ! -e /tmp/hangs ] || { touch /tmp/hanging; exec sleep 600; }\n",
+    );
+    repository.commit("7");
+    let id = world.submit("main").await;
+    until("its hook hangs", 90, async || world.on(&victim, "ls /tmp/hanging").await.contains("hanging"))
+        .await;
+    world.control(&format!("instances/{victim}/stop-agent"), &json!({})).await.unwrap();
+    let ended = world.ended(id).await;
+    let lost = ended["instances"].as_array().unwrap().iter().find(|i| i["id"] == victim.as_str()).cloned();
+    let lost = lost.unwrap();
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Partial"), 2), "{ended:#}");
+    assert_eq!((&lost["state"], &lost["quarantined"]), (&json!("Failed"), &json!(true)), "{lost:#}");
+    assert!(lost["reason"].as_str().unwrap().contains("could not be reached for"), "{lost:#}");
     world.stop().await;
 }
