@@ -6,3 +6,12 @@ ALTER TABLE revisions ADD COLUMN dirty BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE dispatches ADD COLUMN seconds BIGINT NOT NULL DEFAULT 0;
 
 CREATE INDEX attempts_by_dispatch ON attempts (dispatch);
+
+-- What people did to a deployment group itself.
+CREATE TABLE acts (
+    id BIGINT PRIMARY KEY,
+    group_name TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL
+);

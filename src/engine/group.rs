@@ -6,6 +6,7 @@ use super::{
     act::RESTORE_TAG,
     launches::hook_name,
     preconditions::{code_deploys, no_such_group},
+    record,
 };
 use crate::{
     fleet::{FleetError, autoscaling::GroupSight},
@@ -17,7 +18,7 @@ use crate::{
     store::{LockRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 
@@ -30,6 +31,20 @@ pub struct LockRequest {
     /// For how long; until it is unlocked if absent.
     #[serde(default, rename = "for")]
     pub lasts: Option<SignedDuration>,
+}
+
+/// So many of them are shown.
+const ACTS_SHOWN: i64 = 10;
+
+/// Something that a person did to a deployment group itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Act {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// What, in words.
+    pub what: String,
 }
 
 /// Why something can't be done to a group.
@@ -100,9 +115,10 @@ impl Engine {
             until_at: until,
         };
         tx.put_lock(&lock).await?;
+        let words = lock_words(&lock, now);
+        tx.add_act(name, now.as_millisecond(), by, &words).await?;
         tx.commit().await?;
         self.queue.notify_one();
-        let words = lock_words(&lock, now);
         info!(group = name, "{words}");
         Ok(words)
     }
@@ -110,12 +126,31 @@ impl Engine {
     /// Unlocks it; one that isn't locked is no error.
     pub async fn unlock(&self, name: &str, by: &str) -> Result<(), GroupError> {
         self.known_group(name)?;
+        let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;
+        if tx.lock(name, now).await?.is_none() {
+            return Ok(());
+        }
         tx.remove_lock(name).await?;
+        tx.add_act(name, now, by, "unlocked").await?;
         tx.commit().await?;
         info!(group = name, "unlocked by {by}");
         self.queue.notify_one();
         Ok(())
+    }
+
+    /// Writes down what a person did to a group.
+    async fn note_act(&self, name: &str, by: &str, what: &str) -> Result<(), StoreError> {
+        info!(group = name, "{by}: {what}");
+        let mut tx = self.store.write().await?;
+        tx.add_act(name, Timestamp::now().as_millisecond(), by, what).await?;
+        tx.commit().await
+    }
+
+    /// The last few things that people did to a group itself, newest first.
+    pub async fn acts(&self, name: &str) -> Result<Vec<Act>, StoreError> {
+        let acts = self.store.acts(name, ACTS_SHOWN).await?.into_iter();
+        Ok(acts.map(|row| Act { at: record::time(row.at), by: row.who, what: row.what }).collect())
     }
 
     /// A group's lock in words, if it is locked.
@@ -146,11 +181,8 @@ impl Engine {
                     "Auto Scaling group {on} has a warm pool: its launch hooks run twice, which drover does not handle; delete it first"
                 )));
             }
-            info!(
-                group = name,
-                "{by} has the launch hook of {on} {}",
-                if wanted { "installed" } else { "removed" }
-            );
+            let done = if wanted { "installed" } else { "removed" };
+            self.note_act(name, by, &format!("launch hook of {on} {done}")).await?;
             let group = seen.name.clone();
             let effect = match wanted {
                 true => Effect::PutHook { group, hook: hook.clone() },
@@ -195,7 +227,7 @@ impl Engine {
                 row.id
             )));
         }
-        info!(group = name, "{by} has it put back from its tags");
+        self.note_act(name, by, "put back from the tags of its Auto Scaling groups").await?;
         let mut lines = Vec::new();
         for seen in self.seen_groups(names).await? {
             self.restore_one(&seen, &mut lines).await?;

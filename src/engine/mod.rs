@@ -28,7 +28,7 @@ mod tick;
 mod uploads;
 mod verbs;
 
-pub use group::{GroupError, LockRequest};
+pub use group::{Act, GroupError, LockRequest};
 pub use outcome::RunnerResult;
 pub use plan::RehearsalView;
 pub use preconditions::{Findings, examine};

@@ -46,6 +46,7 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
         settled: row.settled != 0,
         resumed_at: row.resumed_at.map(time),
         approved: row.approved != 0,
+        approved_at: (row.approved != 0).then(|| time(row.approved)),
         fallback: None,
         rolled_back: row.rolled_back_by.is_some(),
         launch: (row.launch != 0).then(|| super::launches::hook_name(&row.group_name)),

@@ -114,7 +114,7 @@ impl Engine {
                 format!("{by} resumed the deployment: failures until now no longer count")
             }
             Verb::Approve => {
-                tx.set_approved(row.id).await?;
+                tx.set_approved(row.id, at).await?;
                 format!("{by} approved the rest of the deployment")
             }
             Verb::Retry => {

@@ -59,6 +59,8 @@ pub struct Deployment {
     pub resumed_at: Option<Timestamp>,
     /// A person approved what `approve_after` waits for.
     pub approved: bool,
+    /// When; the deployment's own deadline counts from then.
+    pub approved_at: Option<Timestamp>,
     /// The group's last good revision, if it has one and that is another than this deployment's.
     pub fallback: Option<String>,
     /// Another deployment brings back what this one changed.
@@ -84,6 +86,7 @@ impl Deployment {
             settled: false,
             resumed_at: None,
             approved: false,
+            approved_at: None,
             fallback: None,
             rolled_back: false,
             launch: None,

@@ -347,6 +347,23 @@ impl Instance {
         Ok(())
     }
 
+    /// What it is on at the end of a deployment, and whether it serves, in words.
+    pub fn fate(&self) -> String {
+        use InstanceState::*;
+        let former = self.good.as_deref().map_or_else(
+            || "its former release".to_owned(),
+            |good| format!("its former release {}", good.get(..12).unwrap_or(good)),
+        );
+        match self.state {
+            Succeeded => "on the new revision, in service".to_owned(),
+            Restored => format!("back on {former}, in service"),
+            Gone => "gone: it left the group".to_owned(),
+            Failed if self.quarantined() => "quarantined, out of the balancer".to_owned(),
+            Failed if self.touched => "on the new revision, in service, but failed".to_owned(),
+            _ => format!("untouched, on {former}"),
+        }
+    }
+
     /// Failed and kept out of the balancer.
     pub fn quarantined(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.quarantined)

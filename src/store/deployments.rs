@@ -296,10 +296,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A person approves the batches to come.
-    pub async fn set_approved(&mut self, id: i64) -> Result<()> {
-        sqlx::query("UPDATE deployments SET approved = 1 WHERE id = $1")
+    /// A person approves the batches to come, at this time: what is not 0 is approved.
+    pub async fn set_approved(&mut self, id: i64, at: i64) -> Result<()> {
+        sqlx::query("UPDATE deployments SET approved = $2 WHERE id = $1")
             .bind(id)
+            .bind(at)
             .execute(&mut *self.inner)
             .await?;
         Ok(())

@@ -4,6 +4,7 @@
 //! others keep here in their own shapes comes and goes as JSON text. Times are milliseconds since 1970, UTC.
 
 mod access;
+mod acts;
 mod database;
 mod deliveries;
 mod deployments;
@@ -14,6 +15,7 @@ mod locks;
 mod logs;
 
 pub use access::TokenRow;
+pub use acts::ActRow;
 pub use database::{Claim, Claimed, Database, Server};
 pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;

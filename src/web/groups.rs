@@ -109,6 +109,7 @@ async fn groups(web: &Web) -> Result<impl Reply + use<>, Refusal> {
             "revision": web.store.last_good_row(&name).await?.map(|row| row.sha),
             "locked": web.engine.locked(&name).await?,
             "alarm": web.engine.alarm(&name),
+            "acts": web.engine.acts(&name).await?,
             "instances": (!good.is_empty()).then_some(good.len()),
             "policy": {
                 "batch": group.policy.batch.to_string(),

@@ -165,10 +165,11 @@ fn deployment(row: DeploymentRow, newest: i64, explain: Explain, counts: Counts)
     }
 }
 
-fn instance(record: Instance, explain: &mut Explain) -> InstanceView {
+/// An instance; `cancelled`: its deployment has ended so, and says what each is on.
+fn instance(record: Instance, cancelled: bool, explain: &mut Explain) -> InstanceView {
     let words = record.failure.as_ref().map(|failure| failure.fault.words());
     InstanceView {
-        explain: explain.instances.remove(&record.id),
+        explain: explain.instances.remove(&record.id).or_else(|| cancelled.then(|| record.fate())),
         event: record.fault.as_ref().map(|fault| fault.event.to_string()),
         reason: words.or_else(|| record.fault.as_ref().map(|fault| fault.words())),
         quarantined: record.quarantined(),
@@ -203,7 +204,8 @@ impl Web {
         let mut counts = Counts::default();
         records.iter().for_each(|record| counts.add(record.state, 1));
         let attempts = records.iter().map(|record| record.attempts).sum();
-        let instances = records.into_iter().map(|record| instance(record, &mut explain)).collect();
+        let cancelled = row.cancel.is_some() && row.finished_at.is_some();
+        let instances = records.into_iter().map(|record| instance(record, cancelled, &mut explain)).collect();
         let seconds_left = self.engine.seconds_left(id);
         let newest = self.store.newest_begun(&row.group_name).await?;
         let way_back = if verbs(&row, newest).contains(&Verb::Rollback) {

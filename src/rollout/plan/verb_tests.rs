@@ -289,3 +289,22 @@ fn one_that_leaves_is_gone_whatever_it_was_at() {
         assert!(toy.snapshot.groups["asg"].hold.is_none(), "{state}");
     }
 }
+
+#[test]
+fn an_approval_is_waited_for_as_long_as_a_halt_and_takes_no_time_of_the_deployments() {
+    let mut toy = Toy::new(4, Policy { approve_after: Some(1), ..policy("2") });
+    let day = toy.snapshot.policy.deadlines.halted;
+    toy.until(|toy| toy.snapshot.deployment.batch_done_at.is_some());
+    let since = toy.snapshot.deployment.batch_done_at.unwrap();
+    let nearly = since + day - SignedDuration::from_mins(1);
+    toy.fleet.now = nearly;
+    assert!(plan(&toy.snapshot, nearly).unwrap().changes.is_empty());
+    let mut late = Toy::new(4, Policy { approve_after: Some(1), ..policy("2") });
+    late.run();
+    assert_eq!(late.snapshot.deployment.state, D::Halted);
+    assert!(late.snapshot.deployment.reason.clone().unwrap().contains("nobody approved the rest within"));
+    let deployment = &mut toy.fleet.snapshot.deployment;
+    (deployment.approved, deployment.approved_at) = (true, Some(nearly));
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 4));
+}

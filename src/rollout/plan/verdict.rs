@@ -25,8 +25,15 @@ impl Planner<'_> {
         let allowed = self.snapshot.policy.max_failed.of(self.total());
         let first = |record: &Instance| record.state == S::Failed && record.batch == Some(1);
         let canary_failed = self.count(|record| first(record) && self.counts(record)) > 0;
-        let began = self.snapshot.deployment.resumed_at.unwrap_or(self.snapshot.deployment.started_at);
-        let limit = began + self.snapshot.policy.deadlines.deployment;
+        let deployment = &self.snapshot.deployment;
+        let began = deployment.resumed_at.unwrap_or(deployment.started_at);
+        let began = deployment.approved_at.map_or(began, |approved| began.max(approved));
+        let waits_since = deployment.batch_done_at.filter(|_| self.awaits_approval());
+        // While it waits for a person, its own time doesn't run.
+        let limit = match waits_since {
+            Some(since) => since.max(began) + self.snapshot.policy.deadlines.halted,
+            None => began + self.snapshot.policy.deadlines.deployment,
+        };
         if canary_failed && self.snapshot.policy.batch.has_canary() {
             self.halt("an instance of the first step failed: the steps after it were not started".into());
         } else if failed > allowed {
@@ -35,6 +42,10 @@ impl Planner<'_> {
                 self.total(),
                 self.snapshot.policy.max_failed,
             ));
+        } else if self.now >= limit && waits_since.is_some() {
+            // Nothing failed: there is nothing to roll back for.
+            let hours = self.snapshot.policy.deadlines.halted;
+            self.wait_for_a_person(format!("nobody approved the rest within {hours:#}"));
         } else if self.now >= limit {
             let hours = self.snapshot.policy.deadlines.deployment;
             self.halt(format!("not done within the deployment's deadline of {hours:#}"));
@@ -59,6 +70,10 @@ impl Planner<'_> {
             self.rolling_back = true;
             return;
         }
+        self.wait_for_a_person(reason);
+    }
+
+    fn wait_for_a_person(&mut self, reason: String) {
         self.state = D::Halted;
         self.reason = Some(reason.clone());
         self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });
@@ -216,21 +231,7 @@ impl Planner<'_> {
 
     /// Which instance is on what, in words.
     fn report(&self) -> Vec<(String, String)> {
-        let words = |record: &Instance| {
-            let former = record.good.as_deref().map_or_else(
-                || "its former release".to_owned(),
-                |good| format!("its former release {}", good.get(..12).unwrap_or(good)),
-            );
-            match record.state {
-                S::Succeeded => "on the new revision, in service".to_owned(),
-                S::Restored => format!("back on {former}, in service"),
-                S::Gone => "gone: it left the group".to_owned(),
-                S::Failed if record.quarantined() => "quarantined, out of the balancer".to_owned(),
-                S::Failed if record.touched => "on the new revision, in service, but failed".to_owned(),
-                _ => format!("untouched, on {former}"),
-            }
-        };
-        self.drafts.iter().map(|draft| (draft.record.id.clone(), words(&draft.record))).collect()
+        self.drafts.iter().map(|draft| (draft.record.id.clone(), draft.record.fate())).collect()
     }
 
     fn final_state(&self) -> (D, Option<String>) {

@@ -2,7 +2,7 @@
 
 use super::{LARGEST_FORM, checked, html, page, see};
 use crate::{
-    engine::{LockRequest, QuarantineVerb, Quarantined, RehearsalView},
+    engine::{Act, LockRequest, QuarantineVerb, Quarantined, RehearsalView},
     web::{Web, gate::Caller, pages::list, reply::Refusal, request::body},
 };
 use askama::Template;
@@ -26,6 +26,7 @@ struct GroupRow {
     revision: String,
     locked: Option<String>,
     alarm: Option<String>,
+    acts: Vec<Act>,
 }
 
 #[derive(Template)]
@@ -83,6 +84,7 @@ async fn show(web: &Web, caller: &Caller) -> Result<Response, Refusal> {
             revision: good.map(|row| row.sha.get(..12).unwrap_or_default().to_owned()).unwrap_or_default(),
             locked: web.engine.locked(&name).await?,
             alarm: web.engine.alarm(&name),
+            acts: web.engine.acts(&name).await?,
             name,
         });
     }
