@@ -1,4 +1,4 @@
-//! Deployments and the instances in them.
+//! Deployments.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
@@ -91,15 +91,6 @@ impl Store {
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
-    /// The planner's records (JSON) of a deployment's instances, by id.
-    pub async fn instances(&self, deployment: i64) -> Result<Vec<String>> {
-        let rows = sqlx::query("SELECT record FROM instances WHERE deployment = $1 ORDER BY instance")
-            .bind(deployment)
-            .fetch_all(&self.pool)
-            .await?;
-        Ok(rows.into_iter().map(|row| row.get(0)).collect())
-    }
-
     /// The deployments for launches of a group, newest first.
     pub async fn launches(&self, group: &str, limit: i64) -> Result<Vec<DeploymentRow>> {
         let query =
@@ -134,28 +125,6 @@ impl Store {
     /// The newest deployment of a group to all of it that got to its instances; 0 if there is none.
     pub async fn newest_begun(&self, group: &str) -> Result<i64> {
         Ok(sqlx::query(NEWEST_BEGUN).bind(group).fetch_one(&self.pool).await?.get(0))
-    }
-
-    /// Whether any deployment had this instance.
-    pub async fn knows_instance(&self, instance: &str) -> Result<bool> {
-        let query = "SELECT COUNT(*) FROM instances WHERE instance = $1";
-        let count: i64 = sqlx::query(query).bind(text(instance)).fetch_one(&self.pool).await?.get(0);
-        Ok(count > 0)
-    }
-
-    /// How many instances of each state each deployment has: `(deployment, state, count)`.
-    pub async fn instance_counts(&self, deployments: &[i64]) -> Result<Vec<(i64, String, i64)>> {
-        let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else {
-            return Ok(Vec::new());
-        };
-        let rows = sqlx::query(
-            "SELECT deployment, state, COUNT(*) FROM instances WHERE deployment BETWEEN $1 AND $2 GROUP BY deployment, state",
-        )
-        .bind(low)
-        .bind(high)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 }
 
@@ -335,13 +304,6 @@ impl Tx<'_> {
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The planner's records (JSON) of a deployment's instances, by id.
-    pub async fn instance_records(&mut self, deployment: i64) -> Result<Vec<String>> {
-        let query = "SELECT record FROM instances WHERE deployment = $1 ORDER BY instance";
-        let rows = sqlx::query(query).bind(deployment).fetch_all(&mut *self.inner).await?;
-        Ok(rows.into_iter().map(|row| row.get(0)).collect())
-    }
-
     /// One like this that has not ended: the same revision to the same instances.
     pub async fn unfinished_like(
         &mut self,
@@ -371,37 +333,6 @@ impl Tx<'_> {
             .bind(how)
             .execute(&mut *self.inner)
             .await?;
-        Ok(())
-    }
-
-    /// An instance's record (JSON).
-    pub async fn instance(&mut self, deployment: i64, instance: &str) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT record FROM instances WHERE deployment = $1 AND instance = $2")
-            .bind(deployment)
-            .bind(instance)
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        Ok(row.map(|row| row.get(0)))
-    }
-
-    /// Adds or replaces an instance's record.
-    pub async fn put_instance(
-        &mut self,
-        deployment: i64,
-        instance: &str,
-        state: &str,
-        record: &str,
-    ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO instances (deployment, instance, state, record) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (deployment, instance) DO UPDATE SET state = excluded.state, record = excluded.record",
-        )
-        .bind(deployment)
-        .bind(instance)
-        .bind(state)
-        .bind(record)
-        .execute(&mut *self.inner)
-        .await?;
         Ok(())
     }
 }

@@ -57,14 +57,6 @@ impl Store {
         };
         Ok(rows.into_iter().map(good).collect())
     }
-
-    /// Deployments under way that have this instance, with its record (JSON).
-    pub async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, String)>> {
-        let query = "SELECT i.deployment, i.record FROM instances i JOIN deployments d ON d.id = i.deployment \
-             WHERE i.instance = $1 AND d.finished_at IS NULL ORDER BY i.deployment";
-        let rows = sqlx::query(query).bind(text(instance)).fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
 }
 
 impl Tx<'_> {

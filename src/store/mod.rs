@@ -9,6 +9,7 @@ mod database;
 mod deliveries;
 mod deployments;
 mod dispatches;
+mod instances;
 mod intents;
 mod ledger;
 mod locks;

@@ -14,6 +14,7 @@ mod page;
 mod push;
 mod races;
 mod refusals;
+mod rehearsal;
 mod sim;
 mod soak;
 mod verbs;

@@ -167,6 +167,7 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.click("#cancel button[value='0']").await;
     browser.sees(".status", "Cancelled").await;
     browser.sees(".counts", "3 restored").await;
+    browser.sees("#live", "back on its former release").await;
     browser.picture("cancelled").await;
     // One fails for good: paused, resumed, halted; then it is tried again from the list of the quarantined.
     let fault = json!({ "kind": "hook-exit", "match": { "instance": "random" }, "event": "AfterInstall", "exit": 3, "times": 2 });
@@ -182,6 +183,7 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.click("#verbs button[data-verb='resume']").await;
     browser.sees(".status", "Halted").await;
     browser.sees(".status", "waits for a person").await;
+    browser.sees("#live td button", "Try again").await;
     browser.picture("halted").await;
     browser.page.goto(&format!("{}/groups", world.url)).await.unwrap();
     browser.sees("tbody", unlucky.as_str().unwrap()).await;
@@ -191,6 +193,7 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.picture("groups").await;
     browser.click("form[action$='/unlock'] button").await;
     browser.sees("label", "Reason").await;
+    browser.sees(".card", "admin: unlocked").await;
     browser.click("tbody button").await;
     browser.sees("h1", "Deployment 3").await;
     browser.sees(".status", "Succeeded").await;
