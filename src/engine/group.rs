@@ -116,7 +116,8 @@ impl Engine {
         };
         tx.put_lock(&lock).await?;
         let words = lock_words(&lock, now);
-        tx.add_act(name, now.as_millisecond(), by, &words).await?;
+        let lasts = wish.lasts.map(|lasts| format!(" for {}", rehearse::words(lasts))).unwrap_or_default();
+        tx.add_act(name, now.as_millisecond(), by, &format!("locked{lasts}: {}", lock.reason)).await?;
         tx.commit().await?;
         self.queue.notify_one();
         info!(group = name, "{words}");

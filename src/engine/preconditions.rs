@@ -115,10 +115,16 @@ pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result
         };
         findings.take(check_group(fleet, seen).await)?;
         let hook = hook_name(name);
-        let installed = fleet.launch_hooks(&seen.name).await?.iter().any(|there| there.name == hook);
-        findings.notes.push(match installed {
-            true => format!("{wanted}: launch hook {hook} is installed"),
-            false => format!(
+        let hooks = fleet.launch_hooks(&seen.name).await?;
+        findings.notes.push(match hooks.iter().find(|there| there.name == hook) {
+            Some(there) if there.is_as_installed() => format!("{wanted}: launch hook {hook} is installed"),
+            Some(there) => format!(
+                "{wanted}: launch hook {hook} was changed: heartbeat time-out {} s, default result {}; 'drover group hook \
+                 remove {name}' and 'install' put it as drover wants it",
+                there.heartbeat_timeout.unwrap_or_default(),
+                there.default_result.as_deref().unwrap_or("unknown")
+            ),
+            None => format!(
                 "{wanted}: no launch hook: new instances go into service as their image makes them; \
                  'drover group hook install {name}' has them wait for the group's revision"
             ),

@@ -6,6 +6,9 @@ const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 /// Seconds that a launch is held without a word of drover: three of its heartbeats. AWS takes 30 to 7200.
 const HEARTBEAT_TIMEOUT: i32 = 900;
 
+/// A launch without a word of drover is given up.
+const ABANDON: &str = "ABANDON";
+
 /// A lifecycle hook for launches.
 #[derive(Clone, Debug, Default)]
 pub struct LaunchHook {
@@ -27,6 +30,11 @@ impl LaunchHook {
     /// Of CodeDeploy's own making: it installs its last good revision on every new instance.
     pub fn is_code_deploys(&self) -> bool {
         self.name.starts_with("CodeDeploy-managed-")
+    }
+
+    /// Whether its settings are those that drover installs.
+    pub fn is_as_installed(&self) -> bool {
+        self.heartbeat_timeout == Some(HEARTBEAT_TIMEOUT) && self.default_result.as_deref() == Some(ABANDON)
     }
 
     /// The commands that take it off the group, and put it back.
@@ -78,7 +86,7 @@ impl Fleet {
             .lifecycle_hook_name(name)
             .lifecycle_transition(LAUNCHING)
             .heartbeat_timeout(HEARTBEAT_TIMEOUT)
-            .default_result("ABANDON");
+            .default_result(ABANDON);
         call.send().await.map(drop).map_err(failed("PutLifecycleHook"))
     }
 
@@ -96,7 +104,7 @@ impl Fleet {
         hook: &str,
         proceed: bool,
     ) -> Result<()> {
-        let result = if proceed { "CONTINUE" } else { "ABANDON" };
+        let result = if proceed { "CONTINUE" } else { ABANDON };
         let call = self.autoscaling.complete_lifecycle_action().auto_scaling_group_name(group);
         let call = call.lifecycle_hook_name(hook).instance_id(instance).lifecycle_action_result(result);
         call.send().await.map(drop).map_err(failed("CompleteLifecycleAction"))

@@ -170,8 +170,15 @@ impl Playground {
         self.setup.data.join("drover.toml")
     }
 
-    /// A command with the environment that the daemon needs.
+    /// The command that starts the daemon.
     pub fn daemon_command(&self) -> Command {
+        let mut command = self.beside_daemon("serve");
+        command.arg("--until-stdin-closes");
+        command
+    }
+
+    /// A subcommand with the configuration and the environment of the daemon.
+    pub fn beside_daemon(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.setup.drover);
         command
             .env("AWS_ACCESS_KEY_ID", &self.cloud.access_key_id)
@@ -179,7 +186,7 @@ impl Playground {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("GITHUB_TOKEN", &self.cloud.github_token)
             .envs(self.environment.clone())
-            .args(["serve", "--until-stdin-closes", "--config"])
+            .args([subcommand, "--config"])
             .arg(self.config_path());
         if self.setup.public_url.is_some() {
             command.env("DROVER_WEBHOOK_SECRET", &self.webhook_secret);

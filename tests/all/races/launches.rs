@@ -22,6 +22,8 @@ async fn a_launch_gets_the_revision_that_is_its_and_is_given_up_when_that_fails(
     assert!(hook.code == 0 && hook.stdout.contains("drover-sample-demo installed"), "{}", hook.stderr);
     let again = world.drover(&["group", "hook", "install", GROUP]).await;
     assert!(again.code == 0 && again.stdout.contains("already"), "{}", again.stdout);
+    let (words, sound) = world.check().await;
+    assert!(sound && words.contains("launch hook drover-sample-demo is installed"), "{words}");
     let id = world.submit(&good).await;
     assert_eq!(world.ended(id).await["state"], "Succeeded");
 

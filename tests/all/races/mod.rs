@@ -32,6 +32,8 @@ trait Race {
     /// Somebody's scaling policy wants so many more than the group has now. While a batch goes in or out of standby, the
     /// group's size is not its fleet's: at such a moment it is another number than meant.
     async fn scale(&self, more: i64);
+    /// What `drover check --aws` says, and whether it finds nothing wrong.
+    async fn check(&self) -> (String, bool);
     /// The Auto Scaling group of this name.
     async fn group(&self, name: &str) -> Value;
     /// Submits to another group than the usual one.
@@ -56,6 +58,11 @@ impl Race for Playground {
     async fn scale(&self, more: i64) {
         let desired = self.group("sample").await["desired"].as_i64().unwrap() + more;
         self.operator("SetDesiredCapacity", json!({ "DesiredCapacity": desired.to_string() })).await;
+    }
+
+    async fn check(&self) -> (String, bool) {
+        let output = self.beside_daemon("check").arg("--aws").output().await.unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
     }
 
     async fn group(&self, name: &str) -> Value {

@@ -34,9 +34,14 @@ async fn what_can_not_be_is_refused_by_name_before_anything_is_touched() {
         assert!(ended["reason"].as_str().unwrap().contains(says), "{action}: {ended:#}");
         let plan = world.drover(&["plan", "main", "--group", GROUP]).await;
         assert!(plan.code == 2 && plan.stderr.contains(says), "{action}: {} {}", plan.code, plan.stderr);
+        let (words, sound) = world.check().await;
+        assert!(!sound && words.contains(says), "{action}: {words}");
         world.operator(undo, parameters).await;
     }
     assert_eq!(calls(&world).await, 0, "nothing was touched");
+
+    let (words, sound) = world.check().await;
+    assert!(sound && words.contains("no launch hook"), "{words}");
 
     // A rehearsal changes nothing either.
     let plan = world.drover(&["plan", "main", "--group", GROUP, "--json"]).await;
