@@ -162,3 +162,38 @@ async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_needs_no_healthy_instance_and_no_release_that_the_hosts_still_hold() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.instances, setup.policy) = (3, policy("batch = \"1\""));
+    let world = Playground::start(setup).await.unwrap();
+    let bad = repository.commit("5");
+    for revision in [&good, &bad] {
+        let id = world.submit(revision).await;
+        assert_eq!(world.ended(id).await["state"], "Succeeded");
+    }
+    // The new one dies everywhere, and nobody has the former one any more, the daemon neither.
+    let forget = format!("kill $(cat /run/sample.pid); rm -rf /opt/drover/sample/releases/{good}");
+    for instance in in_service(&world).await {
+        world.on(&instance, &forget).await;
+    }
+    std::fs::remove_file(directory.path().join(format!("daemon/bundles/{good}.tar.gz"))).unwrap();
+    until("nobody is healthy", 60, async || {
+        let seen = world.look("world").await.unwrap();
+        !seen["target_groups"][0]["targets"].to_string().contains("\"healthy\"")
+    })
+    .await;
+    assert_eq!(verb(&world, "rollback", 2).await.code, 0);
+    let ended = world.ended(3).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 3), "{ended:#}");
+    for instance in in_service(&world).await {
+        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
+        assert_eq!(version.trim(), "4", "{instance}");
+    }
+    world.stop().await;
+}
