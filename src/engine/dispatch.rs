@@ -84,7 +84,10 @@ impl Engine {
             DispatchKind::PostAllow => &[LifecycleEvent::AfterAllowTraffic],
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
-        let seconds = appspec.seconds(events);
+        let seconds = match kind {
+            DispatchKind::Stage => record::policy(row).deadlines.staging.as_secs(),
+            _ => appspec.seconds(events),
+        };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
         let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone());
         for (order, sent) in orders.iter().zip(&rows) {
@@ -208,8 +211,12 @@ impl Engine {
         let now = Timestamp::now().as_millisecond();
         let intent = self.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
         crash::point(intent, crash::When::Before);
-        let sent =
-            self.send(row, &dispatch.id, &instances, (&dispatch.script, dispatch.seconds), intent).await?;
+        // Written by a version that kept no such number.
+        let seconds = match dispatch.seconds {
+            0 => record::appspec(row).for_planning().run_seconds,
+            seconds => seconds,
+        };
+        let sent = self.send(row, &dispatch.id, &instances, (&dispatch.script, seconds), intent).await?;
         let error = sent.err().map(|error| error.to_string());
         self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
         Ok(())

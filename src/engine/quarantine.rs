@@ -6,7 +6,11 @@ use super::{Engine, GroupError, SubmitError, record};
 use crate::{
     fleet::autoscaling::GroupSight,
     logs::{lines_of, note_chunk},
-    rollout::{plan::Effect, state::Instance, verb::Verb},
+    rollout::{
+        plan::Effect,
+        state::{Instance, Membership},
+        verb::Verb,
+    },
     store::{QuarantineRow, StoreError},
 };
 use jiff::Timestamp;
@@ -187,6 +191,13 @@ impl Engine {
         Ok(open.next().map(|(deployment, _)| deployment))
     }
 
+    /// Where a quarantined instance was registered before it was taken out.
+    pub(super) async fn journalled(&self, row: &QuarantineRow) -> Result<Vec<Membership>, StoreError> {
+        let records = record::instances(&self.store, row.deployment).await?.into_iter();
+        let mut of_it = records.filter(|record| record.id == row.instance);
+        Ok(of_it.next().map(|record| record.memberships).unwrap_or_default())
+    }
+
     /// Whether a deployment under way lets a released instance back in by itself: it failed there after its turn had come.
     async fn is_let_in_by(&self, row: &QuarantineRow) -> Result<bool, StoreError> {
         let records = self.store.in_hand(&row.instance).await?;
@@ -220,22 +231,30 @@ impl Engine {
         let seen = group.instances.iter().find(|instance| instance.id == row.instance);
         let lifecycle = seen.map_or("Terminated", |instance| instance.lifecycle.as_str());
         let (group, instance) = (group.name.clone(), row.instance.clone());
-        let effect = match (wish, lifecycle) {
-            (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => None,
+        let mut effects = Vec::new();
+        match (wish, lifecycle) {
+            (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => {}
             // It can be let back in once it is there.
             (Some(QuarantineVerb::Release), "EnteringStandby") => return Ok(()),
             (Some(QuarantineVerb::Release), "Standby") if self.in_hand_of(&instance).await?.is_some() => {
                 return Ok(());
             }
             (Some(QuarantineVerb::Release), "Standby") if self.is_let_in_by(row).await? => return Ok(()),
-            (Some(QuarantineVerb::Release), "Standby") => {
-                Some(Effect::ExitStandby { group, instances: vec![instance] })
+            (Some(QuarantineVerb::Release), lifecycle) => {
+                if lifecycle == "Standby" {
+                    effects.push(Effect::ExitStandby { group, instances: vec![instance.clone()] });
+                }
+                // What no Auto Scaling group registers was deregistered by us.
+                let memberships = self.journalled(row).await?.into_iter().filter(|m| !m.owned);
+                effects.extend(memberships.map(|membership| Effect::Register {
+                    target_group: membership.target_group,
+                    targets: vec![(instance.clone(), membership.port)],
+                }));
             }
-            (Some(QuarantineVerb::Release), _) => None,
-            (Some(QuarantineVerb::Terminate), _) => Some(Effect::Terminate { group, instance }),
+            (Some(QuarantineVerb::Terminate), _) => effects.push(Effect::Terminate { group, instance }),
             _ => return Ok(()),
-        };
-        if let Some(effect) = effect {
+        }
+        for effect in effects {
             self.act_alone(&effect).await??;
         }
         let mut tx = self.store.write().await?;

@@ -50,6 +50,8 @@ impl Engine {
             }
             match blocker {
                 None => self.spawn(row),
+                // Under way already, when they came to share something: neither can be made to wait.
+                Some(_) if row.state != "Queued" => self.spawn(row),
                 Some(blocker) => self.keep_waiting(row, &blocker).await?,
             }
         }

@@ -78,7 +78,11 @@ impl Engine {
         if row.rolls_back.is_some() {
             policy = policy.fitted(total);
         }
-        policy.check_fleet(total).or_else(refuse)?;
+        let out_already =
+            |record: &Instance| row.only_instance.as_deref() == Some(record.id.as_str()) && record.kept_out;
+        if !members.iter().any(out_already) {
+            policy.check_fleet(total).or_else(refuse)?;
+        }
         let in_hand = members.iter().filter(|record| record.state == InstanceState::Pending);
         let ids: Vec<String> = in_hand.map(|record| record.id.clone()).collect();
         let known: BTreeMap<String, bool> = self.fleet.agents(&ids).await?.into_iter().collect();
@@ -182,7 +186,10 @@ impl Engine {
                     Lifecycle::InService if launching.contains(&instance.id) => continue,
                     Lifecycle::InService => {}
                     // One that we keep out gets another chance, if there is still an agent to talk to.
-                    Lifecycle::Standby if room > 0 && online.contains(&instance.id) => room -= 1,
+                    Lifecycle::Standby if room > 0 && online.contains(&instance.id) => {
+                        room -= 1;
+                        record.kept_out = true;
+                    }
                     Lifecycle::Standby if only == Some(instance.id.as_str()) => {
                         return refuse(match room {
                             0 => format!(
@@ -214,6 +221,15 @@ impl Engine {
         let total = members.iter().filter(|record| record.state != InstanceState::Skipped).count();
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         self.find_memberships(groups, target_groups, &mut members).await?;
+        for kept in quarantines.iter().filter(|kept| kept.group_name == row.group_name) {
+            let Some(record) = members.iter_mut().find(|record| record.id == kept.instance) else { continue };
+            // Out of these by our doing: the fleet doesn't show them.
+            for membership in self.journalled(kept).await? {
+                if !record.memberships.iter().any(|m| m.target_group == membership.target_group) {
+                    record.memberships.push(membership);
+                }
+            }
+        }
         let sights = self.sights(groups, target_groups, &members).await?;
         if let Some(only) = &row.only_instance {
             if !members.iter().any(|record| record.id == *only) {

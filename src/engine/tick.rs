@@ -103,9 +103,8 @@ impl Engine {
                 self.end(id, "Cancelled", "cancelled before any instance was touched").await?;
                 Ok(Next::Ended)
             }
-            DeploymentState::Preparing if self.goes_back(&row).await? => Ok(Next::Ended),
-            DeploymentState::Preparing => match self.prepare(&row).await {
-                Ok(()) => Ok(Next::Now),
+            DeploymentState::Preparing => match self.prepare_or_go_back(&row).await {
+                Ok(next) => Ok(next),
                 Err(error) if Timestamp::now() >= record::time(row.since) + PREPARING => {
                     self.end(id, "Failed", &format!("not prepared within {PREPARING:#}: {error:#}")).await?;
                     Ok(Next::Ended)
@@ -114,6 +113,14 @@ impl Engine {
             },
             _ => self.roll(&row).await,
         }
+    }
+
+    async fn prepare_or_go_back(&self, row: &DeploymentRow) -> anyhow::Result<Next> {
+        if self.goes_back(row).await? {
+            return Ok(Next::Ended);
+        }
+        self.prepare(row).await?;
+        Ok(Next::Now)
     }
 
     async fn begin(&self, row: &DeploymentRow) -> anyhow::Result<()> {
@@ -203,7 +210,8 @@ impl Engine {
                     }
                     if instance.state == InstanceState::Restored {
                         tx.end_quarantine(&instance.id).await?;
-                        if let Some(good) = &instance.good {
+                        // One that nothing was run on may have had another release than its last good one before.
+                        if let Some(good) = instance.good.as_ref().filter(|_| instance.touched) {
                             tx.put_good(&row.group_name, &instance.id, good, at).await?;
                         }
                     }

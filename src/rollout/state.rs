@@ -284,6 +284,12 @@ pub struct Instance {
     /// When its launch was answered. Another hook may hold it on.
     #[serde(default)]
     pub answered: Option<Timestamp>,
+    /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
+    #[serde(default)]
+    pub kept_out: bool,
+    /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
+    #[serde(default)]
+    pub busy_until: Option<Timestamp>,
     /// Seconds that the hooks of the attempt may take together; none: those of the revision's main events.
     #[serde(default)]
     pub run_seconds: Option<i64>,
@@ -317,6 +323,8 @@ impl Instance {
             joined: false,
             heartbeat: None,
             answered: None,
+            kept_out: false,
+            busy_until: None,
             run_seconds: None,
         }
     }
@@ -340,6 +348,7 @@ impl Instance {
             attempts: self.attempts,
             touched: self.touched,
             joined: self.joined,
+            kept_out: self.quarantined() || self.kept_out,
             ..Instance::new(&self.id, &self.zone, &self.group, now)
         };
         next(self.state, Step::TryAgain)?;

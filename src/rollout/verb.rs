@@ -88,6 +88,7 @@ pub fn rule(verb: Verb, state: D, cancelled: bool) -> Ruling {
         (_, D::Queued | D::Preparing) => refused("it has not begun to roll: wait for it, or cancel it"),
         (Verb::Rollback, _) => Ruling::Anew,
         _ if cancelled => refused("it is being cancelled"),
+        (Verb::Approve, D::Halted) => refused("it is halted: resume it first"),
         (Verb::Pause, _) | (Verb::Resume, _) | (Verb::Approve, _) | (Verb::Retry, _) => Ruling::Do,
     }
 }
@@ -108,6 +109,7 @@ mod tests {
         assert_eq!(rule(Verb::Pause, D::Paused, false), Already);
         assert_eq!(rule(Verb::Resume, D::Halted, false), Do);
         assert_eq!(rule(Verb::Resume, D::Rolling, false), Already);
+        assert!(refused(Verb::Approve, D::Halted));
         assert!(matches!(rule(Verb::Resume, D::Halted, true), Refused(_)));
         assert_eq!(rule(Verb::Retry, D::Partial, false), Anew);
         assert!(refused(Verb::Retry, D::Succeeded));

@@ -312,7 +312,7 @@ impl Tx<'_> {
         only_instance: Option<&str>,
     ) -> Result<Option<i64>> {
         let query = "SELECT id FROM deployments WHERE group_name = $1 AND sha = $2 AND launch = 0 \
-             AND COALESCE(only_instance, '') = $3 AND finished_at IS NULL ORDER BY id LIMIT 1";
+             AND COALESCE(only_instance, '') = $3 AND cancel IS NULL AND finished_at IS NULL ORDER BY id LIMIT 1";
         let row = sqlx::query(query).bind(group).bind(sha).bind(only_instance.unwrap_or_default());
         Ok(row.fetch_optional(&mut *self.inner).await?.map(|row| row.get(0)))
     }

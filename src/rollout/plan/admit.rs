@@ -107,9 +107,14 @@ impl Planner<'_> {
                     _ => u32::MAX,
                 };
                 let room = batches.size(number, total).saturating_sub(open);
+                if left == 0 && open == 0 {
+                    // What was approved is through: the wait for the rest counts from now.
+                    self.baked();
+                }
                 if room == 0 || left == 0 {
                     return;
                 }
+                let (batches, total) = (&self.snapshot.policy.batch, self.total());
                 let room = room.min(left).min(batches.up_to(number, total) - started);
                 self.batch = number;
                 room
@@ -118,7 +123,8 @@ impl Planner<'_> {
         for index in self.order_of_turn().into_iter().take(room as usize) {
             self.drafts[index].record.batch = Some(self.batch);
         }
-        if self.batch != self.snapshot.deployment.batch {
+        // One tried again opens its batch anew.
+        if self.batch != self.snapshot.deployment.batch || self.snapshot.deployment.batch_done_at.is_some() {
             self.plan.changes.push(Change::Batch(self.batch));
         }
     }

@@ -50,6 +50,12 @@ impl Planner<'_> {
             (S::Waiting, _) if matches!(waits_for, Some(S::Staging | S::PreBlocking)) => {
                 draft.let_be(now, "cancelled before its turn")
             }
+            // Nothing was run, and what is on it is not known to be sound.
+            (S::Blocking, _) | (S::Deploying, None)
+                if untouched && draft.record.kept_out && draft.stands_by() =>
+            {
+                draft.let_be(now, "cancelled before it was tried again")
+            }
             (S::Blocking, _) | (S::Deploying, None) if untouched => {
                 draft.record.goal = Goal::Old;
                 draft.step(

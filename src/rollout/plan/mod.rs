@@ -16,11 +16,14 @@ use super::{
     state::{Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Wait},
     transition::{Illegal, Step, next},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 pub use effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED};
 pub use launch::{HEARTBEAT, HELD};
+
+/// Between two tries while an attempt that was given up for lost keeps the next one out.
+const PAUSE_WHILE_BUSY: SignedDuration = SignedDuration::from_secs(30);
 
 /// What to do now.
 #[derive(Clone, Debug, Default)]
@@ -206,7 +209,19 @@ impl<'a> Planner<'a> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let launch = self.is_launch();
+        let limit = self.attempt_deadline(index);
         let draft = &mut self.drafts[index];
+        if let (Cause::AgentLost(_), Some(attempt)) = (&fault.cause, draft.attempt) {
+            draft.record.busy_until = Some(attempt.created_at + limit);
+        }
+        let busy = fault.cause == Cause::Busy && draft.record.busy_until.is_some_and(|until| now < until);
+        if busy && !cancelled {
+            // An attempt that was given up for lost is at work still: that uses up nothing.
+            let until = now + retry.cap.min(PAUSE_WHILE_BUSY);
+            let words = fault.words();
+            (draft.record.fault, draft.record.wait) = (Some(fault), Some(Wait { until, back }));
+            return draft.step(Step::Wait, now, format!("{words}; waiting until that one has ended"));
+        }
         let class = classify(&fault, retry);
         let (used, allowed) = match class {
             Class::Transient => (&mut draft.record.transient, retry.attempts),

@@ -60,7 +60,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn attempt_deadline(&self, index: usize) -> SignedDuration {
+    pub(super) fn attempt_deadline(&self, index: usize) -> SignedDuration {
         let record = &self.drafts[index].record;
         match record.state {
             S::Staging => self.snapshot.policy.deadlines.staging,

@@ -308,3 +308,66 @@ fn an_approval_is_waited_for_as_long_as_a_halt_and_takes_no_time_of_the_deployme
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 4));
 }
+
+#[test]
+fn a_window_waits_for_approval_as_long_as_a_batch_does() {
+    let mut toy = Toy::new(8, Policy { approve_after: Some(1), mode: Mode::Window, ..policy("2") });
+    let day = toy.snapshot.policy.deadlines.halted;
+    let begun = toy.now;
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Halted, 2));
+    assert!(toy.snapshot.deployment.reason.clone().unwrap().contains("nobody approved the rest within"));
+    assert!(toy.now >= begun + day);
+}
+
+#[test]
+fn hooks_that_run_on_after_their_agent_was_lost_use_up_no_retries() {
+    let mut toy = Toy::new(4, policy("2"));
+    toy.fail(0, 1, Cause::AgentLost("it could not be reached".into()), "");
+    toy.until(|toy| toy.states(S::Waiting) == 1);
+    // More often than it may be tried.
+    toy.fail(0, 8, Cause::Busy, "");
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 4));
+    assert_eq!((toy.troubles.runs["i-00"], toy.member("i-00").record.transient), (10, 1));
+    toy.is_in_order();
+}
+
+#[test]
+fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran() {
+    let mut toy = Toy::new(4, policy("1"));
+    let member = toy.member("i-00");
+    // As the engine takes in one that another deployment has quarantined.
+    member.sight = Sight { lifecycle: Lifecycle::Standby, health: Health::Out, registered: Vec::new() };
+    member.record.kept_out = true;
+    let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
+    (group.min, group.desired) = (3, 3);
+    toy.until(|toy| toy.states(S::Blocking) + toy.states(S::Deploying) == 1);
+    assert!(!toy.member("i-00").record.touched);
+    assert!(toy.member("i-00").record.in_work());
+    toy.snapshot.deployment.cancel = Some(Cancel::After);
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Cancelled);
+    assert!(toy.member("i-00").record.quarantined() && toy.member("i-00").record.state == S::Failed);
+    toy.is_in_order();
+}
+
+#[test]
+fn a_canary_tried_again_bakes_again() {
+    let bake = SignedDuration::from_mins(10);
+    let steps = ["1", "2"].map(|step| step.parse::<Size>().unwrap());
+    let batch = Batches::new(steps.to_vec()).unwrap();
+    let mut toy = Toy::new(5, Policy { batch, mode: Mode::Window, bake, ..Policy::default() });
+    toy.until(|toy| toy.snapshot.deployment.batch_done_at.is_some());
+    toy.member("i-00").sight.health = Health::Unhealthy("Target.Timeout".into());
+    toy.until(|toy| toy.snapshot.deployment.settled);
+    toy.member("i-00").sight.health = Health::Healthy;
+    let later = toy.now + bake;
+    toy.fleet.now = later;
+    toy.member("i-00").record.try_again(later).unwrap();
+    toy.resume();
+    toy.until(|toy| toy.states(S::Succeeded) == 1);
+    let through = toy.now;
+    toy.until(|toy| toy.snapshot.members.iter().filter(|m| m.record.batch.is_some()).count() > 1);
+    assert!(toy.now >= through + bake, "{} after {through}", toy.now);
+}

@@ -45,7 +45,9 @@ impl Planner<'_> {
         } else if self.now >= limit && waits_since.is_some() {
             // Nothing failed: there is nothing to roll back for.
             let hours = self.snapshot.policy.deadlines.halted;
-            self.wait_for_a_person(format!("nobody approved the rest within {hours:#}"));
+            self.wait_for_a_person(format!(
+                "nobody approved the rest within {hours:#}: resume it, then approve"
+            ));
         } else if self.now >= limit {
             let hours = self.snapshot.policy.deadlines.deployment;
             self.halt(format!("not done within the deployment's deadline of {hours:#}"));
@@ -260,6 +262,10 @@ impl Planner<'_> {
         }
         let gone = self.count(|record| record.state == S::Gone);
         if gone > 0 && failed + succeeded + self.count(|record| record.state == S::Skipped) == 0 {
+            if self.is_launch() {
+                // It says nothing about the revision.
+                return (D::Cancelled, Some("it left the Auto Scaling group".into()));
+            }
             return (D::Failed, Some(format!("all {gone} instances left the group: none has the revision")));
         }
         if let [only] = self.drafts.iter().filter(|d| d.record.state == S::Failed).collect::<Vec<_>>()[..]
