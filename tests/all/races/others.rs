@@ -110,6 +110,26 @@ async fn what_others_did_is_left_alone_and_put_back() {
     assert_eq!((&group["suspended"], &group["min"]), (&json!(["AZRebalance"]), &json!(2)), "{group:#}");
     let still = group["instances"].as_array().unwrap().iter().find(|i| i["id"] == ids[0].as_str()).unwrap();
     assert_eq!(still["lifecycle"], "Standby");
+
+    // Quarantined and released, it is back in the foreign one, too: no Auto Scaling group registers it there.
+    let fault = json!({ "kind": "hook-exit", "match": { "instance": ids[2] }, "event": "AfterInstall", "exit": 127, "times": 9,
+                        "message": "no" });
+    world.control("faults", &fault).await.unwrap();
+    let id = world.submit(&repository.git(&["rev-parse", "main~1"])).await;
+    assert_eq!(world.ended(id).await["state"], "Halted");
+    assert_eq!(world.drover(&["cancel", &id.to_string()]).await.code, 0);
+    until("it has ended", 60, async || {
+        !world.api(&format!("deployments/{id}")).await["finished_at"].is_null()
+    })
+    .await;
+    until("it has left the foreign one", 60, async || target().await.is_null()).await;
+    let back = world.drover(&["quarantine", "release", &ids[2]]).await;
+    assert_eq!(back.code, 0, "{}", back.stderr);
+    // Its service was stopped, and nothing has started it: registered is what it is.
+    until("it is back there again", 60, async || {
+        ["initial", "unhealthy"].contains(&target().await["state"].as_str().unwrap_or_default())
+    })
+    .await;
     world.stop().await;
 }
 
