@@ -377,12 +377,17 @@ guarded() {
 		exit 3
 	) </dev/null >/dev/null 2>&1 &
 	timer=$!
-	trap 'SIGNAL=TERM' TERM
+	ending=
+	# the trap itself ends the hook: a signal just before the wait would else be heard when the hook is over
+	trap 'SIGNAL=TERM; end_group "$h" & ending=$!' TERM
 	wait "$h" 2>/dev/null
 	CODE=$?
+	trap 'SIGNAL=TERM' TERM
 	if [ -n "$SIGNAL" ]; then
-		end_group "$h" &
-		ending=$!
+		if [ -z "$ending" ]; then
+			end_group "$h" &
+			ending=$!
+		fi
 		wait "$h" 2>/dev/null
 		wait "$ending"
 	fi
