@@ -3,7 +3,7 @@
 #
 #   sh runner.sh SPECFILE
 #
-# SPECFILE holds shell assignments in single quotes (D_KIND, D_APP, D_EVENTS, D_HOOKS, D_INSTANCES ...). It is read once and deleted.
+# SPECFILE holds shell assignments in single quotes (D_KIND, D_APP ...). It is read once and deleted.
 # The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=... current=...`.
 # Without D_LOG_URL the log goes to stdout before that: as it is, or with D_LOG_FORM=frames in pieces, each behind a line
 # `<RS>drover@ NONCE OFFSET BYTES text|base64`.
@@ -16,10 +16,10 @@
 #    70  refused: a later attempt was seen here  71  interrupted: the runner of this attempt died
 #    72  stopped on request                      73  this host can't: disk full, tool missing, no permission
 #    74  the bundle could not be had             75  busy: another attempt, or still this one, is at work
-#   194  a hook asks for a reboot: reboot, then run the same spec again (there is no result line yet)
+#   194  a hook asks for a reboot: reboot, then run the same spec again (no result line yet)
 #
-# Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. Best is curl. With wget the log
-# is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it, and the checksum shows it.
+# Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. With wget the log
+# is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it.
 #
 # shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2094,SC2317
 set -f
@@ -366,7 +366,7 @@ guarded() {
 	h=$!
 	exec 3>&- 4<&-
 	put "$A/pgid" "$h $(started "$h") $BOOT"
-	# a signal that reaches a child before it has dropped our trap is lost: so no trap while the timer is forked
+	# a signal that reaches a child before it has dropped our trap is lost: no trap while it is forked
 	trap - TERM
 	(
 		trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
@@ -378,16 +378,14 @@ guarded() {
 	) </dev/null >/dev/null 2>&1 &
 	timer=$!
 	ending=
-	# the trap itself ends the hook: a signal just before the wait would else be heard when the hook is over
 	trap 'SIGNAL=TERM; end_group "$h" & ending=$!' TERM
+	# a signal that came before
+	[ -z "$SIGNAL" ] || kill -s TERM $$
 	wait "$h" 2>/dev/null
 	CODE=$?
 	trap 'SIGNAL=TERM' TERM
 	if [ -n "$SIGNAL" ]; then
-		if [ -z "$ending" ]; then
-			end_group "$h" &
-			ending=$!
-		fi
+		[ -n "$ending" ] || { end_group "$h" & ending=$!; }
 		wait "$h" 2>/dev/null
 		wait "$ending"
 	fi
