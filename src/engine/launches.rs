@@ -178,11 +178,8 @@ impl Engine {
     /// Keeps a launch waiting that no rollout keeps waiting yet: for a person, or for its agent.
     async fn keep_alive(&self, name: &str, seen: &GroupSight, instance: &str) -> anyhow::Result<()> {
         let now = Timestamp::now();
-        let last = |engine: &Self| {
-            let heartbeats = engine.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
-            heartbeats.get(instance).copied()
-        };
-        if last(self).is_some_and(|last| now < last + HEARTBEAT) {
+        let last = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).get(instance).copied();
+        if last.is_some_and(|last| now < last + HEARTBEAT) {
             return Ok(());
         }
         let (group, hook) = (seen.name.clone(), hook_name(name));

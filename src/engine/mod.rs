@@ -34,7 +34,7 @@ pub use plan::RehearsalView;
 pub use preconditions::{Findings, examine};
 pub use push::{Push, Received};
 pub use quarantine::{QuarantineVerb, Quarantined};
-pub use record::{instances, policy};
+pub use record::{instances, policy, standing};
 pub use secrets::{Secrets, same};
 use submit::Order;
 pub use submit::{Submission, SubmitError};

@@ -92,9 +92,14 @@ fn printed_tail(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("drover: tail ")).map(str::to_owned).collect()
 }
 
+/// The event that an attempt was to begin with.
+fn first_event(attempt: &AttemptRow) -> LifecycleEvent {
+    attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop)
+}
+
 /// Of an attempt whose agent has been away for so long.
 pub(super) fn outcome_of_silence(attempt: &AttemptRow, silent_for: SignedDuration) -> Outcome {
-    let event = attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop);
+    let event = first_event(attempt);
     let words =
         format!("it could not be reached for {} s, and nothing came of its hooks", silent_for.as_secs());
     Outcome::Failed(Fault { event, hook: None, cause: Cause::AgentLost(words), tail: Vec::new() })
@@ -183,7 +188,7 @@ impl Engine {
             }
             return Some(result.outcome(&attempt.first_event, printed_tail(&invocation.output)));
         }
-        let event = attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop);
+        let event = first_event(attempt);
         let words = match invocation.output.lines().last() {
             Some(line) => format!("Systems Manager says {}: {line}", invocation.status),
             None => format!("Systems Manager says {}", invocation.status),

@@ -115,7 +115,8 @@ impl Engine {
         }
         let groups = self.fleet.groups(std::slice::from_ref(&row.auto_scaling_group)).await?;
         if verb == QuarantineVerb::Release {
-            if let Some(deployment) = self.in_hand_of(instance).await? {
+            let records = self.in_hand(instance).await?;
+            if let Some((deployment, _)) = records.iter().find(|(_, record)| !record.state.is_final()) {
                 return Err(GroupError::Refused(format!(
                     "deployment {deployment} has {instance} in hand: it puts it back by itself where it succeeds"
                 )));
@@ -182,13 +183,10 @@ impl Engine {
         Ok(id)
     }
 
-    /// The deployment under way that is at work on an instance, or has yet to come to it.
-    async fn in_hand_of(&self, instance: &str) -> Result<Option<i64>, StoreError> {
+    /// Deployments under way that have an instance, with its record.
+    async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, Instance)>, StoreError> {
         let records = self.store.in_hand(instance).await?.into_iter();
-        let mut open = records.filter(|(_, text)| {
-            serde_json::from_str(text).is_ok_and(|record: Instance| !record.state.is_final())
-        });
-        Ok(open.next().map(|(deployment, _)| deployment))
+        Ok(records.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect())
     }
 
     /// Where a quarantined instance was registered before it was taken out.
@@ -198,13 +196,12 @@ impl Engine {
         Ok(of_it.next().map(|record| record.memberships).unwrap_or_default())
     }
 
-    /// Whether a deployment under way lets a released instance back in by itself: it failed there after its turn had come.
-    async fn is_let_in_by(&self, row: &QuarantineRow) -> Result<bool, StoreError> {
-        let records = self.store.in_hand(&row.instance).await?;
-        Ok(records
-            .iter()
-            .filter(|(id, _)| *id == row.deployment)
-            .any(|(_, text)| serde_json::from_str(text).is_ok_and(|record: Instance| record.batch.is_some())))
+    /// Whether a deployment under way sees to a released instance: it has it in hand, or lets it back in by itself, since
+    /// it failed there after its turn had come.
+    async fn is_seen_to(&self, row: &QuarantineRow) -> Result<bool, StoreError> {
+        let lets_in = |id: i64, record: &Instance| id == row.deployment && record.batch.is_some();
+        let records = self.in_hand(&row.instance).await?;
+        Ok(records.iter().any(|(id, record)| !record.state.is_final() || lets_in(*id, record)))
     }
 
     /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What
@@ -236,10 +233,7 @@ impl Engine {
             (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => {}
             // It can be let back in once it is there.
             (Some(QuarantineVerb::Release), "EnteringStandby") => return Ok(()),
-            (Some(QuarantineVerb::Release), "Standby") if self.in_hand_of(&instance).await?.is_some() => {
-                return Ok(());
-            }
-            (Some(QuarantineVerb::Release), "Standby") if self.is_let_in_by(row).await? => return Ok(()),
+            (Some(QuarantineVerb::Release), "Standby") if self.is_seen_to(row).await? => return Ok(()),
             (Some(QuarantineVerb::Release), lifecycle) => {
                 if lifecycle == "Standby" {
                     effects.push(Effect::ExitStandby { group, instances: vec![instance.clone()] });

@@ -6,6 +6,7 @@ use crate::{
         policy::Policy,
         snapshot::{Cancel, Deployment},
         state::{DeploymentState, Instance},
+        verb::Standing,
     },
     store::{DeploymentRow, Store, StoreError},
 };
@@ -50,6 +51,17 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
         fallback: None,
         rolled_back: row.rolled_back_by.is_some(),
         launch: (row.launch != 0).then(|| super::launches::hook_name(&row.group_name)),
+    })
+}
+
+/// What the ruling on a verb depends on; `newest`: the last deployment that got to the group's instances.
+pub fn standing(row: &DeploymentRow, newest: i64) -> Result<Standing<'_>, String> {
+    Ok(Standing {
+        state: row.state.parse()?,
+        cancelled: row.cancel.is_some(),
+        only: row.only_instance.as_deref(),
+        launch: row.launch != 0,
+        later: (newest > row.id).then_some(newest),
     })
 }
 

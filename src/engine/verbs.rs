@@ -32,19 +32,13 @@ impl Engine {
         }
         let mut tx = self.store.write().await?;
         let row = tx.deployment(id).await?.ok_or(SubmitError::UnknownDeployment(id))?;
-        let state: DeploymentState =
-            row.state.parse().map_err(|why| SubmitError::Refused { id, verb, why })?;
-        if row.launch != 0 {
-            let why =
-                "it is for an instance that launches: it can be cancelled, and Auto Scaling launches another"
-                    .into();
-            return Err(SubmitError::Refused { id, verb, why });
+        if let Some(already) = row.rolled_back_by.filter(|_| verb == Verb::Rollback) {
+            return Ok(already);
         }
-        if let Some(only) = row.only_instance.as_ref().filter(|_| verb == Verb::Rollback) {
-            let why = format!("it is for {only} alone: roll back a deployment to the group");
-            return Err(SubmitError::Refused { id, verb, why });
-        }
-        let done = match rule(verb, state, row.cancel.is_some()) {
+        let newest = tx.newest_deployment(&row.group_name).await?;
+        let standing =
+            record::standing(&row, newest).map_err(|why| SubmitError::Refused { id, verb, why })?;
+        let done = match rule(verb, standing) {
             Ruling::Already => return Ok(id),
             Ruling::Refused(why) => return Err(SubmitError::Refused { id, verb, why }),
             Ruling::Do => {
@@ -52,25 +46,13 @@ impl Engine {
                 id
             }
             Ruling::Anew if verb == Verb::Rollback => {
-                if let Some(already) = row.rolled_back_by {
-                    return Ok(already);
-                }
                 let reason = format!("{by} rolls it back");
                 match self.roll_back(&mut tx, &row, &reason, by).await? {
                     Ok(new) => new,
                     Err(why) => return Err(SubmitError::Refused { id, verb, why }),
                 }
             }
-            Ruling::Anew => {
-                let newest = tx.newest_deployment(&row.group_name).await?;
-                if newest > id {
-                    let why = format!(
-                        "deployment {newest} came after it: retry that one, or deploy the revision that you want"
-                    );
-                    return Err(SubmitError::Refused { id, verb, why });
-                }
-                self.anew(&mut tx, &row, instance, by).await?
-            }
+            Ruling::Anew => self.anew(&mut tx, &row, instance, by).await?,
         };
         tx.commit().await?;
         self.logs.announce(id);
@@ -202,12 +184,6 @@ impl Engine {
         reason: &str,
         by: &str,
     ) -> Result<Result<i64, String>, StoreError> {
-        let newest = tx.newest_deployment(&row.group_name).await?;
-        if newest > row.id && row.finished_at.is_some() {
-            return Ok(Err(format!(
-                "deployment {newest} came after it: roll that one back, or deploy the revision that you want"
-            )));
-        }
         let Some(good) = tx.last_good_before(&row.group_name, row.id, &row.sha).await? else {
             return Ok(Err(format!(
                 "there is no last good revision of {} to go back to: no deployment of another revision has succeeded",

@@ -139,18 +139,13 @@ fn check_hook(event: LifecycleEvent, hook: WrittenHook) -> Result<Hook, String> 
 impl AppSpec {
     /// The longest that the hooks of these events may take together, seconds.
     pub fn seconds(&self, events: &[LifecycleEvent]) -> i64 {
-        let hooks = events.iter().filter_map(|event| self.hooks.get(event)).flatten();
-        let sum: i64 = hooks.map(|hook| i64::from(hook.timeout)).sum();
-        // ApplicationStop of the old release may fall back to the new one's: both count.
-        match events.contains(&LifecycleEvent::ApplicationStop) {
-            true => sum + self.seconds_of_stop(),
-            false => sum,
-        }
-    }
-
-    fn seconds_of_stop(&self) -> i64 {
-        let hooks = self.hooks.get(&LifecycleEvent::ApplicationStop).into_iter().flatten();
-        hooks.map(|hook| i64::from(hook.timeout)).sum()
+        let of = |event: &LifecycleEvent| -> i64 {
+            let hooks = self.hooks.get(event).into_iter().flatten();
+            let once: i64 = hooks.map(|hook| i64::from(hook.timeout)).sum();
+            // ApplicationStop of the old release may fall back to the new one's: both count.
+            if *event == LifecycleEvent::ApplicationStop { 2 * once } else { once }
+        };
+        events.iter().map(of).sum()
     }
 
     /// What planning needs to know of it.

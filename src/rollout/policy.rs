@@ -3,7 +3,7 @@
 use super::event::LifecycleEvent;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, iter::once, str::FromStr};
 
 pub use super::size::{Batches, Size};
 
@@ -259,11 +259,8 @@ impl Policy {
         let largest = self.batch.largest(total);
         let smaller =
             (1..largest).rev().map(|size| Policy { batch: Batches::of(Size::Count(size)), ..self.clone() });
-        let fits = |policy: &Policy| policy.check_fleet(total).is_ok();
-        if fits(&self) {
-            return self;
-        }
-        smaller.into_iter().find(fits).unwrap_or(self.clone())
+        let fitting = once(self.clone()).chain(smaller).find(|policy| policy.check_fleet(total).is_ok());
+        fitting.unwrap_or(self)
     }
 
     /// The same for one instance alone, which fails or doesn't: no steps, no bake, no approval, no way back for others.

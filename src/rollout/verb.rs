@@ -74,13 +74,52 @@ pub enum Ruling {
     Refused(String),
 }
 
-/// Whether a verb may be done to a deployment in this state; `cancelled`: a person has cancelled it already.
-pub fn rule(verb: Verb, state: D, cancelled: bool) -> Ruling {
+/// What the ruling on a verb depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Where the deployment stands.
+    pub state: D,
+    /// A person has cancelled it already.
+    pub cancelled: bool,
+    /// It is for this instance alone …
+    pub only: Option<&'a str>,
+    /// … which launches.
+    pub launch: bool,
+    /// A later one that got to the group's instances, if there is one.
+    pub later: Option<i64>,
+}
+
+impl Standing<'_> {
+    /// Of a deployment to a whole group, with none after it.
+    pub fn newest(state: D, cancelled: bool) -> Standing<'static> {
+        Standing { state, cancelled, only: None, launch: false, later: None }
+    }
+}
+
+/// Whether a verb may be done to a deployment as it stands.
+pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     let refused = |words: &str| Ruling::Refused(words.to_owned());
+    let Standing { state, cancelled, only, launch, later } = standing;
+    if launch {
+        return refused(
+            "it is for an instance that launches: it can be cancelled, and Auto Scaling launches another",
+        );
+    }
+    if let (Verb::Rollback, Some(only)) = (verb, only) {
+        return Ruling::Refused(format!("it is for {only} alone: roll back a deployment to the group"));
+    }
+    let anew = || {
+        let instead = if verb == Verb::Rollback { "roll that one back" } else { "retry that one" };
+        later.map_or(Ruling::Anew, |later| {
+            Ruling::Refused(format!(
+                "deployment {later} came after it: {instead}, or deploy the revision that you want"
+            ))
+        })
+    };
     match (verb, state) {
         (Verb::Pause, D::Paused | D::Halted) | (Verb::Resume, D::Rolling) => Ruling::Already,
-        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => Ruling::Anew,
-        (Verb::Rollback, D::Succeeded) => Ruling::Anew,
+        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => anew(),
+        (Verb::Rollback, D::Succeeded) => anew(),
         (Verb::Retry, D::Succeeded) => {
             refused("every instance has the revision: nothing is left to try again")
         }
@@ -100,6 +139,7 @@ mod tests {
     #[test]
     fn every_verb_has_an_answer_in_every_state() {
         use Ruling::*;
+        let rule = |verb, state, cancelled| super::rule(verb, Standing::newest(state, cancelled));
         let refused = |verb, state| matches!(rule(verb, state, false), Refused(_));
         for verb in Verb::ALL {
             assert_eq!(verb.name().parse(), Ok(verb));
@@ -115,5 +155,13 @@ mod tests {
         assert!(refused(Verb::Retry, D::Succeeded));
         assert_eq!(rule(Verb::Rollback, D::Rolling, true), Anew);
         assert_eq!(rule(Verb::Rollback, D::Succeeded, false), Anew);
+        let says = |verb, standing| match super::rule(verb, standing) {
+            Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let ended = Standing::newest(D::Failed, false);
+        assert!(says(Verb::Retry, Standing { later: Some(9), ..ended }).contains("deployment 9 came after"));
+        assert!(says(Verb::Rollback, Standing { only: Some("i-1"), ..ended }).contains("for i-1 alone"));
+        assert!(says(Verb::Retry, Standing { launch: true, ..ended }).contains("launches"));
     }
 }

@@ -117,18 +117,11 @@ pub fn exit_code(row: &DeploymentRow) -> Option<i32> {
 
 /// What may be asked of a deployment as it is; `newest`: the last one that got to the group's instances.
 fn verbs(row: &DeploymentRow, newest: i64) -> Vec<Verb> {
-    let Ok(state) = row.state.parse() else { return Vec::new() };
-    if row.launch != 0 {
-        return Vec::new();
-    }
+    let Ok(standing) = engine::standing(row, newest) else { return Vec::new() };
     let approval = engine::policy(row).approve_after.is_some() && row.approved == 0;
-    let may = |verb: &Verb| match rule(*verb, state, row.cancel.is_some()) {
+    let may = |verb: &Verb| match rule(*verb, standing) {
         Ruling::Do => *verb != Verb::Approve || approval,
-        Ruling::Anew if *verb == Verb::Rollback => {
-            let over = row.finished_at.is_some();
-            row.rolled_back_by.is_none() && row.only_instance.is_none() && !(over && newest > row.id)
-        }
-        Ruling::Anew => newest <= row.id,
+        Ruling::Anew => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
         Ruling::Already | Ruling::Refused(_) => false,
     };
     Verb::ALL.into_iter().filter(may).collect()

@@ -3,6 +3,7 @@
 use crate::ground::{Play as _, Ran, Repository, TURN, policy, serving, setup, states, until};
 use drover::cli::demo::playground::{GROUP, Playground};
 use serde_json::json;
+use std::path::Path;
 
 /// Nothing of ours is left on the Auto Scaling group.
 async fn group_is_as_it_was(world: &Playground) {
@@ -16,6 +17,23 @@ async fn verb(world: &Playground, verb: &str, id: i64) -> Ran {
     world.drover(&[verb, &id.to_string()]).await
 }
 
+/// A fleet of `size` on version 3, `lines` its policy; and the SHA of version 4.
+async fn world_of(directory: &Path, size: u32, lines: &str) -> (Playground, Repository, String) {
+    let repository = Repository::wrapped(directory);
+    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
+    let mut setup = setup(directory, &repository, &first);
+    (setup.instances, setup.policy) = (size, policy(lines));
+    (Playground::start(setup).await.unwrap(), repository, good)
+}
+
+/// All that serve have this version.
+async fn all_on(world: &Playground, version: &str) {
+    for instance in in_service(world).await {
+        let on = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
+        assert_eq!(on.trim(), version, "{instance}");
+    }
+}
+
 /// The instances that serve.
 async fn in_service(world: &Playground) -> Vec<String> {
     serving(&world.look("world").await.unwrap()["groups"][0])
@@ -25,11 +43,7 @@ async fn in_service(world: &Playground) -> Vec<String> {
 async fn a_person_pauses_resumes_retries_and_rolls_back() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let repository = Repository::wrapped(directory.path());
-    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
-    let mut setup = setup(directory.path(), &repository, &first);
-    setup.policy = policy("batch = \"3\"");
-    let world = Playground::start(setup).await.unwrap();
+    let (world, repository, good) = world_of(directory.path(), 6, "batch = \"3\"").await;
 
     // Paused in the middle: the batch in work finishes, the group is in order, nothing new begins.
     let id = world.submit(&good).await;
@@ -91,10 +105,7 @@ async fn a_person_pauses_resumes_retries_and_rolls_back() {
         (&json!("Failed"), &json!(id + 1)),
         "{rolled:#}"
     );
-    for instance in in_service(&world).await {
-        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
-        assert_eq!(version.trim(), "4", "{instance}");
-    }
+    all_on(&world, "4").await;
     group_is_as_it_was(&world).await;
 
     let refused = verb(&world, "retry", id).await;
@@ -127,11 +138,7 @@ async fn a_person_pauses_resumes_retries_and_rolls_back() {
 async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let repository = Repository::wrapped(directory.path());
-    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.policy) = (3, policy("batch = \"2\""));
-    let world = Playground::start(setup).await.unwrap();
+    let (world, repository, good) = world_of(directory.path(), 3, "batch = \"2\"").await;
     let id = world.submit(&good).await;
     assert_eq!(world.ended(id).await["state"], "Succeeded");
 
@@ -156,10 +163,7 @@ async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
     assert_eq!(verb(&world, "rollback", id).await.code, 0);
     let ended = world.ended(id + 1).await;
     assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 2), "{ended:#}");
-    for instance in in_service(&world).await {
-        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
-        assert_eq!(version.trim(), "4", "{instance}");
-    }
+    all_on(&world, "4").await;
     world.stop().await;
 }
 
@@ -167,11 +171,7 @@ async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
 async fn a_rollback_needs_no_healthy_instance_and_no_release_that_the_hosts_still_hold() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let repository = Repository::wrapped(directory.path());
-    let [first, good] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.policy) = (3, policy("batch = \"1\""));
-    let world = Playground::start(setup).await.unwrap();
+    let (world, repository, good) = world_of(directory.path(), 3, "batch = \"1\"").await;
     let bad = repository.commit("5");
     for revision in [&good, &bad] {
         let id = world.submit(revision).await;
@@ -191,9 +191,6 @@ async fn a_rollback_needs_no_healthy_instance_and_no_release_that_the_hosts_stil
     assert_eq!(verb(&world, "rollback", 2).await.code, 0);
     let ended = world.ended(3).await;
     assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 3), "{ended:#}");
-    for instance in in_service(&world).await {
-        let version = world.on(&instance, "cat /opt/drover/sample/current/VERSION").await;
-        assert_eq!(version.trim(), "4", "{instance}");
-    }
+    all_on(&world, "4").await;
     world.stop().await;
 }

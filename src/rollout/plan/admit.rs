@@ -86,7 +86,8 @@ impl Planner<'_> {
                 self.snapshot.policy.batch.size(self.batch, self.total())
             }
             Mode::Window => {
-                let (batches, total) = (&self.snapshot.policy.batch, self.total());
+                let snapshot = self.snapshot;
+                let (batches, total) = (&snapshot.policy.batch, self.total());
                 let open = self.count(|r| r.batch.is_some() && !r.state.is_final());
                 let started = self.count(|r| r.batch.is_some());
                 // Whoever is started next belongs to the first step that isn't full.
@@ -99,7 +100,6 @@ impl Planner<'_> {
                 if steps_on && (open > 0 || !self.baked()) {
                     return;
                 }
-                let (batches, total) = (&self.snapshot.policy.batch, self.total());
                 let left = match self.snapshot.policy.approve_after {
                     Some(after) if !self.snapshot.deployment.approved => {
                         batches.up_to(after, total).saturating_sub(started)
@@ -114,7 +114,6 @@ impl Planner<'_> {
                 if room == 0 || left == 0 {
                     return;
                 }
-                let (batches, total) = (&self.snapshot.policy.batch, self.total());
                 let room = room.min(left).min(batches.up_to(number, total) - started);
                 self.batch = number;
                 room

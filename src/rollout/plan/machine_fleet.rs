@@ -5,7 +5,7 @@ use super::*;
 use crate::rollout::{
     plan::verdict::state_of,
     snapshot::Refused,
-    verb::{Ruling, rule},
+    verb::{Ruling, Standing, rule},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, fmt::Debug};
@@ -201,7 +201,7 @@ impl Fleet {
     /// As the engine's `verbs` does.
     fn obey(&mut self, verb: Verb, only: Option<usize>) {
         let deployment = &mut self.toy.snapshot.deployment;
-        match (rule(verb, deployment.state, deployment.cancel.is_some()), verb) {
+        match (rule(verb, Standing::newest(deployment.state, deployment.cancel.is_some())), verb) {
             (Ruling::Do, Verb::Pause) => self.toy.pause(),
             (Ruling::Do, Verb::Resume) => self.toy.resume(),
             (Ruling::Do, Verb::Approve) => deployment.approved = true,

@@ -42,6 +42,8 @@ trait Race {
     async fn current(&self, instance: &str) -> String;
     /// Waits until an instance of the deployment is in this state, and answers it.
     async fn in_state(&self, id: i64, state: &str) -> String;
+    /// Waits until the deployment has ended for good: a halt that is cancelled has its exit code before.
+    async fn finished(&self, id: i64);
     /// All that serve have this revision, and nothing of drover's is left on the group.
     async fn all_serve(&self, count: usize, sha: &str, min: u32);
 }
@@ -98,6 +100,13 @@ impl Race for Playground {
         })
         .await;
         found.into_inner().unwrap()
+    }
+
+    async fn finished(&self, id: i64) {
+        until("it has ended", 60, async || {
+            !self.api(&format!("deployments/{id}")).await["finished_at"].is_null()
+        })
+        .await;
     }
 
     async fn all_serve(&self, count: usize, sha: &str, min: u32) {

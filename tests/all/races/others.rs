@@ -118,10 +118,7 @@ async fn what_others_did_is_left_alone_and_put_back() {
     let id = world.submit(&repository.git(&["rev-parse", "main~1"])).await;
     assert_eq!(world.ended(id).await["state"], "Halted");
     assert_eq!(world.drover(&["cancel", &id.to_string()]).await.code, 0);
-    until("it has ended", 60, async || {
-        !world.api(&format!("deployments/{id}")).await["finished_at"].is_null()
-    })
-    .await;
+    world.finished(id).await;
     until("it has left the foreign one", 60, async || target().await.is_null()).await;
     let back = world.drover(&["quarantine", "release", &ids[2]]).await;
     assert_eq!(back.code, 0, "{}", back.stderr);

@@ -63,10 +63,7 @@ async fn quarantined_instances_are_listed_retried_released_and_terminated() {
     let unknown = world.drover(&["quarantine", "release", "i-nobody"]).await;
     assert!(unknown.code != 0 && unknown.stderr.contains("is not in quarantine"), "{}", unknown.stderr);
     assert_eq!(world.drover(&["cancel", &id.to_string()]).await.code, 0);
-    until("it has ended", 60, async || {
-        !world.api(&format!("deployments/{id}")).await["finished_at"].is_null()
-    })
-    .await;
+    world.finished(id).await;
     // Auto Scaling has launched two in their place: past MaxSize nobody comes back.
     until("the successors", 60, async || serving(&world.group("sample").await).len() == 4).await;
     world.operator("UpdateAutoScalingGroup", json!({ "MaxSize": "4" })).await;
