@@ -8,7 +8,7 @@ use super::{
     record::{self, json},
 };
 use crate::{
-    fleet::{FleetError, Kind},
+    fleet::{FleetError, Kind, list::NonEmpty},
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
@@ -163,6 +163,7 @@ impl Engine {
     ) -> anyhow::Result<Result<(), FleetError>> {
         let seconds = seconds + EXECUTION_MARGIN_SECONDS;
         let output = self.public_url.is_none().then_some(self.config.aws.log_group.as_str());
+        let Some(instances) = NonEmpty::of(instances) else { return Ok(Ok(())) };
         let sent = self.fleet.send_command(instances, script, id, seconds, output).await;
         let sent = crash::answered(intent, "SendCommand", sent);
         let mut tx = self.store.write().await?;
@@ -171,7 +172,7 @@ impl Engine {
             Err(error) if error.kind == Kind::Unknown => {}
             Err(error) => {
                 tx.set_dispatch(id, "refused", None).await?;
-                let outcome = match (error.kind, error.code.as_str(), instances.len()) {
+                let outcome = match (error.kind, error.code.as_str(), instances.as_slice().len()) {
                     (Kind::Throttled, ..) => Outcome::NotSent { alone: false },
                     (_, "InvalidInstanceId", 2..) => Outcome::NotSent { alone: true },
                     _ => Outcome::Failed(Fault {
@@ -247,10 +248,9 @@ impl Engine {
         let intent =
             self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
         crash::point(intent, crash::When::Before);
-        let sent = self
-            .fleet
-            .send_command(&[instance.to_owned()], &script, &id, EXECUTION_MARGIN_SECONDS, None)
-            .await;
+        let whom = [instance.to_owned()];
+        let Some(whom) = NonEmpty::of(&whom) else { return Ok(Ok(())) };
+        let sent = self.fleet.send_command(whom, &script, &id, EXECUTION_MARGIN_SECONDS, None).await;
         let sent = crash::answered(intent, "SendCommand", sent.map(drop));
         self.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);

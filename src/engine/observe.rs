@@ -88,7 +88,6 @@ impl Engine {
             policy,
             revision: record::appspec(row).for_planning(),
             members,
-            healthy_elsewhere: 0,
             groups: seen_groups,
             timing: timing_of(&target_groups),
             refused: self.refused_effects(row.id),
@@ -191,7 +190,14 @@ impl Engine {
                 }
                 states.push((state, reason));
             }
-            sights.insert(member.id.clone(), Sight { lifecycle, health: worst(&states), registered });
+            let condemned = match state {
+                Some(instance) if instance.unhealthy && lifecycle == Lifecycle::Leaving => {
+                    Some("a health check found it unhealthy".to_owned())
+                }
+                _ => None,
+            };
+            let sight = Sight { lifecycle, health: worst(&states), registered, condemned };
+            sights.insert(member.id.clone(), sight);
         }
         Ok(sights)
     }

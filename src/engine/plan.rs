@@ -140,7 +140,6 @@ fn snapshot(survey: &Survey, policy: &Policy, appspec: &AppSpec, now: Timestamp)
         policy: policy.clone(),
         revision: appspec.for_planning(),
         members: members.collect(),
-        healthy_elsewhere: 0,
         groups: survey.groups.iter().map(|seen| (seen.name.clone(), group_of(seen, None))).collect(),
         timing: timing_of(&survey.target_groups),
         refused: BTreeMap::new(),

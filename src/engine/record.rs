@@ -35,6 +35,7 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
     let count = |number: i64| u32::try_from(number).unwrap_or(0);
     Ok(Deployment {
         id: row.id,
+        sha: row.sha.clone(),
         state: row.state.parse::<DeploymentState>().map_err(anyhow::Error::msg)?,
         reason: row.reason.clone(),
         started_at: time(row.started_at.unwrap_or(row.created_at)),

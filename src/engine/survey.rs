@@ -13,6 +13,7 @@ use crate::{
     config::Group,
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
+        plan::check_pools,
         policy::Policy,
         snapshot::{Health, Lifecycle, Sight},
         state::{Instance, InstanceState, Membership},
@@ -82,6 +83,7 @@ impl Engine {
             |record: &Instance| row.only_instance.as_deref() == Some(record.id.as_str()) && record.kept_out;
         if !members.iter().any(out_already) {
             policy.check_fleet(total).or_else(refuse)?;
+            check_pools(&policy, &members).or_else(refuse)?;
         }
         let in_hand = members.iter().filter(|record| record.state == InstanceState::Pending);
         let ids: Vec<String> = in_hand.map(|record| record.id.clone()).collect();
@@ -242,7 +244,9 @@ impl Engine {
             }
         }
         for record in &mut members {
-            let healthy = sights.get(&record.id).is_some_and(|sight| sight.health == Health::Healthy);
+            let sight = sights.get(&record.id);
+            let healthy = sight.is_some_and(|sight| sight.health == Health::Healthy);
+            record.healthy_at_start = healthy && sight.is_some_and(|s| s.lifecycle == Lifecycle::InService);
             let has_it = good.get(&record.id).is_some_and(|good| good.runs && good.sha == row.sha);
             if record.state == InstanceState::Pending && healthy && has_it {
                 record.state = InstanceState::Skipped;

@@ -1,6 +1,6 @@
 //! Auto Scaling groups: what they look like, and the few things that drover changes on them.
 
-use super::{Fleet, Result, failed};
+use super::{Fleet, Result, failed, list::NonEmpty};
 use aws_sdk_autoscaling::types::Tag;
 
 /// An Auto Scaling group.
@@ -42,7 +42,21 @@ pub struct InstanceSight {
     pub zone: String,
     /// Lifecycle state, as AWS writes it.
     pub lifecycle: String,
+    /// A health check has found it unhealthy: Auto Scaling takes it out.
+    pub unhealthy: bool,
 }
+
+/// An instance that Auto Scaling ended, and why.
+#[derive(Clone, Debug)]
+pub struct Termination {
+    /// `i-…`.
+    pub instance: String,
+    /// In Auto Scaling's words.
+    pub cause: String,
+}
+
+/// DescribeAutoScalingGroups takes so many names at once.
+const MOST_NAMES: usize = 50;
 
 fn size(number: Option<i32>) -> u32 {
     number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
@@ -51,12 +65,19 @@ fn size(number: Option<i32>) -> u32 {
 impl Fleet {
     /// The groups of these names; missing ones are missing from the answer.
     pub async fn groups(&self, names: &[String]) -> Result<Vec<GroupSight>> {
-        let call = self
-            .autoscaling
-            .describe_auto_scaling_groups()
-            .set_auto_scaling_group_names(Some(names.to_vec()));
-        let mut pages = call.into_paginator().items().send();
         let mut groups = Vec::new();
+        if let Some(names) = NonEmpty::of(names) {
+            for some in names.pieces(MOST_NAMES) {
+                self.describe_groups(some, &mut groups).await?;
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn describe_groups(&self, names: NonEmpty<'_, String>, groups: &mut Vec<GroupSight>) -> Result<()> {
+        let call = self.autoscaling.describe_auto_scaling_groups();
+        let call = call.set_auto_scaling_group_names(names.parameter());
+        let mut pages = call.into_paginator().items().send();
         while let Some(group) = pages.next().await {
             let group = group.map_err(failed("DescribeAutoScalingGroups"))?;
             let suspended =
@@ -65,6 +86,9 @@ impl Fleet {
                 id: instance.instance_id().unwrap_or_default().to_owned(),
                 zone: instance.availability_zone().unwrap_or_default().to_owned(),
                 lifecycle: instance.lifecycle_state().map(|s| s.as_str().to_owned()).unwrap_or_default(),
+                unhealthy: instance
+                    .health_status()
+                    .is_some_and(|status| status.eq_ignore_ascii_case("Unhealthy")),
             });
             let tags = group
                 .tags()
@@ -82,7 +106,21 @@ impl Fleet {
                 warm_pool: group.warm_pool_configuration().is_some(),
             });
         }
-        Ok(groups)
+        Ok(())
+    }
+
+    /// The instances that Auto Scaling lately ended or is ending in a group, and why, in its own words: of its last 100
+    /// activities.
+    pub async fn terminations(&self, group: &str) -> Result<Vec<Termination>> {
+        let call = self.autoscaling.describe_scaling_activities().auto_scaling_group_name(group);
+        let answer = call.max_records(100).send().await.map_err(failed("DescribeScalingActivities"))?;
+        let ended = answer.activities().iter().filter_map(|activity| {
+            // "Terminating EC2 instance: i-…", with what became of it behind.
+            let about = activity.description()?.strip_prefix("Terminating EC2 instance: ")?;
+            let instance = about.split([' ', '.', ',']).next()?.to_owned();
+            Some(Termination { instance, cause: activity.cause().unwrap_or_default().to_owned() })
+        });
+        Ok(ended.collect())
     }
 
     /// The id of an instance refresh that is under way, if there is one.
@@ -104,21 +142,24 @@ impl Fleet {
 
     /// At most 20 instances into standby; desired capacity goes down with them, so that none is replaced.
     pub async fn enter_standby(&self, group: &str, instances: &[String]) -> Result<()> {
+        let Some(instances) = NonEmpty::of(instances) else { return Ok(()) };
         let call = self.autoscaling.enter_standby().auto_scaling_group_name(group);
-        let call = call.set_instance_ids(Some(instances.to_vec())).should_decrement_desired_capacity(true);
+        let call = call.set_instance_ids(instances.parameter()).should_decrement_desired_capacity(true);
         call.send().await.map(drop).map_err(failed("EnterStandby"))
     }
 
     /// Back into service; desired capacity goes up with them.
     pub async fn exit_standby(&self, group: &str, instances: &[String]) -> Result<()> {
+        let Some(instances) = NonEmpty::of(instances) else { return Ok(()) };
         let call = self.autoscaling.exit_standby().auto_scaling_group_name(group);
-        call.set_instance_ids(Some(instances.to_vec())).send().await.map(drop).map_err(failed("ExitStandby"))
+        call.set_instance_ids(instances.parameter()).send().await.map(drop).map_err(failed("ExitStandby"))
     }
 
     /// Suspends processes.
     pub async fn suspend(&self, group: &str, processes: &[String]) -> Result<()> {
+        let Some(processes) = NonEmpty::of(processes) else { return Ok(()) };
         let call = self.autoscaling.suspend_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(Some(processes.to_vec()))
+        call.set_scaling_processes(processes.parameter())
             .send()
             .await
             .map(drop)
@@ -127,8 +168,9 @@ impl Fleet {
 
     /// Resumes processes.
     pub async fn resume(&self, group: &str, processes: &[String]) -> Result<()> {
+        let Some(processes) = NonEmpty::of(processes) else { return Ok(()) };
         let call = self.autoscaling.resume_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(Some(processes.to_vec()))
+        call.set_scaling_processes(processes.parameter())
             .send()
             .await
             .map(drop)

@@ -1,6 +1,6 @@
 //! Target groups and the health of their targets.
 
-use super::{Fleet, Result, failed};
+use super::{Fleet, Result, failed, list::NonEmpty};
 use aws_sdk_elasticloadbalancingv2::types::{TargetDescription, TargetTypeEnum};
 use jiff::SignedDuration;
 
@@ -45,6 +45,9 @@ pub struct TargetSight {
     pub reason: String,
 }
 
+/// DescribeTargetGroups takes so many ARNs at once: none is left out of the answer below the size of its page.
+const MOST_ARNS: usize = 20;
+
 fn port(number: Option<i32>) -> u16 {
     number.and_then(|n| u16::try_from(n).ok()).unwrap_or(0)
 }
@@ -53,10 +56,20 @@ impl Fleet {
     /// The target groups of these ARNs with the settings that waits depend on.
     pub async fn target_groups(&self, arns: &[String]) -> Result<Vec<TargetGroup>> {
         let mut groups = Vec::new();
-        if arns.is_empty() {
-            return Ok(groups);
+        if let Some(arns) = NonEmpty::of(arns) {
+            for some in arns.pieces(MOST_ARNS) {
+                self.describe_target_groups(some, &mut groups).await?;
+            }
         }
-        let call = self.elb.describe_target_groups().set_target_group_arns(Some(arns.to_vec()));
+        Ok(groups)
+    }
+
+    async fn describe_target_groups(
+        &self,
+        arns: NonEmpty<'_, String>,
+        groups: &mut Vec<TargetGroup>,
+    ) -> Result<()> {
+        let call = self.elb.describe_target_groups().set_target_group_arns(arns.parameter());
         let answer = call.send().await.map_err(failed("DescribeTargetGroups"))?;
         for group in answer.target_groups() {
             let arn = group.target_group_arn().unwrap_or_default();
@@ -81,7 +94,7 @@ impl Fleet {
                 threshold: group.healthy_threshold_count().unwrap_or(5),
             });
         }
-        Ok(groups)
+        Ok(())
     }
 
     /// The ARNs of all target groups of the account and region that have instances as targets and a load balancer.
@@ -123,20 +136,21 @@ impl Fleet {
 
     /// Adds targets.
     pub async fn register(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
-        let call = self.elb.register_targets().target_group_arn(arn).set_targets(Some(described(targets)));
+        let Some(targets) = NonEmpty::of(targets) else { return Ok(()) };
+        let call = self.elb.register_targets().target_group_arn(arn).set_targets(described(targets));
         call.send().await.map(drop).map_err(failed("RegisterTargets"))
     }
 
     /// Removes targets: they drain.
     pub async fn deregister(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
-        let call = self.elb.deregister_targets().target_group_arn(arn).set_targets(Some(described(targets)));
+        let Some(targets) = NonEmpty::of(targets) else { return Ok(()) };
+        let call = self.elb.deregister_targets().target_group_arn(arn).set_targets(described(targets));
         call.send().await.map(drop).map_err(failed("DeregisterTargets"))
     }
 }
 
-fn described(targets: &[(String, u16)]) -> Vec<TargetDescription> {
-    targets
-        .iter()
-        .map(|(id, port)| TargetDescription::builder().id(id).port(i32::from(*port)).build())
-        .collect()
+fn described(targets: NonEmpty<'_, (String, u16)>) -> Option<Vec<TargetDescription>> {
+    let described =
+        |(id, port): &(String, u16)| TargetDescription::builder().id(id).port(i32::from(*port)).build();
+    Some(targets.as_slice().iter().map(described).collect())
 }

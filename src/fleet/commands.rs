@@ -1,6 +1,6 @@
 //! Systems Manager Run Command.
 
-use super::{Fleet, Result, failed, malformed};
+use super::{Fleet, Result, failed, list::NonEmpty, malformed};
 use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
 };
@@ -35,7 +35,7 @@ impl Fleet {
     /// it prints is uploaded to `log_group` while it runs.
     pub async fn send_command(
         &self,
-        instances: &[String],
+        instances: NonEmpty<'_, String>,
         script: &str,
         comment: &str,
         execution_seconds: i64,
@@ -47,7 +47,7 @@ impl Fleet {
             .ssm_once
             .send_command()
             .document_name(DOCUMENT)
-            .set_instance_ids(Some(instances.to_vec()))
+            .set_instance_ids(instances.parameter())
             .parameters("commands", vec![script.to_owned()])
             .parameters("executionTimeout", vec![execution])
             .comment(comment)
@@ -109,11 +109,12 @@ impl Fleet {
     /// Whether each of these instances' agents was heard of lately: `(instance, online)`; unknown ones are missing.
     pub async fn agents(&self, instances: &[String]) -> Result<Vec<(String, bool)>> {
         let mut found = Vec::new();
+        let Some(instances) = NonEmpty::of(instances) else { return Ok(found) };
         // At most 100 values in one filter.
-        for some in instances.chunks(50) {
+        for some in instances.pieces(50) {
             let filter = InstanceInformationStringFilter::builder()
                 .key("InstanceIds")
-                .set_values(Some(some.to_vec()))
+                .set_values(some.parameter())
                 .build();
             let filter = filter.map_err(|e| malformed("DescribeInstanceInformation", &e))?;
             let call = self.ssm.describe_instance_information().filters(filter);

@@ -7,6 +7,7 @@ pub mod autoscaling;
 pub mod balancer;
 pub mod commands;
 pub mod launch;
+pub mod list;
 pub mod logs;
 
 use crate::config::Aws;

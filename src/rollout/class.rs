@@ -66,6 +66,7 @@ pub fn classify(fault: &Fault, retry: &Retry) -> Class {
         | Cause::HookTimeout
         | Cause::HostCannot
         | Cause::Unhealthy(_)
+        | Cause::WrongRelease { .. }
         | Cause::Deadline(_) => Class::Unknown,
     }
 }

@@ -277,8 +277,13 @@ impl Policy {
 
     /// How many must stay healthy, given how many were when the deployment began.
     pub fn keep_in_service(&self, total: u32, healthy_at_start: u32) -> u32 {
+        self.keep_of(total, healthy_at_start, total)
+    }
+
+    /// The same of `size` instances among the `total` of the deployment group, from which batches are taken.
+    pub fn keep_of(&self, size: u32, healthy_at_start: u32, total: u32) -> u32 {
         match self.min_in_service {
-            Some(size) => size.of(total),
+            Some(minimum) => minimum.of(size),
             None => healthy_at_start.saturating_sub(self.batch.largest(total)),
         }
     }

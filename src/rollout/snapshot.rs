@@ -20,8 +20,6 @@ pub struct Snapshot {
     pub revision: Revision,
     /// Its instances: record, sight and attempt.
     pub members: Vec<Member>,
-    /// Healthy instances of the same target groups that are no members (none as a rule).
-    pub healthy_elsewhere: u32,
     /// The Auto Scaling groups, by name.
     pub groups: BTreeMap<String, Group>,
     /// Waits that follow from the target groups' settings.
@@ -35,6 +33,8 @@ pub struct Snapshot {
 pub struct Deployment {
     /// Its number.
     pub id: i64,
+    /// The revision that it brings.
+    pub sha: String,
     /// Where it stands …
     pub state: DeploymentState,
     /// … and why, in words, if there is something to say.
@@ -74,6 +74,7 @@ impl Deployment {
     pub fn beginning(id: i64, total: u32, healthy: u32, now: Timestamp) -> Deployment {
         Deployment {
             id,
+            sha: String::new(),
             state: DeploymentState::Rolling,
             reason: None,
             started_at: now,
@@ -142,14 +143,16 @@ pub struct Sight {
     pub lifecycle: Lifecycle,
     /// Its state behind the balancer, over all its target groups.
     pub health: Health,
-    /// Target groups it should be in and isn't, of those that we register and deregister.
+    /// The target groups it is in, of those that we register and deregister.
     pub registered: Vec<String>,
+    /// It leaves because it failed a health check: which, in words.
+    pub condemned: Option<String>,
 }
 
 impl Sight {
     /// Of one that left.
     pub fn gone() -> Sight {
-        Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new() }
+        Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new(), condemned: None }
     }
 }
 

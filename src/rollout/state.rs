@@ -167,6 +167,13 @@ pub enum Cause {
     AgentLost(String),
     /// The runner died in the middle of the event, as the host's own journal says.
     Interrupted,
+    /// The hooks are through, and the host says that another release is current than the one that was to be.
+    WrongRelease {
+        /// What is current there.
+        current: String,
+        /// What was to be.
+        wanted: String,
+    },
     /// Another attempt holds the host's lock.
     Busy,
     /// The host has seen a newer attempt.
@@ -177,6 +184,11 @@ pub enum Cause {
     Unhealthy(String),
     /// A wait ended at its deadline: what it waited for.
     Deadline(String),
+}
+
+/// A revision as people read it.
+fn short(sha: &str) -> &str {
+    sha.get(..12).unwrap_or(sha)
 }
 
 impl Fault {
@@ -195,6 +207,9 @@ impl Fault {
             Cause::Undelivered(why) => format!("was not delivered by Systems Manager: {why}"),
             Cause::AgentLost(why) => format!("lost the agent: {why}"),
             Cause::Interrupted => "was interrupted: the runner died in the middle of it".into(),
+            Cause::WrongRelease { current, wanted } => {
+                format!("left {} as the current release, not {}", short(current), short(wanted))
+            }
             Cause::Busy => "found another attempt still at work on the host".into(),
             Cause::Refused => "was refused by the host, which has seen a newer attempt".into(),
             Cause::HostCannot => "could not run on the host".into(),
@@ -284,6 +299,9 @@ pub struct Instance {
     /// When its launch was answered. Another hook may hold it on.
     #[serde(default)]
     pub answered: Option<Timestamp>,
+    /// It was in service and healthy when the deployment began.
+    #[serde(default)]
+    pub healthy_at_start: bool,
     /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
     #[serde(default)]
     pub kept_out: bool,
@@ -323,6 +341,7 @@ impl Instance {
             joined: false,
             heartbeat: None,
             answered: None,
+            healthy_at_start: false,
             kept_out: false,
             busy_until: None,
             run_seconds: None,
@@ -348,6 +367,7 @@ impl Instance {
             attempts: self.attempts,
             touched: self.touched,
             joined: self.joined,
+            healthy_at_start: self.healthy_at_start,
             kept_out: self.quarantined() || self.kept_out,
             ..Instance::new(&self.id, &self.zone, &self.group, now)
         };
@@ -361,7 +381,7 @@ impl Instance {
         use InstanceState::*;
         let former = self.good.as_deref().map_or_else(
             || "its former release".to_owned(),
-            |good| format!("its former release {}", good.get(..12).unwrap_or(good)),
+            |good| format!("its former release {}", short(good)),
         );
         match self.state {
             Succeeded => "on the new revision, in service".to_owned(),

@@ -3,53 +3,14 @@
 use super::{Change, Draft, Planner, progress::is_out};
 use crate::rollout::{
     policy::{Mode, Zones},
-    snapshot::{Health, Lifecycle},
+    snapshot::Health,
     state::{DeploymentState, InstanceState as S},
     transition::{Illegal, Step},
 };
 
 use std::collections::BTreeMap;
 
-/// The arithmetic of what may be taken out now.
-pub(super) struct Capacity {
-    /// Healthy behind the balancer, less those about to be taken out.
-    pub healthy: u32,
-    /// That many must stay.
-    pub keep: u32,
-}
-
-impl Capacity {
-    fn spare(&self) -> u32 {
-        self.healthy.saturating_sub(self.keep)
-    }
-
-    pub(super) fn words(&self) -> String {
-        format!("{} healthy, {} must stay in service", self.healthy, self.keep)
-    }
-}
-
 impl Planner<'_> {
-    pub(super) fn capacity(&self) -> Capacity {
-        let healthy = self
-            .drafts
-            .iter()
-            .filter(|draft| {
-                draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy
-            })
-            .filter(|draft| draft.record.state != S::Blocking && !draft.record.quarantined())
-            .count();
-        // One that left on its own makes the group smaller, not the batches.
-        let has_left =
-            |draft: &&Draft| draft.record.state == S::Gone || draft.sight.lifecycle == Lifecycle::Leaving;
-        let gone = u32::try_from(self.drafts.iter().filter(has_left).count()).unwrap_or(u32::MAX);
-        let left = gone.saturating_sub(self.count(|record| record.joined && record.state != S::Gone));
-        let at_start = self.snapshot.deployment.healthy_at_start.saturating_sub(left);
-        Capacity {
-            healthy: u32::try_from(healthy).unwrap_or(u32::MAX) + self.snapshot.healthy_elsewhere,
-            keep: self.snapshot.policy.keep_in_service(self.total(), at_start),
-        }
-    }
-
     /// Stages everyone, opens the next batch when its time has come, and takes out what the capacity allows.
     pub(super) fn admit(&mut self) -> Result<(), Illegal> {
         let cancelled = self.snapshot.deployment.cancel.is_some();
@@ -200,22 +161,18 @@ impl Planner<'_> {
 
     /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.
     fn take_out(&mut self) -> Result<(), Illegal> {
-        let mut spare = self.capacity().spare();
+        let mut capacity = self.capacity();
         // Those in BeforeBlockTraffic hooks have been promised their place.
-        spare = spare.saturating_sub(self.count(|r| r.state == S::PreBlocking));
-        let mut turn: Vec<usize> = (0..self.drafts.len())
-            .filter(|&i| self.drafts[i].record.state == S::Staged && self.drafts[i].record.batch.is_some())
-            .collect();
+        for draft in self.drafts.iter().filter(|draft| draft.record.state == S::PreBlocking) {
+            capacity.reserve(draft.before);
+        }
+        let mut turn: Vec<usize> = (0..self.drafts.len()).filter(|&i| is_held(&self.drafts[i])).collect();
         turn.sort_by_key(|&i| self.drafts[i].sight.health == Health::Healthy);
         for index in turn {
             let (now, pre_block) = (self.now, self.snapshot.revision.pre_block);
             let draft = &mut self.drafts[index];
-            let serves = draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight);
-            if serves {
-                if spare == 0 {
-                    continue;
-                }
-                spare -= 1;
+            if serves(draft) && !capacity.take(draft.before) {
+                continue;
             }
             match pre_block && !draft.record.pre_blocked {
                 true => draft.step(Step::PreBlock, now, "its turn: BeforeBlockTraffic hooks")?,
@@ -224,4 +181,14 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// Of the open batch, and not taken out yet.
+pub(super) fn is_held(draft: &Draft) -> bool {
+    draft.record.state == S::Staged && draft.record.batch.is_some()
+}
+
+/// Taking it out is felt.
+pub(super) fn serves(draft: &Draft) -> bool {
+    draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
 }

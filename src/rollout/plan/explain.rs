@@ -57,19 +57,20 @@ impl Planner<'_> {
             format!("{call} was refused {} times: {}", refused.times, refused.message)
         }));
         self.plan.explain.deployment = lines;
+        let capacity = self.capacity().words();
         for index in 0..self.drafts.len() {
-            if let Some(words) = self.explain_one(index) {
+            if let Some(words) = self.explain_one(index, &capacity) {
                 self.plan.explain.instances.insert(self.drafts[index].record.id.clone(), words);
             }
         }
     }
 
-    fn explain_one(&self, index: usize) -> Option<String> {
+    fn explain_one(&self, index: usize, capacity: &str) -> Option<String> {
         let draft = &self.drafts[index];
         let since = draft.record.since;
         let words = match draft.record.state {
             S::Staged if draft.record.batch.is_some() => {
-                format!("waits for capacity: {}", self.capacity().words())
+                format!("waits for capacity: {capacity}")
             }
             S::Staged if self.batch == 0 => "staged; waits for the others to be".into(),
             S::Staged => format!("staged; waits for batch {} to be through", self.batch),

@@ -2,6 +2,7 @@
 
 mod admit;
 mod cancel;
+mod capacity;
 mod effect;
 mod effects;
 mod explain;
@@ -11,7 +12,7 @@ mod verdict;
 
 use super::{
     class::{Class, backoff, classify},
-    event::LifecycleEvent,
+    event::{LifecycleEvent, RUN},
     snapshot::{Attempt, Lifecycle, Sight, Snapshot},
     state::{Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Wait},
     transition::{Illegal, Step, next},
@@ -19,6 +20,7 @@ use super::{
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
+pub use capacity::check_pools;
 pub use effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED};
 pub use launch::{HEARTBEAT, HELD};
 
@@ -113,8 +115,8 @@ impl Draft<'_> {
         self.record.attempt = None;
         self.attempt = None;
         if step == Step::Restore {
-            // Another release, and retries of its own.
-            (self.record.transient, self.record.unknown) = (0, 0);
+            // Another release: from its own beginning, and with retries of its own.
+            (self.record.transient, self.record.unknown, self.record.resume) = (0, 0, None);
         }
         if step != Step::Wait {
             self.record.wait = None;
@@ -209,11 +211,8 @@ impl<'a> Planner<'a> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let launch = self.is_launch();
-        let limit = self.attempt_deadline(index);
+        self.note_loss(index, &fault);
         let draft = &mut self.drafts[index];
-        if let (Cause::AgentLost(_), Some(attempt)) = (&fault.cause, draft.attempt) {
-            draft.record.busy_until = Some(attempt.created_at + limit);
-        }
         let busy = fault.cause == Cause::Busy && draft.record.busy_until.is_some_and(|until| now < until);
         if busy && !cancelled {
             // An attempt that was given up for lost is at work still: that uses up nothing.
@@ -235,14 +234,16 @@ impl<'a> Planner<'a> {
             let seed = draft.record.attempt.unwrap_or_default().unsigned_abs();
             let pause = backoff(retry, used, seed);
             let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-            // Only the dispatch that deploys has events to choose from.
-            let deploys = matches!(back, InstanceState::Deploying | InstanceState::Blocking);
-            draft.record.resume = match (&fault.cause, fault.event) {
-                (_, LifecycleEvent::DownloadBundle) => None,
-                (Cause::AgentLost(_), _) => Some(LifecycleEvent::ApplicationStop),
-                (_, event) => Some(event.retry_from()),
-            }
-            .filter(|_| deploys);
+            draft.record.resume = match (back, &fault.cause) {
+                // Only the dispatch that deploys has events to choose from.
+                (InstanceState::Deploying, Cause::AgentLost(_)) => Some(LifecycleEvent::ApplicationStop),
+                (InstanceState::Deploying | InstanceState::Blocking, _) => match fault.event.retry_from() {
+                    // Not drained in time: the run begins where it was to begin.
+                    LifecycleEvent::BlockTraffic => draft.record.resume,
+                    event => Some(event).filter(|event| RUN.contains(event)),
+                },
+                _ => None,
+            };
             draft.record.wait = Some(Wait { until, back });
             let note = format!(
                 "{words}; {}, retry {used} of {} in {:.1} s",
@@ -264,6 +265,15 @@ impl<'a> Planner<'a> {
             };
             draft.record.failure = Some(Failure { fault, quarantined: quarantine });
             draft.step(Step::Fail, now, format!("{words}; {why}; {fate}"))
+        }
+    }
+
+    /// An attempt that is given up for lost may be at work still, and keep the next one out for as long as it may take.
+    fn note_loss(&mut self, index: usize, fault: &Fault) {
+        let limit = self.attempt_deadline(index);
+        let draft = &mut self.drafts[index];
+        if let (Cause::AgentLost(_), Some(attempt)) = (&fault.cause, draft.attempt) {
+            draft.record.busy_until = Some(attempt.created_at + limit);
         }
     }
 

@@ -4,7 +4,7 @@ use super::Planner;
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Health, Lifecycle, Outcome, Sight},
-    state::{Cause, Failure, Fault, Goal, Instance, InstanceState as S},
+    state::{Cause, DeploymentState, Failure, Fault, Goal, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -19,14 +19,43 @@ pub(super) const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 impl Planner<'_> {
-    /// Instances that left the group are gone, whatever they were at.
+    /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
+    /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
     pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
+        let over = self.state != DeploymentState::Rolling;
         for draft in &mut self.drafts {
-            if draft.sight.lifecycle == Lifecycle::Leaving && !draft.record.state.is_final() {
-                draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
+            if draft.sight.lifecycle != Lifecycle::Leaving {
+                continue;
+            }
+            let step = match draft.record.state {
+                S::Allowing | S::PostAllowing => Step::Fail,
+                S::Succeeded if !over => Step::Relapse,
+                _ => Step::Leave,
+            };
+            match draft.sight.condemned.clone() {
+                Some(why)
+                    if step != Step::Leave && draft.record.touched && draft.record.goal == Goal::New =>
+                {
+                    let cause = Cause::Unhealthy(why);
+                    let fault =
+                        Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
+                    let words = fault.words();
+                    draft.record.fault = Some(fault.clone());
+                    draft.record.failure = Some(Failure { fault, quarantined: false });
+                    draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
+                }
+                _ if !draft.record.state.is_final() => {
+                    draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// How long an instance gets to become healthy behind the balancer.
+    pub(super) fn becoming_healthy(&self) -> SignedDuration {
+        self.snapshot.timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health
     }
 
     /// Attempts that ended.
@@ -98,8 +127,22 @@ impl Planner<'_> {
                 draft.record.pre_blocked = true;
                 draft.step(Step::Yield, self.now, "BeforeBlockTraffic hooks are through")
             }
-            S::Deploying => draft.step(Step::Allow, self.now, "deployed; back into the balancer"),
+            S::Deploying => {
+                let wanted = &self.snapshot.deployment.sha;
+                if let Some(current) = current.filter(|current| current != wanted && !wanted.is_empty()) {
+                    let fault = wrong_release(&current, wanted);
+                    return self.attempt_failed(index, fault);
+                }
+                draft.step(Step::Allow, self.now, "deployed; back into the balancer")
+            }
             S::Restoring => {
+                let proof = (current.as_deref(), draft.record.good.as_deref());
+                if let (Some(current), Some(good)) = proof
+                    && current != good
+                {
+                    let fault = wrong_release(current, good);
+                    return self.attempt_failed(index, fault);
+                }
                 draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
             }
             S::PostAllowing => draft.step(Step::Succeed, self.now, "AfterAllowTraffic hooks are through"),
@@ -134,6 +177,7 @@ impl Planner<'_> {
             S::PreBlocking => self.fault(index, fault, S::PreBlocking, stands_by),
             S::PostAllowing => self.fault(index, fault, S::PostAllowing, false),
             S::Deploying if self.snapshot.deployment.cancel.is_some() => {
+                self.note_loss(index, &fault);
                 let draft = &mut self.drafts[index];
                 let words = fault.words();
                 draft.record.fault = Some(fault);
@@ -200,7 +244,7 @@ impl Planner<'_> {
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
         let timing = self.snapshot.timing;
-        let mut limit = timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health;
+        let mut limit = self.becoming_healthy();
         let post_allow = self.snapshot.revision.post_allow;
         let launch = self.is_launch();
         let draft = &mut self.drafts[index];
@@ -274,6 +318,12 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// The host says that another release is current than the one that was to be.
+fn wrong_release(current: &str, wanted: &str) -> Fault {
+    let cause = Cause::WrongRelease { current: current.to_owned(), wanted: wanted.to_owned() };
+    Fault { event: LifecycleEvent::Install, hook: None, cause, tail: Vec::new() }
 }
 
 /// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.

@@ -107,10 +107,12 @@ impl Toy {
                 let mut record = Instance::new(&format!("i-{n:02}"), ["a", "b", "c"][n % 3], "asg", now);
                 record.memberships = vec![Membership { target_group: "tg".into(), port: 80, owned: true }];
                 record.good = Some("old".into());
+                record.healthy_at_start = true;
                 let sight = Sight {
                     lifecycle: Lifecycle::InService,
                     health: Health::Healthy,
                     registered: Vec::new(),
+                    condemned: None,
                 };
                 Member { record, sight, attempt: None }
             })
@@ -123,7 +125,6 @@ impl Toy {
             policy,
             revision: Revision { run_seconds: 60, ..Revision::default() },
             members,
-            healthy_elsewhere: 0,
             groups: BTreeMap::from([("asg".to_owned(), group)]),
             timing: Timing { deregistration_delay: DRAIN, becoming_healthy: HEALTH },
             refused: BTreeMap::new(),
@@ -416,7 +417,7 @@ proptest! {
                 toy.snapshot.deployment.cancel = Some(Cancel::After);
             }
             if let Some((at, who)) = leave_at && at == step {
-                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![] };
+                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![], condemned: None };
                 let who = toy.snapshot.members[who % count].record.id.clone();
                 toy.coming.retain(|(_, id, ..)| *id != who);
                 left = true;
@@ -451,5 +452,7 @@ proptest! {
 
 #[path = "machine_tests.rs"]
 mod machine;
+#[path = "safety_tests.rs"]
+mod safety;
 #[path = "verb_tests.rs"]
 mod verbs;

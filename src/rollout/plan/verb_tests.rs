@@ -16,7 +16,7 @@ impl Toy {
         (deployment.state, deployment.since, deployment.settled) = (D::Paused, self.fleet.now, false);
     }
 
-    fn until(&mut self, mut done: impl FnMut(&Toy) -> bool) {
+    pub(super) fn until(&mut self, mut done: impl FnMut(&Toy) -> bool) {
         for _ in 0..10_000 {
             if done(self) {
                 return;
@@ -259,7 +259,12 @@ fn one_that_joins_is_staged_while_the_batches_go_on() {
     toy.until(|toy| toy.states(S::Succeeded) == 1);
     let now = toy.now;
     let record = Instance { joined: true, ..Instance::new("i-99", "a", "asg", now) };
-    let sight = Sight { lifecycle: Lifecycle::InService, health: Health::Healthy, registered: Vec::new() };
+    let sight = Sight {
+        lifecycle: Lifecycle::InService,
+        health: Health::Healthy,
+        registered: Vec::new(),
+        condemned: None,
+    };
     let memberships = toy.member("i-00").record.memberships.clone();
     toy.snapshot.members.push(Member { record: Instance { memberships, ..record }, sight, attempt: None });
     // Its agent takes its time: the answer to its staging is lost.
@@ -338,7 +343,8 @@ fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran()
     let mut toy = Toy::new(4, policy("1"));
     let member = toy.member("i-00");
     // As the engine takes in one that another deployment has quarantined.
-    member.sight = Sight { lifecycle: Lifecycle::Standby, health: Health::Out, registered: Vec::new() };
+    member.sight =
+        Sight { lifecycle: Lifecycle::Standby, health: Health::Out, registered: Vec::new(), condemned: None };
     member.record.kept_out = true;
     let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
     (group.min, group.desired) = (3, 3);

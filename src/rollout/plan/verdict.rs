@@ -1,6 +1,10 @@
 //! Whether the deployment goes on, halts for a person, or is over.
 
-use super::{Change, DispatchKind, Draft, Effect, Planner, progress::CLOSE_LOOK};
+use super::{
+    Change, DispatchKind, Draft, Effect, Planner,
+    admit::{is_held, serves},
+    progress::CLOSE_LOOK,
+};
 use crate::rollout::{
     class::normalise,
     event::LifecycleEvent,
@@ -155,15 +159,34 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Nothing is in work and nothing can be taken out: the arithmetic will not change by itself.
-    fn stuck(&self) -> Option<String> {
-        let waiting = self.count(|record| record.state == S::Staged);
+    /// Nothing is in work and nothing can be taken out. With some in quarantine the arithmetic will not change by itself;
+    /// else it gets as long as an instance gets to become healthy: targets come back, and Auto Scaling brings others.
+    fn stuck(&mut self) -> Option<String> {
         let others = self.count(|record| record.in_staging() || record.in_work());
+        let held: Vec<&Draft> = self.drafts.iter().filter(|draft| is_held(draft)).collect();
+        if others > 0 || held.is_empty() {
+            return None;
+        }
+        let mut capacity = self.capacity();
+        if held.iter().any(|draft| !serves(draft) || capacity.take(draft.before)) {
+            return None;
+        }
+        let waiting = self.count(|record| record.state == S::Staged);
+        let words = format!("{waiting} instances wait, but {}", capacity.words());
         let quarantined = self.count(|record| record.quarantined());
-        let capacity = self.capacity();
-        (waiting > 0 && others == 0 && quarantined > 0 && capacity.healthy <= capacity.keep).then(|| {
-            format!("{waiting} instances wait, but {}; {quarantined} are quarantined", capacity.words())
-        })
+        if quarantined > 0 {
+            return Some(format!("{words}; {quarantined} are quarantined"));
+        }
+        let deployment = &self.snapshot.deployment;
+        let moved = self.drafts.iter().map(|draft| draft.record.since);
+        let moved = moved.chain(deployment.batch_done_at).chain(deployment.resumed_at);
+        let limit = self.becoming_healthy();
+        let until = moved.max().unwrap_or(deployment.since).max(deployment.since) + limit;
+        if self.now < until {
+            self.wake(until);
+            return None;
+        }
+        Some(format!("{words}, for {} s", limit.as_secs()))
     }
 
     /// A halt that nobody came for ends as Failed.

@@ -1,0 +1,186 @@
+//! How many must stay in service, and how many more may be taken out: in the deployment group as a whole, in each Auto
+//! Scaling group and in each target group. A batch that spares the whole may still hold every target of a small one.
+
+use super::{Draft, Planner};
+use crate::rollout::{
+    policy::Policy,
+    snapshot::{Health, Lifecycle},
+    state::{Instance, InstanceState as S},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::once,
+};
+
+/// Instances that stand in for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pool<'a> {
+    /// All of the deployment group.
+    Whole,
+    /// Those of an Auto Scaling group.
+    AutoScalingGroup(&'a str),
+    /// The targets of a target group.
+    TargetGroup(&'a str),
+}
+
+impl Pool<'_> {
+    /// In words, behind a number of healthy ones; nothing for the whole.
+    fn words(self) -> String {
+        match self {
+            Pool::Whole => String::new(),
+            Pool::AutoScalingGroup(name) => format!(" in Auto Scaling group {name}"),
+            Pool::TargetGroup(arn) => format!(" in target group {}", name_of(arn)),
+        }
+    }
+}
+
+/// The name in a target group's ARN, `…:targetgroup/NAME/ID`.
+fn name_of(arn: &str) -> &str {
+    arn.split('/').nth(1).unwrap_or(arn)
+}
+
+/// The pools that an instance belongs to.
+pub(super) fn pools_of(record: &Instance) -> BTreeSet<Pool<'_>> {
+    let behind = record.memberships.iter().map(|membership| Pool::TargetGroup(&membership.target_group));
+    once(Pool::Whole).chain(once(Pool::AutoScalingGroup(&record.group))).chain(behind).collect()
+}
+
+/// One pool's arithmetic.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    /// Members when the deployment began.
+    total: u32,
+    /// Those in service and healthy then.
+    healthy_at_start: u32,
+    /// Left on their own since.
+    left: u32,
+    /// Came into service since.
+    came: u32,
+    /// Healthy behind the balancer, less those about to be taken out.
+    healthy: u32,
+    /// That many must stay.
+    keep: u32,
+}
+
+/// The arithmetic of what may be taken out now.
+pub(super) struct Capacity<'a> {
+    rooms: BTreeMap<Pool<'a>, Room>,
+}
+
+impl<'a> Capacity<'a> {
+    /// Whether this one, which serves, may be taken out too; if so it is counted as out.
+    pub(super) fn take(&mut self, record: &'a Instance) -> bool {
+        let pools = pools_of(record);
+        let spare = |room: &Room| room.healthy > room.keep;
+        if !pools.iter().all(|pool| self.rooms.get(pool).is_none_or(spare)) {
+            return false;
+        }
+        self.reserve(record);
+        true
+    }
+
+    /// Counts this one as out.
+    pub(super) fn reserve(&mut self, record: &'a Instance) {
+        for pool in pools_of(record) {
+            if let Some(room) = self.rooms.get_mut(&pool) {
+                room.healthy = room.healthy.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Of the pool that has the least to spare.
+    pub(super) fn words(&self) -> String {
+        let spare = |room: &Room| i64::from(room.healthy) - i64::from(room.keep);
+        let tightest = self.rooms.iter().min_by_key(|(pool, room)| (spare(room), **pool));
+        tightest.map_or_else(String::new, |(pool, room)| {
+            format!("{} healthy, {} must stay in service{}", room.healthy, room.keep, pool.words())
+        })
+    }
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn capacity(&self) -> Capacity<'a> {
+        let mut rooms: BTreeMap<Pool<'a>, Room> = BTreeMap::new();
+        for draft in &self.drafts {
+            for pool in pools_of(draft.before) {
+                rooms.entry(pool).or_default().count(draft);
+            }
+        }
+        let deployment = &self.snapshot.deployment;
+        let whole = rooms.entry(Pool::Whole).or_default();
+        (whole.total, whole.healthy_at_start) = (self.total(), deployment.healthy_at_start);
+        let (policy, total) = (&self.snapshot.policy, self.total());
+        for (pool, room) in &mut rooms {
+            let left = room.left.saturating_sub(room.came);
+            let size = room.total.saturating_sub(left);
+            let healthy = room.healthy_at_start.saturating_sub(left);
+            room.keep = least(policy, *pool, size, healthy, total);
+        }
+        Capacity { rooms }
+    }
+}
+
+/// Refuses a fleet of which a target group or an Auto Scaling group could never spare one, with the arithmetic in words.
+pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> {
+    let mut rooms: BTreeMap<Pool<'_>, Room> = BTreeMap::new();
+    let rolled = records.iter().filter(|record| record.state == S::Pending);
+    for record in records.iter().filter(|record| record.state == S::Pending || record.healthy_at_start) {
+        for pool in pools_of(record) {
+            let room = rooms.entry(pool).or_default();
+            room.total += 1;
+            room.healthy_at_start += u32::from(record.healthy_at_start);
+        }
+    }
+    let total = rooms.get(&Pool::Whole).map_or(0, |room| room.total);
+    for record in rolled.filter(|record| record.healthy_at_start) {
+        for pool in pools_of(record).into_iter().filter(|pool| *pool != Pool::Whole) {
+            let Some(room) = rooms.get(&pool) else { continue };
+            let keep = least(policy, pool, room.total, room.healthy_at_start, total);
+            // What isn't healthy now may be by then: only what could never be is refused.
+            if keep >= room.total {
+                let advice = match policy.min_in_service {
+                    Some(_) => "write a smaller min_in_service, or a share such as \"50%\"",
+                    None => "add a target, or allow_downtime = true if an outage there is meant",
+                };
+                return Err(format!(
+                    "{} of the instances are{}, of which {keep} must stay in service: {} could never be taken out; {advice}",
+                    room.total,
+                    pool.words(),
+                    record.id,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many of a pool must stay in service.
+fn least(policy: &Policy, pool: Pool<'_>, size: u32, healthy: u32, total: u32) -> u32 {
+    let keep = policy.keep_of(size, healthy, total);
+    match pool {
+        // Without leave for an outage, no target group loses its last healthy target.
+        Pool::TargetGroup(_) if !policy.allow_downtime => keep.max(healthy.min(1)),
+        _ => keep,
+    }
+}
+
+impl Room {
+    fn count(&mut self, draft: &Draft<'_>) {
+        let record = &draft.record;
+        let left = draft.sight.lifecycle == Lifecycle::Leaving;
+        let gone = record.state == S::Gone || left && record.state != S::Failed;
+        // An operator's own standby instance is none of the fleet.
+        let counts = record.state != S::Skipped || record.healthy_at_start;
+        if !record.joined {
+            self.total += u32::from(counts);
+            self.healthy_at_start += u32::from(record.healthy_at_start);
+        } else if record.state != S::Gone {
+            self.came += 1;
+        }
+        // One that left on its own makes the group smaller, not the batches. One that a health check took out for the new
+        // revision doesn't.
+        self.left += u32::from(gone);
+        let serves = draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy;
+        self.healthy += u32::from(serves && record.state != S::Blocking && !record.quarantined());
+    }
+}

@@ -1,0 +1,212 @@
+//! What once could have cost an operator the fleet: back means back, good means good, least means least.
+
+use super::*;
+use crate::rollout::policy::OnFailure;
+
+/// A fault of a hook of the run.
+fn failed_at(event: LifecycleEvent, code: i32) -> Outcome {
+    let hook = Some("hooks/one".to_owned());
+    Outcome::Failed(Fault { event, hook, cause: Cause::Exit(code), tail: vec!["boom".to_owned()] })
+}
+
+/// The orders of the next plan that has a dispatch of this kind.
+fn orders_of(toy: &mut Toy, wanted: DispatchKind) -> Vec<Order> {
+    for _ in 0..1_000 {
+        let coming = plan(&toy.snapshot, toy.now).unwrap();
+        for effect in &coming.effects {
+            if let Effect::Dispatch { kind, orders } = effect
+                && *kind == wanted
+            {
+                return orders.clone();
+            }
+        }
+        toy.tick();
+    }
+    panic!("no dispatch of {wanted:?}: {:#?}", toy.snapshot)
+}
+
+/// The run of each instance in work ends like this.
+fn runs_end_with(toy: &mut Toy, outcome: &Outcome) {
+    toy.until(|toy| toy.states(S::Deploying) > 0 && !toy.results.is_empty());
+    for result in &mut toy.results {
+        result.3 = outcome.clone();
+    }
+}
+
+#[test]
+fn a_restore_begins_at_its_own_beginning_whatever_the_retry_was_to_resume() {
+    let mut toy = Toy::new(4, policy("1"));
+    runs_end_with(&mut toy, &failed_at(LifecycleEvent::ApplicationStart, 75));
+    toy.until(|toy| toy.states(S::Waiting) > 0);
+    assert_eq!(toy.snapshot.members[0].record.resume, Some(LifecycleEvent::ApplicationStart));
+    toy.snapshot.deployment.cancel = Some(Cancel::After);
+    let orders = orders_of(&mut toy, DispatchKind::Restore);
+    assert_eq!(orders[0].first, LifecycleEvent::ApplicationStop, "Install would be skipped");
+}
+
+#[test]
+fn a_restore_is_over_when_the_host_says_that_the_former_release_is_current() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Deploying) > 0 && !toy.results.is_empty());
+    toy.snapshot.deployment.cancel = Some(Cancel::After);
+    toy.until(|toy| toy.states(S::Restoring) > 0 && !toy.results.is_empty());
+    toy.results[0].3 = Outcome::Succeeded { current: Some("new".into()) };
+    toy.until(|toy| toy.states(S::Restoring) == 0);
+    let record = &toy.snapshot.members[0].record;
+    assert_eq!(record.state, S::Waiting, "{record:?}");
+    assert!(record.fault.as_ref().unwrap().words().contains("left new as the current release, not old"));
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Restored)), (D::Cancelled, 1));
+}
+
+#[test]
+fn after_a_late_drain_the_run_begins_at_its_first_event() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Blocking) > 0 && !toy.coming.is_empty());
+    // It drains for longer than its deadline.
+    toy.coming[0].0 += SignedDuration::from_secs(65);
+    toy.coming[0].3 = Health::Out;
+    let orders = orders_of(&mut toy, DispatchKind::Run);
+    assert_eq!(orders[0].first, LifecycleEvent::AfterBlockTraffic);
+}
+
+/// Auto Scaling takes the instance away because the balancer found it unhealthy, before our own deadline.
+fn taken_away_by_its_health_check(toy: &mut Toy) -> String {
+    toy.until(|toy| toy.states(S::Allowing) > 0);
+    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state == S::Allowing).unwrap();
+    member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
+    let id = member.record.id.clone();
+    toy.coming.retain(|(_, who, ..)| *who != id);
+    id
+}
+
+#[test]
+fn an_instance_that_a_health_check_takes_away_with_the_new_revision_is_a_failure_of_it() {
+    let mut toy = Toy::new(6, policy("2"));
+    let id = taken_away_by_its_health_check(&mut toy);
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Halted);
+    let record = &toy.member(&id).record;
+    assert_eq!((record.state, record.quarantined()), (S::Failed, false));
+    assert!(record.failure.as_ref().unwrap().fault.words().contains("ELB system health check failure"));
+    assert_eq!(toy.states(S::Staged), 4, "the next batch is not begun");
+    toy.is_in_order();
+}
+
+#[test]
+fn a_revision_that_health_checks_take_away_is_rolled_back_where_that_is_wanted() {
+    let mut toy = Toy::new(6, Policy { on_failure: OnFailure::Rollback, ..policy("2") });
+    toy.snapshot.deployment.fallback = Some("old".into());
+    taken_away_by_its_health_check(&mut toy);
+    toy.run();
+    assert!(toy.snapshot.deployment.rolled_back);
+    assert_eq!(toy.snapshot.deployment.state, D::Failed);
+}
+
+#[test]
+fn one_that_succeeded_and_is_then_taken_away_by_its_health_check_counts_too() {
+    let mut toy = Toy::new(6, policy("1"));
+    toy.until(|toy| toy.states(S::Succeeded) > 0);
+    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state == S::Succeeded).unwrap();
+    member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
+}
+
+#[test]
+fn a_scale_in_while_it_becomes_healthy_is_no_failure() {
+    let mut toy = Toy::new(6, policy("2"));
+    taken_away_by_its_health_check(&mut toy);
+    for member in &mut toy.snapshot.members {
+        member.sight.condemned = None;
+    }
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Gone)), (D::Succeeded, 1));
+}
+
+/// Twelve instances, of which the first two are the only targets of a small target group.
+fn with_a_small_target_group(policy: Policy) -> Toy {
+    let mut toy = Toy::new(12, policy);
+    for member in &mut toy.snapshot.members[..2] {
+        member.record.memberships.push(Membership { target_group: "small".into(), port: 81, owned: true });
+    }
+    toy
+}
+
+/// The fewest of these that served at once.
+fn fewest(toy: &mut Toy, of: std::ops::Range<usize>) -> usize {
+    let mut fewest = usize::MAX;
+    for look in 0.. {
+        assert!(look < 10_000, "no end: {:#?}", toy.snapshot);
+        if !toy.tick() {
+            break;
+        }
+        let serves = |member: &&Member| {
+            member.sight.lifecycle == Lifecycle::InService && member.sight.health == Health::Healthy
+        };
+        fewest = fewest.min(toy.snapshot.members[of.clone()].iter().filter(serves).count());
+        assert!(!toy.snapshot.deployment.settled, "{:?}", toy.snapshot.deployment);
+    }
+    assert_eq!(toy.snapshot.deployment.state, D::Succeeded);
+    fewest
+}
+
+#[test]
+fn the_least_in_service_holds_for_each_target_group() {
+    let keep = Policy { min_in_service: Some(Size::Percent(50)), ..policy("4") };
+    let mut toy = with_a_small_target_group(keep);
+    assert_eq!(fewest(&mut toy, 0..2), 1);
+    let mut toy = with_a_small_target_group(policy("4"));
+    assert_eq!(fewest(&mut toy, 0..2), 1, "no leave for an outage was given");
+}
+
+#[test]
+fn the_least_in_service_holds_for_each_auto_scaling_group() {
+    let mut toy = Toy::new(9, Policy { min_in_service: Some(Size::Count(2)), ..policy("3") });
+    let small = Group { min: 0, desired: 3, suspended: Vec::new(), hold: None };
+    toy.snapshot.groups.insert("small".into(), small);
+    for member in &mut toy.snapshot.members[..3] {
+        member.record.group = "small".into();
+    }
+    assert_eq!(fewest(&mut toy, 0..3), 2);
+}
+
+#[test]
+fn a_target_group_from_which_nothing_could_be_taken_is_refused_with_the_arithmetic() {
+    let keep = Policy { min_in_service: Some(Size::Count(2)), ..policy("4") };
+    let toy = with_a_small_target_group(keep.clone());
+    let records: Vec<Instance> = toy.snapshot.members.iter().map(|m| m.record.clone()).collect();
+    let words = check_pools(&keep, &records).unwrap_err();
+    assert!(words.contains("2 of the instances are in target group small, of which 2 must stay"), "{words}");
+    assert_eq!(check_pools(&policy("4"), &records), Ok(()));
+}
+
+#[test]
+fn a_fleet_that_cannot_be_thinned_any_more_halts_with_the_arithmetic() {
+    let mut toy = Toy::new(6, Policy { min_in_service: Some(Size::Count(4)), ..policy("1") });
+    toy.until(|toy| toy.states(S::Succeeded) > 0);
+    // Three fall over by themselves, and stay so.
+    for member in toy.snapshot.members.iter_mut().filter(|m| m.record.state == S::Succeeded) {
+        member.sight.health = Health::Unhealthy("Target.Timeout".into());
+    }
+    let rest = toy.snapshot.members.iter_mut().filter(|m| m.record.state == S::Staged).take(1);
+    rest.for_each(|member| member.sight = Sight::gone());
+    let begun = toy.now;
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Halted, "{:?}", toy.snapshot.deployment);
+    let words = toy.snapshot.deployment.reason.clone().unwrap();
+    assert!(words.contains("4 healthy, 4 must stay in service"), "{words}");
+    assert!(toy.now.duration_since(begun) < SignedDuration::from_mins(10));
+    toy.is_in_order();
+}
+
+#[test]
+fn a_share_to_stay_in_service_is_a_share_of_the_group_as_it_has_become() {
+    let mut toy = Toy::new(10, Policy { min_in_service: Some(Size::Percent(80)), ..policy("1") });
+    toy.until(|toy| toy.snapshot.deployment.batch == 1);
+    for member in &mut toy.snapshot.members[5..] {
+        member.sight = Sight::gone();
+    }
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 5));
+}
