@@ -74,7 +74,9 @@ impl Engine {
                     ..Retry::default()
                 };
                 let until = Timestamp::now() + class::backoff(&pace, times, deployment.unsigned_abs());
-                refused.insert(key, Refused { times, until, message: error.to_string() });
+                let since = refused.get(&key).map_or_else(Timestamp::now, |before| before.since);
+                let (message, of_the_account) = (error.to_string(), error.is_of_the_account());
+                refused.insert(key, Refused { times, until, since, of_the_account, message });
                 false
             }
         }

@@ -6,12 +6,28 @@ use crate::{
     store::DeploymentRow,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::sync::PoisonError;
 use tracing::info;
 
 /// ListCommands is asked for commands since the intent, less this: clocks differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
+/// Nobody asks any more when a dispatch was sent again so long ago.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
+
 impl Engine {
+    /// When a dispatch was last sent again, by this daemon.
+    fn last_sent(&self, dispatch: &str) -> Option<Timestamp> {
+        self.sent_again.lock().unwrap_or_else(PoisonError::into_inner).get(dispatch).copied()
+    }
+
+    fn note_sent(&self, dispatch: &str) {
+        let mut sent = self.sent_again.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        sent.retain(|_, at| now < *at + FORGOTTEN);
+        sent.insert(dispatch.to_owned(), now);
+    }
+
     /// Adopts or sends again what was left open; true while one has to be looked for once more.
     pub(super) async fn settle_dispatches(&self, row: &DeploymentRow) -> anyhow::Result<bool> {
         let unsure = self.store.dispatches(row.id, "intended").await?;
@@ -19,7 +35,8 @@ impl Engine {
         let listed = self.fleet.commands_since(time(oldest.created_at) - CLOCKS_DIFFER).await?;
         let mut look_again = false;
         for dispatch in unsure {
-            let question = Unsure { id: &dispatch.id, since: time(dispatch.created_at) };
+            let since = self.last_sent(&dispatch.id).unwrap_or_else(|| time(dispatch.created_at));
+            let question = Unsure { id: &dispatch.id, since };
             match adopt(&question, &listed, Timestamp::now()) {
                 Adopt::Found(command) => {
                     info!(dispatch = dispatch.id, command, "adopted");
@@ -33,6 +50,7 @@ impl Engine {
                 Adopt::Look => look_again = true,
                 Adopt::Reissue => {
                     info!(dispatch = dispatch.id, "not found: sending the same again");
+                    self.note_sent(&dispatch.id);
                     self.send_again(row, &dispatch).await?;
                 }
             }

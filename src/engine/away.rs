@@ -38,7 +38,7 @@ impl Engine {
         row: &DeploymentRow,
         open: &[&AttemptRow],
     ) -> anyhow::Result<()> {
-        let limit = record::policy(row).deadlines.agent;
+        let limit = record::policy(row)?.deadlines.agent;
         let now = Timestamp::now();
         // Short-lived ones are not worth a call.
         let every = LOOK_EVERY.min(limit / 2);

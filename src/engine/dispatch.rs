@@ -54,7 +54,7 @@ impl Engine {
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_else(|_| Bundle { sha256: String::new(), appspec: AppSpec::default() });
-        let appspec = bundle.appspec.timed(&record::policy(row).time_outs);
+        let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let hooks = appspec.table();
         let source = match missing {
             None => self.source(row, &release, bundle.sha256.clone()).await?,
@@ -85,11 +85,11 @@ impl Engine {
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
         let seconds = match kind {
-            DispatchKind::Stage => record::policy(row).deadlines.staging.as_secs(),
+            DispatchKind::Stage => record::policy(row)?.deadlines.staging.as_secs(),
             _ => appspec.seconds(events),
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone());
+        let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone())?;
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?;
@@ -214,7 +214,7 @@ impl Engine {
         crash::point(intent, crash::When::Before);
         // Written by a version that kept no such number.
         let seconds = match dispatch.seconds {
-            0 => record::appspec(row).for_planning().run_seconds,
+            0 => record::appspec(row)?.for_planning().run_seconds,
             seconds => seconds,
         };
         let sent = self.send(row, &dispatch.id, &instances, (&dispatch.script, seconds), intent).await?;
@@ -242,7 +242,7 @@ impl Engine {
             good: None,
         };
         let job = if now { Job::StopNow } else { Job::StopAfter };
-        let script = self.script(row, job, &id, &row.sha, &Source::default(), &[], "", vec![asked]);
+        let script = self.script(row, job, &id, &row.sha, &Source::default(), &[], "", vec![asked])?;
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
         let intent =
@@ -294,12 +294,11 @@ impl Engine {
         events: &[LifecycleEvent],
         hooks: &str,
         rows: Vec<Row>,
-    ) -> String {
+    ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
-        let configured = self.config.applications.get(application);
-        let environment: Vec<(String, String)> =
-            configured.map(|app| app.environment.clone().into_iter().collect()).unwrap_or_default();
-        render(&Spec {
+        let planned = self.planned(row)?;
+        let environment: Vec<(String, String)> = planned.environment.into_iter().collect();
+        Ok(render(&Spec {
             kind,
             application,
             group: &row.group_name,
@@ -315,12 +314,12 @@ impl Engine {
                 .map(|url| format!("{url}/ingest/v1/attempts"))
                 .unwrap_or_default(),
             frames: self.public_url.is_none(),
-            keep: configured.map_or(5, |app| app.keep_releases),
+            keep: planned.keep_releases,
             events,
             hooks,
             environment: &environment,
             rows,
-        })
+        }))
     }
 }
 

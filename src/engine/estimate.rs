@@ -90,7 +90,7 @@ impl Engine {
         };
         let application = self.config.group(&row.group_name).map(|(application, _)| application);
         let keep = application.map_or(5, |application| application.keep_releases);
-        let records = record::instances(&self.store, row.id).await?;
+        let records = record::readable_instances(&self.store, row.id).await?;
         let there: Vec<_> = records.iter().filter(|r| r.state != InstanceState::Gone).collect();
         let changed = there.iter().filter(|r| r.touched && r.state != InstanceState::Restored).count();
         let staged = self.store.staged(&row.group_name, i64::from(keep)).await?;
@@ -99,7 +99,8 @@ impl Engine {
             good_there || staged.iter().any(|(instance, sha)| instance == id && *sha == good)
         };
         let hold = there.iter().filter(|r| holds(&r.id)).count();
-        let policy = record::policy(row).for_rollback(u32::try_from(row.total_at_start).unwrap_or(1));
+        let Ok(policy) = record::policy(row) else { return Ok(None) };
+        let policy = policy.for_rollback(u32::try_from(row.total_at_start).unwrap_or(1));
         let (pace, _) = self.pace(&row.group_name, self.timing(&row.group_name).await).await?;
         let batches = policy.batch.count(u32::try_from(changed).unwrap_or(0));
         let batches = i32::try_from(batches).unwrap_or(i32::MAX);

@@ -136,10 +136,14 @@ impl Engine {
             Some(row) => record::instances(&self.store, row.id).await?,
             None => Vec::new(),
         };
-        let rolling = running.and_then(|row| {
-            let state: DeploymentState = row.state.parse().ok()?;
-            Some(Rolling { state, sha: &row.sha, instances: &records, bake: record::policy(row).bake })
-        });
+        let rolling = match running {
+            None => None,
+            Some(row) => {
+                let state: DeploymentState = row.state.parse().map_err(anyhow::Error::msg)?;
+                let bake = record::policy(row)?.bake;
+                Some(Rolling { state, sha: &row.sha, instances: &records, bake })
+            }
+        };
         let good = self.store.last_good_row(name).await?;
         let since = good.as_ref().and_then(|row| row.finished_at).unwrap_or(0);
         let lost =

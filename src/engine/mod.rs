@@ -15,6 +15,7 @@ mod launches;
 mod observe;
 mod outcome;
 mod plan;
+mod planned;
 mod preconditions;
 mod prepare;
 mod push;
@@ -22,6 +23,7 @@ mod quarantine;
 mod queue;
 mod record;
 mod secrets;
+mod sight;
 mod submit;
 mod survey;
 mod tick;
@@ -34,7 +36,7 @@ pub use plan::RehearsalView;
 pub use preconditions::{Findings, examine};
 pub use push::{Push, Received};
 pub use quarantine::{QuarantineVerb, Quarantined};
-pub use record::{instances, policy, standing};
+pub use record::{policy, readable_instances, standing};
 pub use secrets::{Secrets, same};
 use submit::Order;
 pub use submit::{Submission, SubmitError};
@@ -103,6 +105,10 @@ pub struct Engine {
     target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
     /// Agents that went away in mid-command.
     silences: Mutex<away::Silences>,
+    /// When dispatches of unknown fate were last sent again, by id.
+    sent_again: Mutex<HashMap<String, Timestamp>>,
+    /// What each running deployment last saw of its fleet.
+    looks: Mutex<sight::Looks>,
     /// When a command was first seen to be over, by attempt, while its log is behind.
     over: Mutex<HashMap<i64, Timestamp>>,
     tasks: TaskTracker,
@@ -159,6 +165,8 @@ impl Engine {
             refused: Mutex::default(),
             target_groups: Mutex::default(),
             silences: Mutex::default(),
+            sent_again: Mutex::default(),
+            looks: Mutex::default(),
             over: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
@@ -230,6 +238,7 @@ impl Engine {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).forget(deployment);
     }
 
     /// The configured groups: name, application, group.

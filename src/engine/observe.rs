@@ -1,6 +1,13 @@
 //! What the fleet shows, put beside what the store remembers: the planner's snapshot.
 
-use super::{Engine, estimate::timing_of, preconditions::target_group_arns, record};
+use super::{
+    Engine,
+    estimate::timing_of,
+    planned::Planned,
+    preconditions::attached_and,
+    record,
+    sight::{Look, only_unseen},
+};
 use crate::{
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
@@ -10,6 +17,7 @@ use crate::{
     },
     store::DeploymentRow,
 };
+use anyhow::Context as _;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,24 +40,17 @@ pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
 }
 
 impl Engine {
-    pub(super) async fn observe(&self, row: &DeploymentRow) -> anyhow::Result<Snapshot> {
-        let configured = self.config.group(&row.group_name).map(|(_, group)| group);
-        let names = configured.map(|group| group.auto_scaling_groups.as_slice()).unwrap_or_default();
-        let groups = self.fleet.groups(names).await?;
-        self.remember_attached(&groups);
-        let mut arns = configured.map(|group| target_group_arns(&groups, group)).unwrap_or_default();
+    /// Everything that the planner may know. `unseen`: what could not be read already.
+    pub(super) async fn observe(
+        &self,
+        row: &DeploymentRow,
+        mut unseen: Option<String>,
+    ) -> anyhow::Result<Snapshot> {
+        let planned = self.planned(row)?;
         let mut records = record::instances(&self.store, row.id).await?;
-        // Foreign ones among them, found at the start.
-        for membership in records.iter().flat_map(|record| &record.memberships) {
-            if !arns.contains(&membership.target_group) {
-                arns.push(membership.target_group.clone());
-            }
-        }
-        let target_groups = self.target_groups(row.id, &arns).await?;
-        if row.launch == 0 && row.only_instance.is_none() {
-            self.join(row, &groups, &target_groups, &mut records).await?;
-        }
-        let mut sights = self.sights(&groups, &target_groups, &records).await?;
+        let look = only_unseen(self.look(row, &planned, &mut records).await, &mut unseen)?;
+        let (look, blind, regained) = self.remember_look(row.id, look, unseen);
+        let mut sights = look.sights.clone();
         let attempts: HashMap<i64, Attempt> = self
             .store
             .attempts(row.id)
@@ -62,23 +63,15 @@ impl Engine {
                 (attempt.number, Attempt { number: attempt.number, created_at, outcome })
             })
             .collect();
-        let mut seen_groups = BTreeMap::new();
-        for group in groups {
-            let hold = self.store.hold(&group.name).await?;
-            // A launch changes nothing on the group, and leaves to the rollout what that has changed.
-            let hold: Option<Hold> =
-                hold.filter(|_| row.launch == 0).and_then(|text| serde_json::from_str(&text).ok());
-            seen_groups.insert(group.name.clone(), group_of(&group, hold));
-        }
         let members = records
             .into_iter()
             .map(|record| {
-                let sight = sights.remove(&record.id).unwrap_or_else(Sight::gone);
+                let sight = sights.remove(&record.id).unwrap_or_else(Sight::unseen);
                 let attempt = record.attempt.and_then(|number| attempts.get(&number).cloned());
                 Member { record, sight, attempt }
             })
             .collect();
-        let policy = record::policy(row);
+        let policy = record::policy(row)?;
         let mut deployment = record::deployment(row)?;
         if policy.on_failure == OnFailure::Rollback {
             deployment.fallback = self.store.good_before(&row.group_name, row.id, &row.sha).await?;
@@ -86,12 +79,69 @@ impl Engine {
         Ok(Snapshot {
             deployment,
             policy,
-            revision: record::appspec(row).for_planning(),
+            revision: record::appspec(row)?.for_planning(),
             members,
-            groups: seen_groups,
-            timing: timing_of(&target_groups),
+            groups: self.groups_as_seen(row, &planned, &look.groups).await?,
+            timing: timing_of(&look.target_groups),
             refused: self.refused_effects(row.id),
+            blind,
+            regained,
         })
+    }
+
+    /// One whole look at the fleet: those that joined since are among the records then.
+    async fn look(
+        &self,
+        row: &DeploymentRow,
+        planned: &Planned,
+        records: &mut Vec<Instance>,
+    ) -> anyhow::Result<Look> {
+        let groups = self.fleet.groups(&planned.auto_scaling_groups).await?;
+        self.remember_attached(&groups);
+        let mut arns = attached_and(&groups, &planned.target_groups);
+        // Foreign ones among them, found at the start.
+        for membership in records.iter().flat_map(|record| &record.memberships) {
+            if !arns.contains(&membership.target_group) {
+                arns.push(membership.target_group.clone());
+            }
+        }
+        let target_groups = self.target_groups(row.id, &arns).await?;
+        let whole = row.launch == 0 && row.only_instance.is_none();
+        if whole && self.moved(row).is_none() {
+            self.join(row, &groups, &target_groups, records).await?;
+        }
+        let mut sights = self.sights(&groups, &target_groups, records).await?;
+        self.see_who_left(row.id, &groups, records, &mut sights).await;
+        Ok(Look { groups, target_groups, sights })
+    }
+
+    /// The Auto Scaling groups: as last seen; one that was never seen is as its journal says.
+    async fn groups_as_seen(
+        &self,
+        row: &DeploymentRow,
+        planned: &Planned,
+        seen: &[GroupSight],
+    ) -> anyhow::Result<BTreeMap<String, Group>> {
+        let mut groups = BTreeMap::new();
+        for name in &planned.auto_scaling_groups {
+            // A launch changes nothing on the group, and leaves to the rollout what that has changed.
+            let hold = match self.store.hold(name).await?.filter(|_| row.launch == 0) {
+                Some(text) => Some(serde_json::from_str::<Hold>(&text).with_context(|| {
+                    format!("the journal of what was changed on Auto Scaling group {name} can't be read")
+                })?),
+                None => None,
+            };
+            match (seen.iter().find(|group| group.name == *name), hold) {
+                (Some(group), hold) => drop(groups.insert(name.clone(), group_of(group, hold))),
+                (None, Some(hold)) => {
+                    let min = hold.our_mins.last().copied().unwrap_or(hold.former_min);
+                    let suspended = hold.suspended.clone();
+                    groups.insert(name.clone(), Group { min, desired: min, suspended, hold: Some(hold) });
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(groups)
     }
 
     /// The target groups' settings, asked for once a deployment: they seldom change.
@@ -135,6 +185,11 @@ impl Engine {
             return Ok(());
         }
         self.find_memberships(groups, target_groups, &mut new).await?;
+        // By membership alone: one that its group's target groups don't hold yet joins when they do.
+        new.retain(|record| is_member(record, groups));
+        if new.is_empty() {
+            return Ok(());
+        }
         let good = self.store.good_revisions(&row.group_name).await?;
         for record in &mut new {
             let good = good.get(&record.id);
@@ -201,6 +256,13 @@ impl Engine {
         }
         Ok(sights)
     }
+}
+
+/// Whether a newcomer is a target of everything that its Auto Scaling group registers it with, and of something at all.
+fn is_member(record: &Instance, groups: &[GroupSight]) -> bool {
+    let attached = groups.iter().filter(|group| group.name == record.group).flat_map(|g| &g.target_groups);
+    let is_in = |arn: &String| record.memberships.iter().any(|m| m.target_group == *arn && m.seen);
+    attached.clone().all(is_in) && record.memberships.iter().any(|membership| membership.seen)
 }
 
 /// The health over all target groups, from each one's state and reason.

@@ -147,9 +147,16 @@ impl Engine {
         let waited_for = attempts.iter().filter(|attempt| {
             attempt.outcome.is_none() && open.iter().any(|(dispatch, _)| *dispatch == attempt.dispatch)
         });
-        self.look_for_lost_agents(row, &waited_for.collect::<Vec<_>>()).await?;
+        let mut looked = self.look_for_lost_agents(row, &waited_for.collect::<Vec<_>>()).await;
         for (dispatch, command) in open {
-            let invocations = self.fleet.invocations(&command).await?;
+            // One that can't be asked about keeps nobody from asking about the others.
+            let invocations = match self.fleet.invocations(&command).await {
+                Ok(invocations) => invocations,
+                Err(error) => {
+                    looked = looked.and(Err(error.into()));
+                    continue;
+                }
+            };
             for attempt in
                 attempts.iter().filter(|attempt| attempt.dispatch == dispatch && attempt.outcome.is_none())
             {
@@ -164,7 +171,7 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+        looked
     }
 
     fn outcome_of(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {

@@ -64,8 +64,13 @@ pub(super) fn code_deploys(hooks: &[LaunchHook], group: &str) -> Option<String> 
 
 /// The ARNs of a deployment group's target groups: those attached to its Auto Scaling groups, and the configured ones.
 pub(super) fn target_group_arns(groups: &[GroupSight], group: &Group) -> Vec<String> {
+    attached_and(groups, &group.target_groups)
+}
+
+/// The same, where the configured ones are these.
+pub(super) fn attached_and(groups: &[GroupSight], configured: &[String]) -> Vec<String> {
     let attached = groups.iter().flat_map(|seen| &seen.target_groups);
-    let arns: BTreeSet<String> = attached.chain(&group.target_groups).cloned().collect();
+    let arns: BTreeSet<String> = attached.chain(configured).cloned().collect();
     arns.into_iter().collect()
 }
 

@@ -41,7 +41,7 @@ impl Engine {
             return refuse(format!("deployment group '{}' is no longer configured", row.group_name));
         };
         let bundle = self.bundle(row, &row.sha).await?;
-        let bundle = Bundle { appspec: bundle.appspec.timed(&record::policy(row).time_outs), ..bundle };
+        let bundle = Bundle { appspec: bundle.appspec.timed(&record::policy(row)?.time_outs), ..bundle };
         self.ensure_log_group(row).await?;
         if row.launch != 0 {
             return self.prepare_launch(row, group, &bundle).await;
@@ -111,8 +111,10 @@ impl Engine {
             tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(record)).await?;
         }
         let appspec = json(&bundle.appspec);
-        tx.set_prepared(row.id, &row.policy, &appspec, &bundle.sha256, i64::from(total), i64::from(healthy))
-            .await?;
+        let planned = self.planned_text(&row.group_name);
+        let (total, healthy) = (i64::from(total), i64::from(healthy));
+        let (policy, sha256) = (&row.policy, &bundle.sha256);
+        tx.set_prepared(row.id, policy, &appspec, sha256, total, healthy, planned.as_deref()).await?;
         tx.set_state(row.id, "Rolling", None, Timestamp::now().as_millisecond(), false).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(words))).await?;
         tx.commit().await?;

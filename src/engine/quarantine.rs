@@ -2,7 +2,7 @@
 //! again, or terminates it. The wish is written down first and fulfilled whenever the group is looked at, so that it
 //! outlives the daemon.
 
-use super::{Engine, GroupError, SubmitError, record};
+use super::{Engine, GroupError, SubmitError, act::NO_DEPLOYMENT, record};
 use crate::{
     fleet::autoscaling::GroupSight,
     logs::{lines_of, note_chunk},
@@ -184,13 +184,13 @@ impl Engine {
     }
 
     /// Deployments under way that have an instance, with its record.
-    async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, Instance)>, StoreError> {
+    async fn in_hand(&self, instance: &str) -> anyhow::Result<Vec<(i64, Instance)>> {
         let records = self.store.in_hand(instance).await?.into_iter();
-        Ok(records.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect())
+        records.map(|(id, text)| Ok((id, serde_json::from_str(&text)?))).collect()
     }
 
     /// Where a quarantined instance was registered before it was taken out.
-    pub(super) async fn journalled(&self, row: &QuarantineRow) -> Result<Vec<Membership>, StoreError> {
+    pub(super) async fn journalled(&self, row: &QuarantineRow) -> anyhow::Result<Vec<Membership>> {
         let records = record::instances(&self.store, row.deployment).await?.into_iter();
         let mut of_it = records.filter(|record| record.id == row.instance);
         Ok(of_it.next().map(|record| record.memberships).unwrap_or_default())
@@ -198,7 +198,7 @@ impl Engine {
 
     /// Whether a deployment under way sees to a released instance: it has it in hand, or lets it back in by itself, since
     /// it failed there after its turn had come.
-    async fn is_seen_to(&self, row: &QuarantineRow) -> Result<bool, StoreError> {
+    async fn is_seen_to(&self, row: &QuarantineRow) -> anyhow::Result<bool> {
         let lets_in = |id: i64, record: &Instance| id == row.deployment && record.batch.is_some();
         let records = self.in_hand(&row.instance).await?;
         Ok(records.iter().any(|(id, record)| !record.state.is_final() || lets_in(*id, record)))
@@ -226,7 +226,12 @@ impl Engine {
         group: &GroupSight,
     ) -> anyhow::Result<()> {
         let seen = group.instances.iter().find(|instance| instance.id == row.instance);
-        let lifecycle = seen.map_or("Terminated", |instance| instance.lifecycle.as_str());
+        let lifecycle = match seen {
+            Some(instance) => instance.lifecycle.as_str(),
+            None if self.is_gone(NO_DEPLOYMENT, group, &row.instance) => "Terminated",
+            // Missing from one look: another will tell.
+            None => return Ok(()),
+        };
         let (group, instance) = (group.name.clone(), row.instance.clone());
         let mut effects = Vec::new();
         match (wish, lifecycle) {

@@ -120,7 +120,10 @@ impl Engine {
 
     async fn keep_waiting(&self, row: &DeploymentRow, blocker: &Blocker) -> Result<(), StoreError> {
         let now = Timestamp::now();
-        let limit = record::policy(row).deadlines.queued;
+        let limit = match record::policy(row) {
+            Ok(policy) => policy.deadlines.queued,
+            Err(error) => return self.end(row.id, "Failed", &format!("{error:#}")).await,
+        };
         let since = Timestamp::from_millisecond(row.created_at).unwrap_or(now);
         if row.cancel.is_some() {
             return self.end(row.id, "Cancelled", "cancelled in the queue").await;

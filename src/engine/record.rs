@@ -10,6 +10,7 @@ use crate::{
     },
     store::{DeploymentRow, Store, StoreError},
 };
+use anyhow::Context as _;
 use jiff::Timestamp;
 
 pub(super) fn time(milliseconds: i64) -> Timestamp {
@@ -21,20 +22,42 @@ pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The policy that was written down with the submission.
-pub fn policy(row: &DeploymentRow) -> Policy {
-    serde_json::from_str(&row.policy).unwrap_or_default()
+/// The policy that was written down with the submission. One that can't be read is never guessed.
+pub fn policy(row: &DeploymentRow) -> anyhow::Result<Policy> {
+    serde_json::from_str(&row.policy).with_context(|| {
+        format!("the policy of deployment {} can't be read by this version of drover", row.id)
+    })
 }
 
-/// The revision's `appspec.yml`, once prepared.
-pub(super) fn appspec(row: &DeploymentRow) -> AppSpec {
-    row.revision.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+/// The revision's `appspec.yml`; an empty one before it is prepared.
+pub(super) fn appspec(row: &DeploymentRow) -> anyhow::Result<AppSpec> {
+    let Some(text) = &row.revision else { return Ok(AppSpec::default()) };
+    serde_json::from_str(text).with_context(|| {
+        format!("the hooks of deployment {} can't be read by this version of drover", row.id)
+    })
+}
+
+/// Why what is stored of a deployment can't be gone by, if so.
+pub(super) async fn unreadable(store: &Store, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
+    let read = policy(row).map(drop).and_then(|()| appspec(row).map(drop)).err();
+    let read = match read {
+        None => instances(store, row.id).await.err(),
+        wrong => wrong,
+    };
+    match read {
+        None => Ok(None),
+        Some(error) => match error.downcast::<StoreError>() {
+            Ok(error) => Err(error),
+            Err(error) => Ok(Some(format!("{error:#}"))),
+        },
+    }
 }
 
 pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
     let count = |number: i64| u32::try_from(number).unwrap_or(0);
     Ok(Deployment {
         id: row.id,
+        group: row.group_name.clone(),
         sha: row.sha.clone(),
         state: row.state.parse::<DeploymentState>().map_err(anyhow::Error::msg)?,
         reason: row.reason.clone(),
@@ -45,6 +68,7 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
         healthy_at_start: count(row.healthy_at_start),
         total_at_start: count(row.total_at_start),
         cancel: row.cancel.as_deref().map(|how| if how == "now" { Cancel::Now } else { Cancel::After }),
+        cancelled_at: row.cancelled_at.map(time),
         settled: row.settled != 0,
         resumed_at: row.resumed_at.map(time),
         approved: row.approved != 0,
@@ -66,8 +90,20 @@ pub fn standing(row: &DeploymentRow, newest: i64) -> Result<Standing<'_>, String
     })
 }
 
-/// The records of a deployment's instances.
-pub async fn instances(store: &Store, deployment: i64) -> Result<Vec<Instance>, StoreError> {
+/// The records that can be read, to be shown.
+pub async fn readable_instances(store: &Store, deployment: i64) -> Result<Vec<Instance>, StoreError> {
     let records = store.instances(deployment).await?;
     Ok(records.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+}
+
+/// The records of a deployment's instances; none is left out.
+pub async fn instances(store: &Store, deployment: i64) -> anyhow::Result<Vec<Instance>> {
+    let read = |text: &String| {
+        serde_json::from_str(text).with_context(|| {
+            format!(
+                "the record of an instance of deployment {deployment} can't be read by this version of drover"
+            )
+        })
+    };
+    store.instances(deployment).await?.iter().map(read).collect()
 }

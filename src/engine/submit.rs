@@ -157,7 +157,7 @@ impl Engine {
             return Ok(());
         }
         let mut tx = self.store.write().await?;
-        tx.set_cancel(id, how).await?;
+        tx.set_cancel(id, how, Timestamp::now().as_millisecond()).await?;
         let words = if now { ", stopping running hooks" } else { "; running lifecycle events end first" };
         tx.append_log(id, &note_chunk(None, &lines_of(&format!("{by} cancelled the deployment{words}"))))
             .await?;

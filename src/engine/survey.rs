@@ -75,7 +75,7 @@ impl Engine {
                 group.auto_scaling_groups.join(", ")
             ));
         }
-        let mut policy = record::policy(row);
+        let mut policy = record::policy(row)?;
         if row.rolls_back.is_some() {
             policy = policy.fitted(total);
         }
@@ -135,6 +135,9 @@ impl Engine {
 
     /// Checks once more what must hold of a deployment's groups before anything is taken out; the inner error is why not.
     pub(super) async fn preconditions(&self, row: &DeploymentRow) -> anyhow::Result<Result<(), String>> {
+        if let Some(why) = self.moved(row) {
+            return Ok(Err(why));
+        }
         let Some((_, group)) = self.config.group(&row.group_name) else { return Ok(Ok(())) };
         for seen in self.fleet.groups(&group.auto_scaling_groups).await? {
             match check_group(&self.fleet, &seen).await {
@@ -279,6 +282,7 @@ impl Engine {
                         target_group: target_group.arn.clone(),
                         port: found.map_or(target_group.port, |target| target.port),
                         owned,
+                        seen: found.is_some(),
                     });
                 }
             }

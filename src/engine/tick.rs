@@ -1,6 +1,6 @@
 //! One deployment's task: ticks until it has ended.
 
-use super::{Engine, record};
+use super::{Engine, record, sight::only_unseen};
 use crate::{
     logs::{lines_of, note_chunk},
     rollout::{
@@ -137,14 +137,52 @@ impl Engine {
         Ok(())
     }
 
-    async fn roll(&self, row: &DeploymentRow) -> anyhow::Result<Next> {
-        if self.settle_dispatches(row).await? {
-            return Ok(Next::At(Timestamp::now() + SignedDuration::from_secs(1)));
+    /// What is stored can't be gone by: nothing more is done, and it is said.
+    async fn stop_for(&self, row: &DeploymentRow, why: &str) -> anyhow::Result<Next> {
+        let way_out = format!(
+            "{why}: nothing more is done to its instances. Start the version of drover that wrote it, or cancel the \
+             deployment and put the group back: drover group restore {}",
+            row.group_name
+        );
+        if row.cancel.is_some() {
+            self.end(row.id, "Failed", &way_out).await?;
+            return Ok(Next::Ended);
         }
-        self.read_uploads(row).await?;
-        self.read_invocations(row).await?;
+        if row.state != DeploymentState::Halted.to_string() {
+            self.halt(row, &way_out).await?;
+        }
+        Ok(Next::At(Timestamp::now() + IDLE))
+    }
+
+    /// It waits for a person from now on.
+    async fn halt(&self, row: &DeploymentRow, why: &str) -> anyhow::Result<()> {
+        let mut tx = self.store.write().await?;
+        let now = Timestamp::now().as_millisecond();
+        tx.set_state(row.id, &DeploymentState::Halted.to_string(), Some(why), now, false).await?;
+        tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("Halted: {why}")))).await?;
+        tx.commit().await?;
+        self.logs.announce(row.id);
+        Ok(())
+    }
+
+    async fn roll(&self, row: &DeploymentRow) -> anyhow::Result<Next> {
+        if let Some(why) = record::unreadable(&self.store, row).await? {
+            return self.stop_for(row, &why).await;
+        }
+        if row.state == DeploymentState::Rolling.to_string()
+            && row.cancel.is_none()
+            && let Some(why) = self.moved(row)
+        {
+            self.halt(row, &why).await?;
+            return Ok(Next::Now);
+        }
+        // Nothing of this may keep deadlines from running, and cancels from being obeyed.
+        let mut unseen = None;
+        let unsure = only_unseen(self.settle_dispatches(row).await, &mut unseen)?.unwrap_or(false);
+        only_unseen(self.read_uploads(row).await, &mut unseen)?;
+        only_unseen(self.read_invocations(row).await, &mut unseen)?;
         // Read after the invocations, which may have written outcomes.
-        let snapshot = self.observe(row).await?;
+        let snapshot = self.observe(row, unseen).await?;
         let now = Timestamp::now();
         let plan = plan(&snapshot, now)?;
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, plan.explain.clone());
@@ -176,7 +214,11 @@ impl Engine {
             member.record.in_work()
                 || matches!(member.record.state, InstanceState::Staging | InstanceState::Waiting)
         });
-        let poll = if busy { self.config.server.poll } else { IDLE };
+        let poll = match busy {
+            true if unsure => self.config.server.poll.min(SignedDuration::from_secs(1)),
+            true => self.config.server.poll,
+            false => IDLE,
+        };
         let at = now + poll;
         Ok(Next::At(plan.wake_at.map_or(at, |wake| wake.min(at)).max(now + SignedDuration::from_millis(20))))
     }

@@ -157,7 +157,7 @@ impl Engine {
         let by = format!("{by}, retry of {}", row.id);
         let commit = Commit { sha: row.sha.clone(), title: row.message.clone() };
         let order = Order { only: instance.map(Only::Retried), ..self.order(row, &by) };
-        let policy = record::policy(row);
+        let policy = record::policy(row).map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
         let policy = if instance.is_some() { policy.for_one() } else { policy };
         let new = queue(tx, &order, commit, &policy).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("{by}: deployment {}", new.id)))).await?;
@@ -190,7 +190,10 @@ impl Engine {
                 row.group_name
             )));
         };
-        let policy: Policy = record::policy(row);
+        let policy: Policy = match record::policy(row) {
+            Ok(policy) => policy,
+            Err(error) => return Ok(Err(format!("{error:#}"))),
+        };
         let total = u32::try_from(row.total_at_start).unwrap_or(u32::MAX);
         let commit = Commit { sha: good.sha.clone(), title: good.message.clone() };
         let by = format!("{by}, rollback of {}", row.id);
@@ -198,7 +201,7 @@ impl Engine {
         tx.set_rollback(row.id, new.id).await?;
         if row.finished_at.is_none() {
             if row.cancel.is_none() {
-                tx.set_cancel(row.id, "after").await?;
+                tx.set_cancel(row.id, "after", Timestamp::now().as_millisecond()).await?;
             }
             tx.set_reason(row.id, reason).await?;
         }

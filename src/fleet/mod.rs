@@ -104,6 +104,31 @@ const THROTTLES: [&str; 6] = [
     "RateExceeded",
 ];
 
+/// Codes by which a service refuses whoever asks, whatever is asked: credentials that are missing, wrong or expired,
+/// permissions, an account that is closed off. From the services' lists of common errors.
+const NOT_ALLOWED: [&str; 13] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "OptInRequired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+impl FleetError {
+    /// Whether AWS refuses drover as such, or is away: nothing that an instance or a group could be blamed for.
+    pub fn is_of_the_account(&self) -> bool {
+        self.kind != Kind::Refused || NOT_ALLOWED.contains(&self.code.as_str()) || self.code.is_empty()
+    }
+}
+
 /// A request that the SDK would not even build.
 fn malformed(action: &'static str, error: &dyn std::error::Error) -> FleetError {
     FleetError {

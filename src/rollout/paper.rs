@@ -159,6 +159,7 @@ impl PaperFleet {
                 Change::Settled => deployment.settled = true,
                 Change::RollBack { reason } => {
                     (deployment.rolled_back, deployment.cancel) = (true, Some(Cancel::After));
+                    deployment.cancelled_at = deployment.cancelled_at.or(Some(now));
                     deployment.reason = Some(reason.clone());
                 }
                 Change::Good(_) | Change::Report(_) => {}

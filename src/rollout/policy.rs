@@ -107,7 +107,12 @@ pub struct Deadlines {
     pub halted: SignedDuration,
     /// The whole deployment. Default 12 h.
     pub deployment: SignedDuration,
+    /// A cancelled one, until everything is back. Default 1 h; what is not back by then is quarantined by name.
+    pub cancelled: SignedDuration,
 }
+
+/// The longest time that a policy may name: 30 days. Longer than anybody waits, and short enough to be added to a time.
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Default for Deadlines {
     fn default() -> Self {
@@ -119,6 +124,7 @@ impl Default for Deadlines {
             health: SignedDuration::from_secs(60),
             halted: SignedDuration::from_hours(24),
             deployment: SignedDuration::from_hours(12),
+            cancelled: SignedDuration::from_hours(1),
         }
     }
 }
@@ -197,13 +203,34 @@ impl Policy {
         if self.approve_after == Some(0) {
             return Err("approve_after counts batches: write at least 1".into());
         }
-        if self.bake.is_negative() {
-            return Err("bake is a pause: it can't be negative".into());
+        let Deadlines { queued, staging, agent, drain, health, halted, deployment, cancelled } =
+            self.deadlines;
+        let none = SignedDuration::ZERO;
+        let second = SignedDuration::from_secs(1);
+        for (name, time, least) in [
+            ("bake", self.bake, none),
+            ("retry.base", self.retry.base, none),
+            ("retry.cap", self.retry.cap, none),
+            ("deadlines.queued", queued, second),
+            ("deadlines.staging", staging, second),
+            ("deadlines.agent", agent, second),
+            ("deadlines.drain", drain, none),
+            ("deadlines.health", health, none),
+            ("deadlines.halted", halted, second),
+            ("deadlines.deployment", deployment, second),
+            ("deadlines.cancelled", cancelled, second),
+        ] {
+            if time < least || time > LONGEST {
+                return Err(format!(
+                    "{name} = \"{time:#}\" can't be: write a time between \"{least:#}\" and \"{:#}\"",
+                    LONGEST
+                ));
+            }
         }
         if self.retry.attempts == 0 || self.retry.attempts_unknown == 0 {
             return Err("retry.attempts counts the first attempt too: write at least 1".into());
         }
-        if self.retry.base.is_negative() || self.retry.cap < self.retry.base {
+        if self.retry.cap < self.retry.base {
             return Err("retry.cap is the longest pause: it can't be shorter than retry.base".into());
         }
         for pattern in &self.retry.transient_patterns {

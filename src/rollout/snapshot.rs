@@ -26,6 +26,19 @@ pub struct Snapshot {
     pub timing: Timing,
     /// Effects that were refused lately, by [`super::plan::Effect::key`].
     pub refused: BTreeMap<String, Refused>,
+    /// The fleet can't be seen: what the members show is what was last seen of them.
+    pub blind: Option<Blind>,
+    /// It can be seen again, for the first time since.
+    pub regained: bool,
+}
+
+/// Why the fleet can't be seen, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blind {
+    /// Since when.
+    pub since: Timestamp,
+    /// The call that fails, and how.
+    pub why: String,
 }
 
 /// The deployment's own record.
@@ -33,6 +46,8 @@ pub struct Snapshot {
 pub struct Deployment {
     /// Its number.
     pub id: i64,
+    /// Its deployment group.
+    pub group: String,
     /// The revision that it brings.
     pub sha: String,
     /// Where it stands …
@@ -51,8 +66,10 @@ pub struct Deployment {
     pub healthy_at_start: u32,
     /// Members when it began.
     pub total_at_start: u32,
-    /// A person asked to cancel it.
+    /// A person asked to cancel it …
     pub cancel: Option<Cancel>,
+    /// … first at this time.
+    pub cancelled_at: Option<Timestamp>,
     /// Halted or paused, and the group is in order again: nothing in work, everything put back.
     pub settled: bool,
     /// When a person last let it go on; failures before that no longer count.
@@ -74,6 +91,7 @@ impl Deployment {
     pub fn beginning(id: i64, total: u32, healthy: u32, now: Timestamp) -> Deployment {
         Deployment {
             id,
+            group: String::new(),
             sha: String::new(),
             state: DeploymentState::Rolling,
             reason: None,
@@ -84,6 +102,7 @@ impl Deployment {
             healthy_at_start: healthy,
             total_at_start: total,
             cancel: None,
+            cancelled_at: None,
             settled: false,
             resumed_at: None,
             approved: false,
@@ -150,6 +169,12 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// Of one that was never seen.
+    pub fn unseen() -> Sight {
+        let lifecycle = Lifecycle::Unknown("not seen yet".into());
+        Sight { lifecycle, health: Health::Initial("not seen yet".into()), ..Sight::gone() }
+    }
+
     /// Of one that left.
     pub fn gone() -> Sight {
         Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new(), condemned: None }
@@ -284,6 +309,10 @@ pub struct Refused {
     pub times: u32,
     /// Not before.
     pub until: Timestamp,
+    /// Since when it is refused.
+    pub since: Timestamp,
+    /// AWS refuses drover as such (credentials, permissions, throttling, an outage), not this effect.
+    pub of_the_account: bool,
     /// What AWS said.
     pub message: String,
 }

@@ -242,6 +242,9 @@ pub struct Membership {
     pub port: u16,
     /// Registered and deregistered by the Auto Scaling group itself; else by us.
     pub owned: bool,
+    /// It was registered there when it was looked for.
+    #[serde(default)]
+    pub seen: bool,
 }
 
 /// What the store remembers of an instance in a deployment.
@@ -305,6 +308,9 @@ pub struct Instance {
     /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
     #[serde(default)]
     pub kept_out: bool,
+    /// Since when it is ready for service, and AWS doesn't let it in.
+    #[serde(default)]
+    pub kept_since: Option<Timestamp>,
     /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
     #[serde(default)]
     pub busy_until: Option<Timestamp>,
@@ -343,6 +349,7 @@ impl Instance {
             answered: None,
             healthy_at_start: false,
             kept_out: false,
+            kept_since: None,
             busy_until: None,
             run_seconds: None,
         }

@@ -37,6 +37,9 @@ pub struct DeploymentRow {
     pub only_instance: Option<String>,
     pub automatic: i64,
     pub launch: i64,
+    /// JSON.
+    pub planned: Option<String>,
+    pub cancelled_at: Option<i64>,
 }
 
 const LAST_GOOD_BEFORE: &str = "SELECT * FROM deployments WHERE group_name = $1 AND id < $2 AND sha <> $3 \
@@ -192,9 +195,11 @@ impl Tx<'_> {
         sha256: &str,
         total: i64,
         healthy: i64,
+        planned: Option<&str>,
     ) -> Result<()> {
         sqlx::query(
-            "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5, policy = $6 WHERE id = $1",
+            "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5, policy = $6, \
+             planned = $7 WHERE id = $1",
         )
         .bind(id)
         .bind(revision)
@@ -202,6 +207,7 @@ impl Tx<'_> {
         .bind(total)
         .bind(healthy)
         .bind(policy)
+        .bind(planned)
         .execute(&mut *self.inner)
         .await?;
         Ok(())
@@ -327,12 +333,10 @@ impl Tx<'_> {
     }
 
     /// A person's wish to cancel. A later, more urgent one replaces it.
-    pub async fn set_cancel(&mut self, id: i64, how: &str) -> Result<()> {
-        sqlx::query("UPDATE deployments SET cancel = $2 WHERE id = $1 AND finished_at IS NULL")
-            .bind(id)
-            .bind(how)
-            .execute(&mut *self.inner)
-            .await?;
+    pub async fn set_cancel(&mut self, id: i64, how: &str, at: i64) -> Result<()> {
+        let query = "UPDATE deployments SET cancel = $2, cancelled_at = COALESCE(cancelled_at, $3) \
+             WHERE id = $1 AND finished_at IS NULL";
+        sqlx::query(query).bind(id).bind(how).bind(at).execute(&mut *self.inner).await?;
         Ok(())
     }
 }

@@ -118,7 +118,8 @@ pub fn exit_code(row: &DeploymentRow) -> Option<i32> {
 /// What may be asked of a deployment as it is; `newest`: the last one that got to the group's instances.
 fn verbs(row: &DeploymentRow, newest: i64) -> Vec<Verb> {
     let Ok(standing) = engine::standing(row, newest) else { return Vec::new() };
-    let approval = engine::policy(row).approve_after.is_some() && row.approved == 0;
+    let approval =
+        engine::policy(row).is_ok_and(|policy| policy.approve_after.is_some()) && row.approved == 0;
     let may = |verb: &Verb| match rule(*verb, standing) {
         Ruling::Do => *verb != Verb::Approve || approval,
         Ruling::Anew => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
@@ -192,7 +193,7 @@ impl Web {
     pub async fn deployment_view(&self, id: i64) -> Result<DeploymentView, Refusal> {
         let unknown = || engine::SubmitError::UnknownDeployment(id);
         let row = self.store.deployment(id).await?.ok_or_else(unknown)?;
-        let records = engine::instances(&self.store, id).await?;
+        let records = engine::readable_instances(&self.store, id).await?;
         let mut explain = self.engine.explained(id).unwrap_or_default();
         let mut counts = Counts::default();
         records.iter().for_each(|record| counts.add(record.state, 1));

@@ -14,7 +14,8 @@ impl Planner<'_> {
     /// Stages everyone, opens the next batch when its time has come, and takes out what the capacity allows.
     pub(super) fn admit(&mut self) -> Result<(), Illegal> {
         let cancelled = self.snapshot.deployment.cancel.is_some();
-        if self.state != DeploymentState::Rolling || cancelled || self.rolling_back {
+        let begins = self.state == DeploymentState::Rolling && self.blind().is_none();
+        if !begins || cancelled || self.rolling_back {
             return Ok(());
         }
         for draft in &mut self.drafts {

@@ -25,7 +25,8 @@ impl Planner<'_> {
 
     /// Staged, then straight to its hooks.
     pub(super) fn admit_launch(&mut self) -> Result<(), Illegal> {
-        if self.snapshot.deployment.cancel.is_some() || self.state.waits_for_a_person() {
+        let stopped = self.snapshot.deployment.cancel.is_some() || self.state.waits_for_a_person();
+        if stopped || self.blind().is_some() {
             return Ok(());
         }
         for draft in &mut self.drafts {

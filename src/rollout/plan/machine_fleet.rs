@@ -330,7 +330,9 @@ impl Fleet {
                 self.begin(&effect);
                 let until = self.toy.now + SignedDuration::from_secs(refusal.pause);
                 let message = format!("{key} was refused");
-                self.toy.snapshot.refused.insert(key, Refused { times: 1, until, message });
+                let (since, of_the_account) = (self.toy.now, !refusal.for_an_id);
+                let refused = Refused { times: 1, until, since, of_the_account, message };
+                self.toy.snapshot.refused.insert(key, refused);
             }
             (effect, None) => {
                 self.toy.snapshot.refused.remove(&key);

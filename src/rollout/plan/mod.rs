@@ -7,6 +7,7 @@ mod effect;
 mod effects;
 mod explain;
 mod launch;
+mod patience;
 mod progress;
 mod verdict;
 
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 pub use capacity::check_pools;
 pub use effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED};
 pub use launch::{HEARTBEAT, HELD};
+pub use patience::{LAST_TRIES, PATIENCE};
 
 /// Between two tries while an attempt that was given up for lost keeps the next one out.
 const PAUSE_WHILE_BUSY: SignedDuration = SignedDuration::from_secs(30);
@@ -81,10 +83,13 @@ pub struct Explain {
 /// Makes the plan for this moment.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
     let mut planner = Planner::new(snapshot, now);
+    planner.regain_sight();
     planner.see_departures()?;
     planner.read_outcomes()?;
     planner.read_fleet()?;
+    planner.give_up_unsent()?;
     planner.obey_cancel()?;
+    planner.end_what_is_left()?;
     planner.resume_due()?;
     if planner.is_launch() {
         planner.admit_launch()?;
@@ -121,6 +126,7 @@ impl Draft<'_> {
         if step != Step::Wait {
             self.record.wait = None;
         }
+        self.record.kept_since = None;
         self.notes.push(note.into());
         Ok(())
     }
@@ -136,7 +142,8 @@ impl Draft<'_> {
     /// and what was half done to it is said.
     fn let_be(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
         let quarantined = self.stands_by();
-        if !quarantined && !self.record.touched {
+        let skips = next(self.record.state, Step::Skip).is_ok();
+        if !quarantined && !self.record.touched && skips {
             return self.step(Step::Skip, now, note);
         }
         let cause = Cause::Deadline(note.to_owned());

@@ -1,6 +1,6 @@
 //! What has happened since the last look: departures, ended attempts, drained and healthy targets, deadlines.
 
-use super::Planner;
+use super::{PATIENCE, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Health, Lifecycle, Outcome, Sight},
@@ -15,6 +15,11 @@ const CALLS_BEFORE_DRAIN: SignedDuration = SignedDuration::from_millis(200);
 /// Between two looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket refills
 /// (10/s); drover allows itself 30 %.
 pub(super) const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
+/// AWS's reads are eventually consistent: for so long a look may show what was before.
+const READS_LAG: SignedDuration = SignedDuration::from_secs(10);
+/// An instance that AWS doesn't let back into service (the group is at its MaxSize, Launch is suspended) is waited for so
+/// long; then it is quarantined by name, and the deployment goes on to its end.
+const KEPT_OUT: SignedDuration = SignedDuration::from_mins(30);
 /// How long close looks go on past the time at which something was due.
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
@@ -22,6 +27,9 @@ impl Planner<'_> {
     /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
     /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
     pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
+        if self.blind().is_some() {
+            return Ok(());
+        }
         let over = self.state != DeploymentState::Rolling;
         for draft in &mut self.drafts {
             if draft.sight.lifecycle != Lifecycle::Leaving {
@@ -74,7 +82,7 @@ impl Planner<'_> {
                     draft.attempt = None;
                 }
                 None => {
-                    let deadline = attempt.created_at + self.attempt_deadline(index);
+                    let deadline = self.extended(attempt.created_at + self.attempt_deadline(index));
                     if self.now >= deadline {
                         let waited = self.now.duration_since(attempt.created_at).as_secs();
                         let event = self.running_event(state);
@@ -92,8 +100,8 @@ impl Planner<'_> {
     pub(super) fn attempt_deadline(&self, index: usize) -> SignedDuration {
         let record = &self.drafts[index].record;
         match record.state {
-            S::Staging => self.snapshot.policy.deadlines.staging,
             // What executionTimeout allows, and the delivery before it.
+            S::Staging => self.snapshot.policy.deadlines.staging + SignedDuration::from_mins(10),
             _ => {
                 let seconds = record.run_seconds.unwrap_or(self.snapshot.revision.run_seconds);
                 SignedDuration::from_secs(seconds) + SignedDuration::from_mins(10)
@@ -101,7 +109,7 @@ impl Planner<'_> {
         }
     }
 
-    fn running_event(&self, state: S) -> LifecycleEvent {
+    pub(super) fn running_event(&self, state: S) -> LifecycleEvent {
         match state {
             S::Staging => LifecycleEvent::DownloadBundle,
             S::PreBlocking => LifecycleEvent::BeforeBlockTraffic,
@@ -220,9 +228,10 @@ impl Planner<'_> {
         let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         let refused =
             self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
+        let seen = self.blind().is_none();
+        let deadline = self.extended(self.drafts[index].record.since + limit);
         let draft = &mut self.drafts[index];
-        let deadline = draft.record.since + limit;
-        if is_out(&draft.record, draft.sight) {
+        if seen && is_out(&draft.record, draft.sight) {
             return draft.step(Step::Drained, self.now, "drained");
         }
         if self.now < deadline {
@@ -247,12 +256,22 @@ impl Planner<'_> {
         let mut limit = self.becoming_healthy();
         let post_allow = self.snapshot.revision.post_allow;
         let launch = self.is_launch();
+        let (seen, now) = (self.blind().is_none(), self.now);
+        let by_account = self.is_refused_by_account();
         let draft = &mut self.drafts[index];
-        if draft.record.goal == Goal::Old && !draft.record.touched {
+        let untouched = draft.record.goal == Goal::Old && !draft.record.touched;
+        if untouched {
             // Cancelled on its way out: it is drained before it can come back.
             limit += timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         }
-        if draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy {
+        let healthy = draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy;
+        if healthy && untouched && now < draft.record.since + READS_LAG {
+            // What is seen may be from before it was to go out.
+            let settled = draft.record.since + READS_LAG;
+            self.wake(settled);
+            return Ok(());
+        }
+        if healthy && seen {
             return match (draft.record.goal, post_allow) {
                 (Goal::Old, _) => {
                     draft.step(Step::Restored, self.now, "back in service on its former release")
@@ -261,15 +280,23 @@ impl Planner<'_> {
                 (Goal::New, false) => draft.step(Step::Succeed, self.now, "healthy"),
             };
         }
-        let refused = self.snapshot.refused.contains_key(&format!("ExitStandby:{}", draft.record.group));
+        let refusal = self.snapshot.refused.get(&format!("ExitStandby:{}", draft.record.group));
+        let refusal = refusal.map(|refused| refused.message.clone());
+        let refused = refusal.is_some();
         // AWS doesn't let it in, or the lifecycle hook of another holds its launch: no fault of the instance.
         let kept_out = refused && draft.sight.lifecycle == Lifecycle::Standby
             || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
-        if kept_out && self.now >= draft.record.since + limit / 2 {
-            // The wait for its health has not begun.
-            draft.record.since = self.now;
+        // AWS itself being refused is waited out elsewhere; another's hook is waited for as long as a deployment may take.
+        let kept_for = if launch { self.snapshot.policy.deadlines.deployment } else { KEPT_OUT };
+        if !kept_out && draft.record.kept_since.take().is_some() {
+            // The wait for its health begins.
+            draft.record.since = now;
+        } else if kept_out && draft.record.kept_since.is_none() {
+            draft.record.kept_since = Some(now);
         }
-        let deadline = draft.record.since + limit;
+        let kept = draft.record.kept_since.map(|since| since + kept_for);
+        let patience = if seen && !by_account { SignedDuration::ZERO } else { PATIENCE };
+        let deadline = kept.unwrap_or(draft.record.since + limit + patience);
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.
             let eta = draft.record.since;
@@ -277,9 +304,24 @@ impl Planner<'_> {
             self.wake(deadline);
             return Ok(());
         }
-        let what = format!("{} after {} s", describe(draft.sight), limit.as_secs());
         let event = LifecycleEvent::AllowTraffic;
-        let fault = Fault { event, hook: None, cause: Cause::Unhealthy(what), tail: Vec::new() };
+        let cause = match (kept_out, refusal) {
+            (true, Some(refusal)) => {
+                Cause::Deadline(format!("not let back in for {} min: {refusal}", kept_for.as_mins()))
+            }
+            _ => {
+                let waited = now.duration_since(draft.record.since).as_secs();
+                Cause::Unhealthy(format!("{} after {waited} s", describe(draft.sight)))
+            }
+        };
+        let fault = Fault { event, hook: None, cause, tail: Vec::new() };
+        if kept_out && !launch {
+            // It would meet the same again, whatever is run on it.
+            let note = format!("{}; quarantined", fault.words());
+            draft.record.fault = Some(fault.clone());
+            draft.record.failure = Some(Failure { fault, quarantined: true });
+            return draft.step(Step::Fail, self.now, note);
+        }
         if draft.record.goal == Goal::Old {
             let note = format!("{}; quarantined", fault.words());
             draft.record.fault = Some(fault.clone());
@@ -318,6 +360,11 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// Behind a balancer, healthy or not yet.
+pub(super) fn serves_behind(sight: &Sight) -> bool {
+    !matches!(sight.health, Health::Out | Health::Draining)
 }
 
 /// The host says that another release is current than the one that was to be.

@@ -128,7 +128,12 @@ fn a_scale_in_while_it_becomes_healthy_is_no_failure() {
 fn with_a_small_target_group(policy: Policy) -> Toy {
     let mut toy = Toy::new(12, policy);
     for member in &mut toy.snapshot.members[..2] {
-        member.record.memberships.push(Membership { target_group: "small".into(), port: 81, owned: true });
+        member.record.memberships.push(Membership {
+            target_group: "small".into(),
+            port: 81,
+            owned: true,
+            seen: true,
+        });
     }
     toy
 }

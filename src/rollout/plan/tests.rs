@@ -105,7 +105,8 @@ impl Toy {
         let members = (0..count)
             .map(|n| {
                 let mut record = Instance::new(&format!("i-{n:02}"), ["a", "b", "c"][n % 3], "asg", now);
-                record.memberships = vec![Membership { target_group: "tg".into(), port: 80, owned: true }];
+                record.memberships =
+                    vec![Membership { target_group: "tg".into(), port: 80, owned: true, seen: true }];
                 record.good = Some("old".into());
                 record.healthy_at_start = true;
                 let sight = Sight {
@@ -128,6 +129,8 @@ impl Toy {
             groups: BTreeMap::from([("asg".to_owned(), group)]),
             timing: Timing { deregistration_delay: DRAIN, becoming_healthy: HEALTH },
             refused: BTreeMap::new(),
+            blind: None,
+            regained: false,
         };
         let pace = Pace { staging: HOOKS, hooks: HOOKS, drain: DRAIN, health: HEALTH };
         let mut troubles = Troubles::default();
@@ -371,7 +374,8 @@ fn a_refused_effect_holds_the_end_back_and_is_said() {
     let mut toy = Toy::new(2, policy("1"));
     let until = toy.now + SignedDuration::from_mins(30);
     let message = "ExitStandby was refused: ScalingActivityInProgress".to_owned();
-    let refused = crate::rollout::snapshot::Refused { times: 1, until, message };
+    let refused =
+        crate::rollout::snapshot::Refused { times: 1, until, since: toy.now, of_the_account: false, message };
     toy.snapshot.refused.insert("ExitStandby:asg".into(), refused);
     while toy.states(S::Allowing) == 0 {
         toy.tick();

@@ -6,7 +6,7 @@ use super::{
     progress::CLOSE_LOOK,
 };
 use crate::rollout::{
-    class::normalise,
+    class::{Class, classify, normalise},
     event::LifecycleEvent,
     policy::OnFailure,
     snapshot::{Health, Hold, Lifecycle},
@@ -15,11 +15,25 @@ use crate::rollout::{
 };
 use std::collections::BTreeMap;
 
+/// Failures at one event on the same line.
+#[derive(Default)]
+struct Alike {
+    all: u32,
+    /// Of them those that are not tried again.
+    exhausted: u32,
+    /// One at least is of the class that passes by itself.
+    passing: bool,
+}
+
 impl Planner<'_> {
     /// Halts on systemic failure, on a failed canary, past the budget, past the deadline.
     pub(super) fn judge(&mut self) -> Result<(), Illegal> {
-        if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() {
-            return self.expire_halt();
+        if self.halts_for_want_of_sight()
+            || self.state != D::Rolling
+            || self.snapshot.deployment.cancel.is_some()
+            || self.blind().is_some()
+        {
+            return Ok(());
         }
         if let Some((event, reason)) = self.systemic() {
             self.halt(reason);
@@ -85,27 +99,39 @@ impl Planner<'_> {
         self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });
     }
 
-    /// Two instances or more failed in the same event with the same last line, and none got through that event. A
-    /// download counts when its retries are used up.
+    /// The revision's failure, not the instances': none got through an event, and on the same last line there failed, with
+    /// their retries used up, two or more and at least half of those that tried; or else each of the first few, in a
+    /// way that is no passing trouble.
     fn systemic(&self) -> Option<(LifecycleEvent, String)> {
-        let mut alike: BTreeMap<(LifecycleEvent, String), u32> = BTreeMap::new();
+        let mut tried: BTreeMap<LifecycleEvent, u32> = BTreeMap::new();
+        let mut alike: BTreeMap<(LifecycleEvent, String), Alike> = BTreeMap::new();
         for draft in &self.drafts {
             let failing = matches!(draft.record.state, S::Failed | S::Waiting) && self.counts(&draft.record);
             let Some(fault) = draft.record.fault.as_ref().filter(|_| failing) else { continue };
-            // While staging nothing is at stake, and a restart of the daemon cuts all downloads alike: retries come first.
-            if fault.event == LifecycleEvent::DownloadBundle && draft.record.state == S::Waiting {
-                continue;
-            }
-            if let Some(line) = fault.tail.last() {
-                *alike.entry((fault.event, normalise(line))).or_default() += 1;
-            }
+            *tried.entry(fault.event).or_default() += 1;
+            let Some(line) = fault.tail.last() else { continue };
+            let seen = alike.entry((fault.event, normalise(line))).or_default();
+            seen.all += 1;
+            seen.exhausted += u32::from(draft.record.state == S::Failed);
+            seen.passing |= classify(fault, &self.snapshot.policy.retry) == Class::Transient;
         }
-        alike.into_iter().find(|((event, _), count)| *count >= 2 && !self.anyone_passed(*event)).map(
-            |((event, line), count)| {
-                let total = self.total();
-                (event, format!("systemic: {count} of {total} instances fail in {event} on the same line, none got past it: {line}"))
-            },
-        )
+        // Two of two say enough; of two hundred in hand it takes twenty.
+        let few = self.count(|record| record.batch.is_some() && !record.state.is_final()).div_ceil(10).max(2);
+        let is_systemic = |event: LifecycleEvent, seen: &Alike| {
+            let tried = tried.get(&event).copied().unwrap_or_default();
+            let by_share = seen.exhausted >= 2 && seen.exhausted * 2 >= tried;
+            // While staging nothing is at stake: retries come first.
+            let first = event != LifecycleEvent::DownloadBundle && !seen.passing;
+            (by_share || first && seen.all >= few && seen.all == tried) && !self.anyone_passed(event)
+        };
+        let ((event, line), seen) = alike.into_iter().find(|((event, _), seen)| is_systemic(*event, seen))?;
+        let (tried, total) = (tried.get(&event).copied().unwrap_or_default(), self.total());
+        let words = format!(
+            "systemic: {} of the {tried} that tried {event} failed on the same line ({} with their retries used up), and none \
+             of {total} instances got past it: {line}",
+            seen.all, seen.exhausted
+        );
+        Some((event, words))
     }
 
     fn anyone_passed(&self, event: LifecycleEvent) -> bool {
@@ -189,24 +215,6 @@ impl Planner<'_> {
         Some(format!("{words}, for {} s", limit.as_secs()))
     }
 
-    /// A halt that nobody came for ends as Failed.
-    fn expire_halt(&mut self) -> Result<(), Illegal> {
-        if !self.state.waits_for_a_person() || self.snapshot.deployment.cancel.is_some() {
-            return Ok(());
-        }
-        if !self.halt_expired() {
-            self.wake(self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted);
-            return Ok(());
-        }
-        for draft in &mut self.drafts {
-            let untouched = matches!(draft.record.state, S::Pending | S::Staging | S::Staged);
-            if untouched || draft.record.state == S::Waiting && !draft.record.in_work() {
-                draft.let_be(self.now, "it waited for a person, and nobody came")?;
-            }
-        }
-        Ok(())
-    }
-
     fn halt_expired(&self) -> bool {
         self.snapshot.deployment.state.waits_for_a_person()
             && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
@@ -231,7 +239,8 @@ impl Planner<'_> {
         let on_its_way = |draft: &Draft| {
             draft.sight.lifecycle == Lifecycle::EnteringStandby && !draft.record.quarantined()
         };
-        if self.drafts.iter().any(on_its_way) {
+        let over_now = over && self.last_tries_are_over();
+        if self.drafts.iter().any(on_its_way) && !over_now {
             // It is let back in once it is there.
             return self.wake(self.now + CLOSE_LOOK);
         }
@@ -239,12 +248,16 @@ impl Planner<'_> {
         if over && goes_on && !self.is_launch() && !self.baked() {
             return;
         }
-        if self.held_back || !self.plan.effects.is_empty() || !self.release_groups() {
+        let in_order = !self.held_back && self.plan.effects.is_empty() && self.release_groups();
+        if !in_order && !over_now {
             return;
         }
         // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
         if over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some()) {
-            let (state, reason) = self.final_state();
+            let (state, mut reason) = self.final_state();
+            if let Some(left) = self.left_changed() {
+                reason = Some(reason.map_or(left.clone(), |reason| format!("{reason}; {left}")));
+            }
             if self.snapshot.deployment.cancel.is_some() {
                 self.plan.changes.push(Change::Report(self.report()));
             }

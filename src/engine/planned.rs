@@ -1,0 +1,82 @@
+//! What a deployment was planned with. The configuration may say something else after a restart: nothing is done on its
+//! word to instances that nobody asked for.
+
+use super::{Engine, record::json};
+use crate::{config::Group, store::DeploymentRow};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Carried by the deployment from its preparation on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Planned {
+    /// The Auto Scaling groups.
+    pub(super) auto_scaling_groups: Vec<String>,
+    /// The target groups that the configuration names, beside those attached to the Auto Scaling groups.
+    pub(super) target_groups: Vec<String>,
+    /// Extra environment of the hooks.
+    pub(super) environment: BTreeMap<String, String>,
+    /// Releases kept on the host.
+    pub(super) keep_releases: u32,
+}
+
+impl Engine {
+    /// What a deployment of this group would be planned with now; none where the group isn't configured.
+    fn configured(&self, name: &str) -> Option<Planned> {
+        let (application, group) = self.config.group(name)?;
+        let Group { auto_scaling_groups, target_groups, .. } = group.clone();
+        let environment = application.environment.clone().into_iter().collect();
+        let keep_releases = application.keep_releases;
+        Some(Planned { auto_scaling_groups, target_groups, environment, keep_releases })
+    }
+
+    /// As it is written down with a deployment that is prepared.
+    pub(super) fn planned_text(&self, name: &str) -> Option<String> {
+        self.configured(name).as_ref().map(json)
+    }
+
+    /// What a deployment was planned with. One that an earlier version prepared goes by the configuration.
+    pub(super) fn planned(&self, row: &DeploymentRow) -> anyhow::Result<Planned> {
+        match &row.planned {
+            Some(text) => serde_json::from_str(text)
+                .with_context(|| format!("what deployment {} was planned with can't be read", row.id)),
+            None => self.configured(&row.group_name).with_context(|| not_configured(&row.group_name)),
+        }
+    }
+
+    /// Why a deployment may not go on by the configuration as it is now, if so: its group is gone from it, or points
+    /// elsewhere.
+    pub(super) fn moved(&self, row: &DeploymentRow) -> Option<String> {
+        let Some(now) = self.configured(&row.group_name) else {
+            return Some(format!(
+                "{}; put it back and restart drover, then resume the deployment, or cancel it",
+                not_configured(&row.group_name)
+            ));
+        };
+        let planned = self.planned(row).ok()?;
+        let lists = |planned: &Planned| -> [BTreeSet<String>; 2] {
+            [&planned.auto_scaling_groups, &planned.target_groups].map(|list| list.iter().cloned().collect())
+        };
+        (lists(&now) != lists(&planned)).then(|| {
+            format!(
+                "deployment group '{}' points elsewhere in the configuration than when this deployment was planned: then {}, \
+                 now {}; set it back and restart drover, then resume the deployment, or cancel it",
+                row.group_name,
+                words(&planned),
+                words(&now)
+            )
+        })
+    }
+}
+
+fn not_configured(name: &str) -> String {
+    format!("deployment group '{name}' is no longer configured")
+}
+
+fn words(planned: &Planned) -> String {
+    let groups = format!("Auto Scaling groups {}", planned.auto_scaling_groups.join(", "));
+    match planned.target_groups.as_slice() {
+        [] => groups,
+        arns => format!("{groups} and target groups {}", arns.join(", ")),
+    }
+}

@@ -1,0 +1,167 @@
+//! What is waited out, and for how long: a fleet that can't be seen, an account that AWS refuses, an end that doesn't
+//! come. No state is without an end.
+
+use super::{Change, Planner};
+use crate::rollout::{
+    snapshot::Blind,
+    state::{Cause, DeploymentState as D, Failure, Fault, InstanceState as S},
+    transition::{Illegal, Step},
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// Trouble that is nobody's fault here (AWS refuses drover's credentials or permissions, throttles it, or is away; the
+/// fleet can't be seen) is waited out for so long. After that the deployment halts, and what is in work ends by its own
+/// deadlines.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
+/// A deployment whose time is up tries for so long to put its groups in order, then ends and names what is left.
+pub const LAST_TRIES: SignedDuration = SignedDuration::from_mins(15);
+
+impl Planner<'_> {
+    /// Why the fleet can't be seen, if it can't.
+    pub(super) fn blind(&self) -> Option<&Blind> {
+        self.snapshot.blind.as_ref()
+    }
+
+    /// What is waited for since `since`, and could not be seen or had, isn't late before this: while the trouble lasts, its
+    /// time is longer by so much.
+    pub(super) fn extended(&self, deadline: Timestamp) -> Timestamp {
+        if self.blind().is_some() || self.is_refused_by_account() { deadline + PATIENCE } else { deadline }
+    }
+
+    /// AWS refuses drover as such just now.
+    pub(super) fn is_refused_by_account(&self) -> bool {
+        self.snapshot.refused.values().any(|refused| refused.of_the_account)
+    }
+
+    /// The fleet is seen again: whatever is waited for in it has its whole time from now on.
+    pub(super) fn regain_sight(&mut self) {
+        if !self.snapshot.regained {
+            return;
+        }
+        for draft in &mut self.drafts {
+            if matches!(draft.record.state, S::Blocking | S::Allowing) {
+                draft.record.since = self.now;
+            }
+        }
+    }
+
+    /// Halts where nothing has been seen, or AWS has refused drover as such, for too long. There is no way back in that: a
+    /// rollback could see and do no more.
+    pub(super) fn out_of_patience(&mut self) -> Option<String> {
+        let unseen =
+            self.blind().map(|blind| (blind.since, format!("the fleet can't be seen: {}", blind.why)));
+        let refused = self.snapshot.refused.values().filter(|refused| refused.of_the_account);
+        let refused = refused.map(|refused| (refused.since, refused.message.clone())).min();
+        let (since, why) = unseen.into_iter().chain(refused).min()?;
+        if self.now < since + PATIENCE {
+            self.wake(since + PATIENCE);
+            return None;
+        }
+        let minutes = self.now.duration_since(since).as_secs() / 60;
+        Some(format!("for {minutes} min now: {why}"))
+    }
+
+    /// A dispatch that can't be sent: its instance waits with nothing under way, which no deadline of an attempt ends. One
+    /// that nothing was run on goes back into service.
+    pub(super) fn give_up_unsent(&mut self) -> Result<(), Illegal> {
+        for index in 0..self.drafts.len() {
+            let draft = &self.drafts[index];
+            let waits = matches!(
+                draft.record.state,
+                S::Staging | S::PreBlocking | S::Deploying | S::PostAllowing | S::Restoring
+            );
+            if !waits || draft.attempt.is_some() || draft.record.attempt.is_some() {
+                continue;
+            }
+            let deadline = draft.record.since + PATIENCE;
+            if self.now < deadline {
+                self.wake(deadline);
+                continue;
+            }
+            let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
+            let quarantined = out && (draft.record.touched || draft.record.kept_out);
+            let event = self.running_event(draft.record.state);
+            let refused = self.snapshot.refused.values().map(|refused| refused.message.as_str()).next();
+            let why = refused.unwrap_or("its command could not be sent");
+            let cause = Cause::Undelivered(format!("{why}, for {} min", PATIENCE.as_mins()));
+            let fault = Fault { event, hook: None, cause, tail: Vec::new() };
+            let fate = match (quarantined, out) {
+                (true, _) => "quarantined out of the balancer",
+                (false, true) => "nothing was run on it: back into service",
+                (false, false) => "left in service",
+            };
+            let note = format!("{}; {fate}", fault.words());
+            let draft = &mut self.drafts[index];
+            draft.record.fault = Some(fault.clone());
+            draft.record.failure = Some(Failure { fault, quarantined });
+            draft.step(Step::Fail, self.now, note)?;
+        }
+        Ok(())
+    }
+
+    /// When the time of a cancelled deployment, or of one that waits for a person, is up.
+    pub(super) fn time_is_up_at(&self) -> Option<Timestamp> {
+        let (deployment, deadlines) = (&self.snapshot.deployment, &self.snapshot.policy.deadlines);
+        match deployment.cancel {
+            Some(_) => Some(deployment.cancelled_at? + deadlines.cancelled),
+            None if deployment.state.waits_for_a_person() => Some(deployment.since + deadlines.halted),
+            None => None,
+        }
+    }
+
+    /// The end of a deployment whose time is up: nothing more is waited for.
+    pub(super) fn end_what_is_left(&mut self) -> Result<(), Illegal> {
+        let Some(until) = self.time_is_up_at() else { return Ok(()) };
+        if self.now < until {
+            self.wake(until);
+            return Ok(());
+        }
+        let why = match self.snapshot.deployment.cancel {
+            Some(_) => "cancelled, and not through in time",
+            None => "it waited for a person, and nobody came",
+        };
+        for draft in &mut self.drafts {
+            if draft.record.state.is_final() {
+                continue;
+            }
+            draft.let_be(self.now, why)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the tries to put the groups in order are over: it ends as it is, and says what is left.
+    pub(super) fn last_tries_are_over(&mut self) -> bool {
+        let Some(until) = self.time_is_up_at().map(|until| until + LAST_TRIES) else { return false };
+        if self.now < until {
+            self.wake(until);
+        }
+        self.now >= until
+    }
+
+    /// What is left changed on the groups, and the command that puts it back.
+    pub(super) fn left_changed(&self) -> Option<String> {
+        let held = self.snapshot.groups.iter().filter(|(_, group)| group.hold.is_some());
+        let names: Vec<&str> = held.map(|(name, _)| name.as_str()).collect();
+        let refused = self.snapshot.refused.values().next().map(|refused| format!(" ({})", refused.message));
+        (!names.is_empty()).then(|| {
+            format!(
+                "Auto Scaling group {} could not be put back in order{}: once it can be, drover group restore {}",
+                names.join(", "),
+                refused.unwrap_or_default(),
+                self.snapshot.deployment.group
+            )
+        })
+    }
+
+    /// Nothing new is begun while the fleet can't be seen.
+    pub(super) fn halts_for_want_of_sight(&mut self) -> bool {
+        if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() {
+            return false;
+        }
+        let Some(reason) = self.out_of_patience() else { return false };
+        self.state = D::Halted;
+        self.reason = Some(reason.clone());
+        self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });
+        true
+    }
+}
