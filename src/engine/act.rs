@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Keeps count of refusals, for the pause before the next try; true if there was none.
-    fn remember(&self, deployment: i64, effect: &Effect, done: Result<(), FleetError>) -> bool {
+    pub(super) fn remember(&self, deployment: i64, effect: &Effect, done: Result<(), FleetError>) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (deployment, effect.key());
         match done {
@@ -105,9 +105,7 @@ impl Engine {
             }
             Effect::Suspend { group, processes } => {
                 if let Some(mut hold) = hold(group) {
-                    let new = processes.iter().filter(|process| !hold.suspended.contains(process)).cloned();
-                    let new: Vec<_> = new.collect();
-                    hold.suspended.extend(new);
+                    hold.note_suspended(processes);
                     self.put_hold(group, Some(&hold)).await?;
                 }
             }
@@ -164,6 +162,12 @@ impl Engine {
                         self.put_hold(group, Some(&Hold { tagged: true, ..hold })).await?;
                     }
                 }
+                Effect::Resume { group, .. } => self.note_put_back(group, |hold| hold.resumed = true).await?,
+                Effect::SetMin { group, min } => {
+                    let min = *min;
+                    let restored = |hold: &mut Hold| hold.min_restored = min == hold.former_min;
+                    self.note_put_back(group, restored).await?;
+                }
                 Effect::Release { group } => {
                     let now = Timestamp::now();
                     self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), now);
@@ -219,8 +223,15 @@ impl Engine {
             in_standby.map(|member| member.record.id.clone()).partition(|id| !kept.contains(id));
         theirs.extend(ours);
         theirs.truncate(MOST_STANDBY);
-        let hold =
-            Hold { deployment, former_min: seen.min, our_mins: Vec::new(), suspended, tagged: false, theirs };
+        let hold = Hold { deployment, former_min: seen.min, suspended, theirs, ..Hold::default() };
+        self.put_hold(group, Some(&hold)).await
+    }
+
+    /// AWS has answered that something is put back.
+    async fn note_put_back(&self, group: &str, note: impl FnOnce(&mut Hold)) -> anyhow::Result<()> {
+        let Some(text) = self.store.hold(group).await? else { return Ok(()) };
+        let mut hold: Hold = serde_json::from_str(&text)?;
+        note(&mut hold);
         self.put_hold(group, Some(&hold)).await
     }
 

@@ -23,6 +23,7 @@ use crate::{
     store::{DeploymentRow, DispatchRow, Tx},
 };
 use jiff::Timestamp;
+use tracing::warn;
 
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
 const EXECUTION_MARGIN_SECONDS: i64 = 600;
@@ -57,7 +58,15 @@ impl Engine {
         let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let hooks = appspec.table();
         let source = match missing {
-            None => self.source(row, &release, bundle.sha256.clone()).await?,
+            None => match self.source(row, &release, bundle.sha256.clone()).await {
+                Ok(source) => source,
+                // It is on the host since it was staged, which needs no link; where it isn't, the download fails there.
+                Err(error) if kind != DispatchKind::Stage => {
+                    warn!("no link to the bundle of {release}, which is staged: {error:#}");
+                    Source::default()
+                }
+                Err(error) => return Err(error),
+            },
             Some(_) => Source::default(),
         };
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
@@ -125,7 +134,13 @@ impl Engine {
         let sent = self.send(row, &id, &instances, (&script, seconds), intent).await?;
         self.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);
-        Ok(true)
+        match sent {
+            // It is tried again after a pause.
+            Err(error) if error.is_of_the_account() && error.kind != Kind::Unknown => {
+                Ok(self.remember(row.id, &effect, Err(error)))
+            }
+            _ => Ok(self.remember(row.id, &effect, Ok(()))),
+        }
     }
 
     /// The instance's record now waits for this attempt.
@@ -172,9 +187,10 @@ impl Engine {
             Err(error) if error.kind == Kind::Unknown => {}
             Err(error) => {
                 tx.set_dispatch(id, "refused", None).await?;
-                let outcome = match (error.kind, error.code.as_str(), instances.as_slice().len()) {
-                    (Kind::Throttled, ..) => Outcome::NotSent { alone: false },
-                    (_, "InvalidInstanceId", 2..) => Outcome::NotSent { alone: true },
+                let outcome = match (error.code.as_str(), instances.as_slice().len()) {
+                    // Credentials, permissions, throttling: no instance is to blame.
+                    _ if error.is_of_the_account() => Outcome::NotSent { alone: false },
+                    ("InvalidInstanceId", 2..) => Outcome::NotSent { alone: true },
                     _ => Outcome::Failed(Fault {
                         event: LifecycleEvent::DownloadBundle,
                         hook: None,
@@ -192,10 +208,6 @@ impl Engine {
             }
         }
         tx.commit().await?;
-        if matches!(&sent, Err(error) if error.kind == Kind::Throttled) {
-            // The bucket refills within a second; the planner sends afresh then.
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
         Ok(sent.map(drop))
     }
 

@@ -51,7 +51,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
@@ -66,6 +66,9 @@ const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
 /// DescribeAutoScalingGroups may show a tag for so long after it was removed: AWS states no number; its reads are
 /// eventually consistent, within seconds as a rule.
 const TAG_LAG: SignedDuration = SignedDuration::from_mins(1);
+
+/// When a command was seen to be over is of no use any more after this.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The engine of one daemon.
 pub struct Engine {
@@ -224,12 +227,11 @@ impl Engine {
     }
 
     fn first_seen_over(&self, attempt: i64) -> Timestamp {
-        *self
-            .over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(attempt)
-            .or_insert_with(Timestamp::now)
+        let now = Timestamp::now();
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        // The grace for a log is seconds: what is older has its outcome.
+        over.retain(|_, since| now < *since + FORGOTTEN);
+        *over.entry(attempt).or_insert(now)
     }
 
     /// Forgets what was only worth knowing while the deployment ran.
@@ -239,6 +241,7 @@ impl Engine {
         self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).forget(deployment);
+        self.readings.keep(deployment, &HashSet::new());
     }
 
     /// The configured groups: name, application, group.

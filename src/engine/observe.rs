@@ -9,11 +9,14 @@ use super::{
     sight::{Look, only_unseen},
 };
 use crate::{
-    fleet::{autoscaling::GroupSight, balancer::TargetGroup},
+    fleet::{
+        autoscaling::{GroupSight, InstanceSight},
+        balancer::{TargetGroup, TargetSight},
+    },
     rollout::{
         policy::OnFailure,
         snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot},
-        state::{Instance, InstanceState},
+        state::{Instance, InstanceState, Membership},
     },
     store::DeploymentRow,
 };
@@ -107,10 +110,12 @@ impl Engine {
         }
         let target_groups = self.target_groups(row.id, &arns).await?;
         let whole = row.launch == 0 && row.only_instance.is_none();
+        let targets = self.targets(&target_groups).await?;
         if whole && self.moved(row).is_none() {
-            self.join(row, &groups, &target_groups, records).await?;
+            self.refresh_memberships(row, &groups, &target_groups, &targets, records).await?;
+            self.join(row, &groups, &target_groups, &targets, records).await?;
         }
-        let mut sights = self.sights(&groups, &target_groups, records).await?;
+        let mut sights = targets.sights(&groups, records);
         self.see_who_left(row.id, &groups, records, &mut sights).await;
         Ok(Look { groups, target_groups, sights })
     }
@@ -163,6 +168,7 @@ impl Engine {
         row: &DeploymentRow,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
+        targets: &Targets,
         records: &mut Vec<Instance>,
     ) -> anyhow::Result<()> {
         let launching = self.store.launching().await?;
@@ -184,7 +190,9 @@ impl Engine {
         if new.is_empty() {
             return Ok(());
         }
-        self.find_memberships(groups, target_groups, &mut new).await?;
+        for record in &mut new {
+            record.memberships = targets.memberships(groups, target_groups, record);
+        }
         // By membership alone: one that its group's target groups don't hold yet joins when they do.
         new.retain(|record| is_member(record, groups));
         if new.is_empty() {
@@ -214,47 +222,138 @@ impl Engine {
         Ok(())
     }
 
-    /// What the fleet shows of each of these instances.
-    pub(super) async fn sights(
+    /// The targets of each of these target groups.
+    pub(super) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
+        let mut targets = Targets::default();
+        for group in target_groups {
+            targets.add(&group.arn, self.fleet.target_health(&group.arn).await?);
+        }
+        Ok(targets)
+    }
+
+    /// Whoever is not in hand yet may have been registered elsewhere since: that is what will be taken out and put back.
+    async fn refresh_memberships(
+        &self,
+        row: &DeploymentRow,
+        groups: &[GroupSight],
+        target_groups: &[TargetGroup],
+        targets: &Targets,
+        records: &mut [Instance],
+    ) -> anyhow::Result<()> {
+        let mut changed = Vec::new();
+        for record in records.iter_mut().filter(|record| !record.kept_out) {
+            use InstanceState::{Pending, Staged, Staging};
+            let waits = matches!(record.state, Pending | Staging | Staged) && !record.touched;
+            let serves = groups
+                .iter()
+                .flat_map(|group| &group.instances)
+                .any(|seen| seen.id == record.id && lifecycle(&seen.lifecycle) == Lifecycle::InService);
+            if !waits || !serves {
+                continue;
+            }
+            let mut now = targets.memberships(groups, target_groups, record);
+            // What one look misses is a membership still.
+            let is_known = |wanted: &Membership| now.iter().any(|there| there.target() == wanted.target());
+            let missing = record.memberships.iter().filter(|membership| !is_known(membership));
+            let kept = missing.filter(|m| {
+                let what = format!("{} {}:{}", record.id, m.target_group, m.port);
+                !self.is_missed_twice(row.id, &what)
+            });
+            let kept: Vec<Membership> = kept.cloned().collect();
+            for there in &now {
+                self.is_seen(row.id, &format!("{} {}:{}", record.id, there.target_group, there.port));
+            }
+            now.extend(kept);
+            now.sort_by_key(Membership::target);
+            let mut before = record.memberships.clone();
+            before.sort_by_key(Membership::target);
+            if before != now && !now.is_empty() {
+                record.memberships = now;
+                changed.push(record.clone());
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.store.write().await?;
+        for record in &changed {
+            tx.put_instance(row.id, &record.id, &record.state.to_string(), &record::json(record)).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The targets of some target groups, as last seen.
+#[derive(Default)]
+pub(super) struct Targets {
+    /// By ARN and instance: each port that the instance is registered on.
+    found: HashMap<(String, String), Vec<TargetSight>>,
+}
+
+impl Targets {
+    pub(super) fn add(&mut self, arn: &str, targets: Vec<TargetSight>) {
+        for target in targets {
+            self.found.entry((arn.to_owned(), target.instance.clone())).or_default().push(target);
+        }
+    }
+
+    fn of(&self, arn: &str, instance: &str) -> &[TargetSight] {
+        self.found.get(&(arn.to_owned(), instance.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where an instance is registered: by its Auto Scaling group, or found in another of these target groups. An Auto
+    /// Scaling group registers and deregisters the target group's own port alone.
+    pub(super) fn memberships(
         &self,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
-        members: &[Instance],
-    ) -> anyhow::Result<BTreeMap<String, Sight>> {
-        // (target group, instance) → (state, reason)
-        let mut targets: HashMap<(&str, String), (String, String)> = HashMap::new();
-        for group in target_groups {
-            for target in self.fleet.target_health(&group.arn).await? {
-                targets.insert((&group.arn, target.instance), (target.state, target.reason));
+        record: &Instance,
+    ) -> Vec<Membership> {
+        let group = groups.iter().find(|group| group.name == record.group);
+        let mut memberships = Vec::new();
+        for target_group in target_groups {
+            let (arn, own_port) = (&target_group.arn, target_group.port);
+            let attached = group.is_some_and(|group| group.target_groups.contains(arn));
+            let mut ports: BTreeMap<u16, bool> =
+                self.of(arn, &record.id).iter().map(|target| (target.port, true)).collect();
+            if attached {
+                ports.entry(own_port).or_insert(false);
             }
+            memberships.extend(ports.into_iter().map(|(port, seen)| Membership {
+                target_group: arn.clone(),
+                port,
+                owned: attached && port == own_port,
+                seen,
+            }));
         }
-        let mut sights = BTreeMap::new();
-        for member in members {
-            let instances =
-                groups.iter().filter(|group| group.name == member.group).flat_map(|group| &group.instances);
-            let state = instances.into_iter().find(|instance| instance.id == member.id);
+        memberships
+    }
+
+    /// What the fleet shows of each of these instances.
+    pub(super) fn sights(&self, groups: &[GroupSight], members: &[Instance]) -> BTreeMap<String, Sight> {
+        let listed: HashMap<(&str, &str), &InstanceSight> = groups
+            .iter()
+            .flat_map(|group| group.instances.iter().map(move |seen| (group.name.as_str(), seen)))
+            .map(|(group, seen)| ((group, seen.id.as_str()), seen))
+            .collect();
+        let sight_of = |member: &Instance| {
+            let state = listed.get(&(member.group.as_str(), member.id.as_str()));
             let lifecycle = state.map_or(Lifecycle::Leaving, |instance| lifecycle(&instance.lifecycle));
             let mut registered = Vec::new();
             let mut states = Vec::new();
             for membership in &member.memberships {
-                let found = targets.get(&(membership.target_group.as_str(), member.id.clone()));
+                let targets = self.of(&membership.target_group, &member.id);
+                let found = targets.iter().find(|target| target.port == membership.port);
                 let (state, reason) =
-                    found.map_or(("unused", ""), |(state, reason)| (state.as_str(), reason.as_str()));
+                    found.map_or(("unused", ""), |target| (target.state.as_str(), target.reason.as_str()));
                 if !membership.owned && !["unused", "draining", "unhealthy.draining"].contains(&state) {
-                    registered.push(membership.target_group.clone());
+                    registered.push(membership.target());
                 }
                 states.push((state, reason));
             }
-            let condemned = match state {
-                Some(instance) if instance.unhealthy && lifecycle == Lifecycle::Leaving => {
-                    Some("a health check found it unhealthy".to_owned())
-                }
-                _ => None,
-            };
-            let sight = Sight { lifecycle, health: worst(&states), registered, condemned };
-            sights.insert(member.id.clone(), sight);
-        }
-        Ok(sights)
+            Sight { lifecycle, health: worst(&states), registered, condemned: None }
+        };
+        members.iter().map(|member| (member.id.clone(), sight_of(member))).collect()
     }
 }
 

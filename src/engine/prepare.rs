@@ -91,8 +91,10 @@ impl Engine {
             return Err(Trouble::Passing(anyhow::anyhow!("{id} launches: waiting for its agent")));
         }
         let target_groups = self.fleet.target_groups(&seen.target_groups).await?;
-        let mut members = vec![Instance::new(&id, &instance.zone, &seen.name, Timestamp::now())];
-        self.find_memberships(&groups, &target_groups, &mut members).await?;
+        let mut record = Instance::new(&id, &instance.zone, &seen.name, Timestamp::now());
+        record.memberships =
+            self.targets(&target_groups).await?.memberships(&groups, &target_groups, &record);
+        let members = [record];
         let words = format!("{id} launches: it gets the revision before it goes into service");
         self.write_down(row, bundle, &members, (1, 0), &words).await
     }

@@ -7,13 +7,16 @@ use crate::{
     rollout::plan::Explain,
     store::{DeploymentRow, LockRow, StoreError},
 };
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use std::{
+    any::Any,
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
 };
 use tokio::sync::Notify;
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, error, info, info_span};
 
 /// What a queued deployment waits for.
 enum Blocker {
@@ -148,6 +151,21 @@ impl Engine {
         Ok(())
     }
 
+    /// A fault of drover's own: it ends this deployment, and nothing else.
+    async fn broke(&self, id: i64, words: &str) {
+        let group = match self.store.deployment(id).await {
+            Ok(row) => row.map(|row| row.group_name).unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        let reason = format!(
+            "a fault of drover's own ended it: {words}. What it changed on the group is put back by: drover group restore {group}"
+        );
+        error!("{reason}");
+        if let Err(error) = self.end(id, "Failed", &reason).await {
+            error!("and that could not be written down: {error}");
+        }
+    }
+
     fn spawn(self: &Arc<Self>, row: &DeploymentRow) {
         let id = row.id;
         let notify = Arc::new(Notify::new());
@@ -161,11 +179,20 @@ impl Engine {
         let engine = Arc::clone(self);
         let task = async move {
             info!("taking it up");
-            engine.drive(id, &notify).await;
+            let driven = AssertUnwindSafe(engine.drive(id, &notify)).catch_unwind().await;
+            if let Err(panic) = driven {
+                engine.broke(id, &words_of(panic.as_ref())).await;
+            }
             engine.forget(id);
             engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             engine.queue.notify_one();
         };
         self.tasks.spawn(task.instrument(info_span!("deployment", id, group = row.group_name)));
     }
+}
+
+/// What a panic said.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }

@@ -107,8 +107,7 @@ impl Engine {
             let group = groups.iter().find(|group| group.name == member.group);
             let listed = group.and_then(|group| group.instances.iter().find(|seen| seen.id == member.id));
             if sight.lifecycle != Lifecycle::Leaving {
-                let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-                looks.missed.remove(&(deployment, member.id.clone()));
+                self.is_seen(deployment, &member.id);
                 continue;
             }
             if member.state == crate::rollout::state::InstanceState::Gone {
@@ -130,10 +129,19 @@ impl Engine {
         }
     }
 
-    fn is_missed_twice(&self, deployment: i64, instance: &str) -> bool {
+    /// It is not missed any more.
+    pub(super) fn is_seen(&self, deployment: i64, what: &str) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !looks.missed.is_empty() {
+            looks.missed.remove(&(deployment, what.to_owned()));
+        }
+    }
+
+    /// Whether something that is missed now was missed before, long enough ago.
+    pub(super) fn is_missed_twice(&self, deployment: i64, what: &str) -> bool {
         let now = Timestamp::now();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        now >= *looks.missed.entry((deployment, instance.to_owned())).or_insert(now) + SECOND_LOOK
+        now >= *looks.missed.entry((deployment, what.to_owned())).or_insert(now) + SECOND_LOOK
     }
 
     /// Why Auto Scaling took an instance away, if its history says so. Asked until it does: the entry may come late.

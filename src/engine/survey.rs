@@ -16,7 +16,7 @@ use crate::{
         plan::check_pools,
         policy::Policy,
         snapshot::{Health, Lifecycle, Sight},
-        state::{Instance, InstanceState, Membership},
+        state::{Instance, InstanceState},
     },
     store::DeploymentRow,
 };
@@ -225,17 +225,20 @@ impl Engine {
         }
         let total = members.iter().filter(|record| record.state != InstanceState::Skipped).count();
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        self.find_memberships(groups, target_groups, &mut members).await?;
+        let targets = self.targets(target_groups).await?;
+        for record in &mut members {
+            record.memberships = targets.memberships(groups, target_groups, record);
+        }
         for kept in quarantines.iter().filter(|kept| kept.group_name == row.group_name) {
             let Some(record) = members.iter_mut().find(|record| record.id == kept.instance) else { continue };
             // Out of these by our doing: the fleet doesn't show them.
             for membership in self.journalled(kept).await? {
-                if !record.memberships.iter().any(|m| m.target_group == membership.target_group) {
+                if !record.memberships.iter().any(|m| m.target() == membership.target()) {
                     record.memberships.push(membership);
                 }
             }
         }
-        let sights = self.sights(groups, target_groups, &members).await?;
+        let sights = targets.sights(groups, &members);
         if let Some(only) = &row.only_instance {
             if !members.iter().any(|record| record.id == *only) {
                 return refuse(format!(
@@ -262,31 +265,5 @@ impl Engine {
     pub(super) async fn online(&self, instances: Vec<String>) -> anyhow::Result<Vec<String>> {
         let agents = self.fleet.agents(&instances).await?;
         Ok(agents.into_iter().filter(|(_, online)| *online).map(|(id, _)| id).collect())
-    }
-
-    /// Where each instance is registered: by its Auto Scaling group, or found in a target group of the configuration.
-    pub(super) async fn find_memberships(
-        &self,
-        groups: &[GroupSight],
-        target_groups: &[TargetGroup],
-        members: &mut [Instance],
-    ) -> anyhow::Result<()> {
-        for target_group in target_groups {
-            let registered = self.fleet.target_health(&target_group.arn).await?;
-            for record in members.iter_mut() {
-                let group = groups.iter().find(|group| group.name == record.group);
-                let owned = group.is_some_and(|group| group.target_groups.contains(&target_group.arn));
-                let found = registered.iter().find(|target| target.instance == record.id);
-                if owned || found.is_some() {
-                    record.memberships.push(Membership {
-                        target_group: target_group.arn.clone(),
-                        port: found.map_or(target_group.port, |target| target.port),
-                        owned,
-                        seen: found.is_some(),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     store::DeploymentRow,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,26 +28,33 @@ struct Reading {
     last: Instant,
 }
 
-/// All that is being read: by attempt and command.
+/// A log that is being read: its deployment, attempt and command.
+type Key = (i64, i64, String);
+
+/// All that is being read.
 #[derive(Default)]
 pub(super) struct Readings {
-    open: Mutex<HashMap<(i64, String), Reading>>,
+    open: Mutex<HashMap<Key, Reading>>,
 }
 
 impl Readings {
-    fn take(&self, key: &(i64, String)) -> Option<Reading> {
+    fn take(&self, key: &Key) -> Option<Reading> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key)
     }
 
-    fn put(&self, key: (i64, String), reading: Reading) {
+    fn put(&self, key: Key, reading: Reading) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key, reading);
     }
 
-    fn keep(&self, attempts: &[i64]) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(attempt, _), _| attempts.contains(attempt));
+    /// Of this deployment's, those of these attempts alone; others' are theirs.
+    pub(super) fn keep(&self, deployment: i64, attempts: &HashSet<i64>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(whose, attempt, _), _| *whose != deployment || attempts.contains(attempt));
+    }
+
+    /// How many are being read, whosever.
+    fn count(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -88,11 +95,12 @@ impl Engine {
             });
             open.extend(here.map(|attempt| (attempt.number, attempt.instance.clone(), command.clone())));
         }
-        self.readings.keep(&open.iter().map(|(attempt, ..)| *attempt).collect::<Vec<_>>());
-        let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        self.readings.keep(row.id, &open.iter().map(|(attempt, ..)| *attempt).collect());
+        // All deployments together have one allowance.
+        let count = u32::try_from(open.len().max(self.readings.count())).unwrap_or(u32::MAX);
         let every = READ_EVERY.max(Duration::from_secs(1) * count / READS_PER_SECOND);
         for (attempt, instance, command) in open {
-            let key = (attempt, command);
+            let key = (row.id, attempt, command);
             let reading = self.readings.take(&key);
             let mut reading = match reading {
                 Some(reading) if reading.last.elapsed() < every => {
@@ -109,7 +117,7 @@ impl Engine {
             reading.last = Instant::now();
             let group = &self.config.aws.log_group;
             let token = reading.token.clone();
-            match self.fleet.command_output(group, &key.1, &instance, token).await {
+            match self.fleet.command_output(group, &key.2, &instance, token).await {
                 Ok(read) => {
                     reading.token = read.token;
                     let mut items = Vec::new();
@@ -164,5 +172,24 @@ impl Engine {
             Some(new) if !new.is_empty() => self.logs.take(ingest, wanted, new).await,
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployments_side_by_side_keep_their_own_cursors() {
+        let readings = Readings::default();
+        let key = |deployment, attempt| (deployment, attempt, "command".to_owned());
+        for (deployment, attempt) in [(1, 10), (1, 11), (2, 20)] {
+            let frames = Frames::new("nonce");
+            let reading = Reading { token: Some("t".into()), frames, last: Instant::now() };
+            readings.put(key(deployment, attempt), reading);
+        }
+        readings.keep(1, &HashSet::from([10]));
+        assert!(readings.take(&key(1, 11)).is_none(), "that one has ended");
+        assert!(readings.take(&key(1, 10)).is_some() && readings.take(&key(2, 20)).is_some());
     }
 }

@@ -206,7 +206,7 @@ impl PaperFleet {
         let (min, fresh) = (group.min, Hold { deployment, former_min: group.min, ..Hold::default() });
         match (effect, &mut group.hold) {
             (Effect::Journal { .. }, hold) => drop(hold.get_or_insert(fresh)),
-            (Effect::Suspend { processes, .. }, Some(hold)) => hold.suspended.extend(processes.clone()),
+            (Effect::Suspend { processes, .. }, Some(hold)) => hold.note_suspended(processes),
             (Effect::SetMin { min: wanted, .. }, Some(hold)) => hold.note_min(min, *wanted),
             _ => {}
         }
@@ -242,11 +242,17 @@ impl PaperFleet {
                 if let Some(group) = self.snapshot.groups.get_mut(group) {
                     group.min = *min;
                     group.desired = group.desired.max(*min);
+                    if let Some(hold) = &mut group.hold {
+                        hold.min_restored = *min == hold.former_min;
+                    }
                 }
             }
             Effect::Resume { group, processes } => {
                 let Some(group) = self.snapshot.groups.get_mut(group) else { return };
                 group.suspended.retain(|process| !processes.contains(process));
+                if let Some(hold) = &mut group.hold {
+                    hold.resumed = true;
+                }
             }
             Effect::Release { group } => {
                 if let Some(group) = self.snapshot.groups.get_mut(group) {
@@ -261,18 +267,19 @@ impl PaperFleet {
                 instances.iter().for_each(|id| self.goes_in(id));
             }
             Effect::Deregister { target_group, targets } => {
-                for (id, _) in targets {
+                for (id, port) in targets {
                     let Some(member) = self.find(id) else { continue };
-                    member.sight.registered.retain(|arn| arn != target_group);
+                    let target = (target_group.clone(), *port);
+                    member.sight.registered.retain(|there| *there != target);
                     member.sight.health = Health::Draining;
                     let lifecycle = member.sight.lifecycle.clone();
                     self.coming.push((now + self.pace.drain, id.clone(), lifecycle, Health::Out));
                 }
             }
             Effect::Register { target_group, targets } => {
-                for (id, _) in targets {
+                for (id, port) in targets {
                     let Some(member) = self.find(id) else { continue };
-                    member.sight.registered.push(target_group.clone());
+                    member.sight.registered.push((target_group.clone(), *port));
                     self.goes_in(id);
                 }
             }

@@ -162,8 +162,8 @@ pub struct Sight {
     pub lifecycle: Lifecycle,
     /// Its state behind the balancer, over all its target groups.
     pub health: Health,
-    /// The target groups it is in, of those that we register and deregister.
-    pub registered: Vec<String>,
+    /// The target groups it is in, and on which port, of those that we register and deregister.
+    pub registered: Vec<(String, u16)>,
     /// It leaves because it failed a health check: which, in words.
     pub condemned: Option<String>,
 }
@@ -282,6 +282,12 @@ pub struct Hold {
     pub our_mins: Vec<u32>,
     /// Processes that we suspended.
     pub suspended: Vec<String>,
+    /// They were resumed, as AWS has answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
+    /// MinSize was set back, as AWS has answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub min_restored: bool,
     /// The tag is on the group.
     pub tagged: bool,
     /// In standby before we began, by an operator's hand: not ours to put back.
@@ -290,6 +296,13 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Processes are about to be suspended by us.
+    pub fn note_suspended(&mut self, processes: &[String]) {
+        let new: Vec<String> = processes.iter().filter(|p| !self.suspended.contains(p)).cloned().collect();
+        self.suspended.extend(new);
+        self.resumed = false;
+    }
+
     /// MinSize is about to be set by us. What is neither the former one nor ours was set by somebody else since: that is
     /// the one to go back to.
     pub fn note_min(&mut self, seen: u32, min: u32) {
@@ -299,6 +312,7 @@ impl Hold {
         if min != self.former_min && !self.our_mins.contains(&min) {
             self.our_mins.push(min);
         }
+        self.min_restored = false;
     }
 }
 

@@ -191,6 +191,13 @@ fn short(sha: &str) -> &str {
     sha.get(..12).unwrap_or(sha)
 }
 
+impl Membership {
+    /// Its target: a target group may hold an instance on several ports.
+    pub fn target(&self) -> (String, u16) {
+        (self.target_group.clone(), self.port)
+    }
+}
+
 impl Fault {
     /// In words, one line.
     pub fn words(&self) -> String {

@@ -80,7 +80,7 @@ impl Planner<'_> {
                 standby.entry(&draft.record.group).or_default().push(draft);
             }
             for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
-                if draft.sight.registered.contains(&membership.target_group) {
+                if draft.sight.registered.contains(&membership.target()) {
                     let target = (draft.record.id.clone(), membership.port);
                     deregister.entry(membership.target_group.clone()).or_default().push(target);
                 }
@@ -90,7 +90,8 @@ impl Planner<'_> {
         for (name, drafts) in standby {
             let Some(group) = self.snapshot.groups.get(name) else { continue };
             let drafts = self.in_turn("EnterStandby", name, drafts);
-            let count = u32::try_from(drafts.len().min(MOST_PER_STANDBY)).unwrap_or(u32::MAX);
+            // All of them in one look, with one change of MinSize before: a large batch begins to drain as one.
+            let count = u32::try_from(drafts.len()).unwrap_or(u32::MAX);
             let group_name = name.to_owned();
             let runs = |process: &&&str| !group.suspended.iter().any(|suspended| suspended == *process);
             let missing: Vec<String> =
@@ -105,12 +106,10 @@ impl Planner<'_> {
                     effects
                         .push(Effect::SetMin { group: group_name, min: group.desired.saturating_sub(count) });
                 }
-                Some(_) => {
-                    effects.extend(drafts.chunks(MOST_PER_STANDBY).take(1).map(|some| Effect::EnterStandby {
-                        group: group_name.clone(),
-                        instances: some.iter().map(|draft| draft.record.id.clone()).collect(),
-                    }))
-                }
+                Some(_) => effects.extend(drafts.chunks(MOST_PER_STANDBY).map(|some| Effect::EnterStandby {
+                    group: group_name.clone(),
+                    instances: some.iter().map(|draft| draft.record.id.clone()).collect(),
+                })),
             }
         }
         effects.extend(
@@ -150,7 +149,7 @@ impl Planner<'_> {
             }
             for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
                 let leaving = draft.sight.health == Health::Draining;
-                if !draft.sight.registered.contains(&membership.target_group) && !leaving {
+                if !draft.sight.registered.contains(&membership.target()) && !leaving {
                     let target = (draft.record.id.clone(), membership.port);
                     register.entry(membership.target_group.clone()).or_default().push(target);
                 }

@@ -336,14 +336,17 @@ impl Planner<'_> {
     }
 }
 
-/// The next thing to put back of what `hold` says we changed.
+/// The next thing to put back of what `hold` says we changed. What is seen may be out of date: each is done once whatever
+/// is seen, and again until it is seen.
 fn put_back(group: &str, min: u32, suspended: &[String], hold: &Hold) -> Effect {
     let group = group.to_owned();
-    let ours: Vec<String> =
-        hold.suspended.iter().filter(|process| suspended.contains(process)).cloned().collect();
-    if !ours.is_empty() {
-        Effect::Resume { group, processes: ours }
-    } else if hold.our_mins.contains(&min) && min != hold.former_min {
+    let still = hold.suspended.iter().any(|process| suspended.contains(process));
+    let ours = hold.our_mins.contains(&min) && min != hold.former_min;
+    // Somebody else has set it since: theirs stands.
+    let theirs = min != hold.former_min && !hold.our_mins.contains(&min);
+    if !hold.suspended.is_empty() && (still || !hold.resumed) {
+        Effect::Resume { group, processes: hold.suspended.clone() }
+    } else if ours || !hold.our_mins.is_empty() && !hold.min_restored && !theirs {
         Effect::SetMin { group, min: hold.former_min }
     } else {
         Effect::Release { group }
