@@ -23,6 +23,7 @@ use crate::{
     store::{DeploymentRow, DispatchRow, Tx},
 };
 use jiff::Timestamp;
+use std::sync::PoisonError;
 use tracing::warn;
 
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
@@ -263,13 +264,17 @@ impl Engine {
         let whom = [instance.to_owned()];
         let Some(whom) = NonEmpty::of(&whom) else { return Ok(Ok(())) };
         let sent = self.fleet.send_command(whom, &script, &id, EXECUTION_MARGIN_SECONDS, None).await;
+        if let Ok(command) = &sent {
+            let mut stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+            stops.insert(attempt, (row.id, command.clone()));
+        }
         let sent = crash::answered(intent, "SendCommand", sent.map(drop));
         self.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);
         if sent.is_ok() {
             let mut tx = self.store.write().await?;
             if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {
-                record.stopping = Some((attempt, now));
+                (record.stopping, record.stop_sent) = (Some((attempt, now)), Some(Timestamp::now()));
                 tx.put_instance(row.id, instance, &record.state.to_string(), &json(&record)).await?;
             }
             let text = if now { "asked to stop at once" } else { "asked to stop after the event in work" };

@@ -277,8 +277,8 @@ impl Engine {
             self.act_alone(&Effect::SetMin { group: group(), min: hold.former_min }).await??;
             lines.push(format!("{on}: MinSize {} → {}", seen.min, hold.former_min));
         }
-        let processes: Vec<String> =
-            hold.suspended.iter().filter(|process| seen.suspended.contains(process)).cloned().collect();
+        // Whatever is seen, which may be out of date: resuming what runs changes nothing.
+        let processes = hold.suspended.clone();
         if !processes.is_empty() {
             self.act_alone(&Effect::Resume { group: group(), processes: processes.clone() }).await??;
             lines.push(format!("{on}: resumed {}", processes.join(", ")));

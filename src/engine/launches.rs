@@ -17,8 +17,9 @@ use crate::{
     },
     store::{DeploymentRow, StoreError},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{
+    collections::HashMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,9 @@ use tracing::{info, warn};
 /// Between two looks, in multiples of the configured poll, and at the most. One DescribeAutoScalingGroups a group.
 const POLLS: i32 = 10;
 const AT_MOST: Duration = Duration::from_secs(10);
+
+/// AWS holds a launch for 48 h at the most, or 100 heartbeats; ids are not given again.
+const LONGEST_HELD: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// The name of a deployment group's lifecycle hook: two groups may share an Auto Scaling group, which then waits for
 /// both. AWS takes letters, digits, `-`, `_` and `/`.
@@ -76,13 +80,15 @@ impl Engine {
             if !hooks.iter().any(|hook| hook.name == hook_name(name)) {
                 continue;
             }
-            let launches = self.store.launches(name, 500).await?;
+            let since = (Timestamp::now() - LONGEST_HELD).as_millisecond();
+            let launches = self.store.launches(name, since).await?;
+            let known: HashMap<&str, &DeploymentRow> =
+                launches.iter().filter_map(|row| Some((row.only_instance.as_deref()?, row))).collect();
             for instance in held {
-                let known =
-                    launches.iter().find(|row| row.only_instance.as_deref() == Some(instance.id.as_str()));
+                let known = known.get(instance.id.as_str()).copied();
                 let id = instance.id.as_str();
                 let done = match known {
-                    None => match self.receive(name, application, group, seen, id, &launches).await {
+                    None => match self.receive(name, application, group, seen, id).await {
                         Ok(Some(why)) => {
                             alarm = alarm.or(Some(why));
                             self.keep_alive(name, seen, id).await
@@ -122,7 +128,6 @@ impl Engine {
         group: &Group,
         seen: &GroupSight,
         instance: &str,
-        launches: &[DeploymentRow],
     ) -> anyhow::Result<Option<String>> {
         let unfinished = self.store.unfinished().await?;
         let running = unfinished.iter().find(|row| {
@@ -146,8 +151,9 @@ impl Engine {
         };
         let good = self.store.last_good_row(name).await?;
         let since = good.as_ref().and_then(|row| row.finished_at).unwrap_or(0);
-        let lost =
-            launches.iter().take(MOST_LOST).take_while(|row| row.state == "Failed" && row.created_at > since);
+        // Those whose agent never came up, or that left, say nothing about the revision.
+        let ran = self.store.launches_that_ran(name, i64::try_from(MOST_LOST).unwrap_or(i64::MAX)).await?;
+        let lost = ran.iter().take_while(|row| row.state == "Failed" && row.created_at > since);
         let sha = match arrival(
             rolling.as_ref(),
             good.as_ref().map(|row| row.sha.as_str()),

@@ -108,6 +108,8 @@ pub struct Engine {
     target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
     /// Agents that went away in mid-command.
     silences: Mutex<away::Silences>,
+    /// Commands that ask an attempt to stop, and of which deployment: by attempt.
+    stops: Mutex<HashMap<i64, (i64, String)>>,
     /// When dispatches of unknown fate were last sent again, by id.
     sent_again: Mutex<HashMap<String, Timestamp>>,
     /// What each running deployment last saw of its fleet.
@@ -168,6 +170,7 @@ impl Engine {
             refused: Mutex::default(),
             target_groups: Mutex::default(),
             silences: Mutex::default(),
+            stops: Mutex::default(),
             sent_again: Mutex::default(),
             looks: Mutex::default(),
             over: Mutex::default(),
@@ -241,6 +244,7 @@ impl Engine {
         self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).forget(deployment);
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (id, _)| *id != deployment);
         self.readings.keep(deployment, &HashSet::new());
     }
 

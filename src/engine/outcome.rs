@@ -14,6 +14,7 @@ use crate::{
     store::{AttemptRow, DeploymentRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
+use std::sync::PoisonError;
 use tracing::info;
 
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
@@ -105,6 +106,22 @@ pub(super) fn outcome_of_silence(attempt: &AttemptRow, silent_for: SignedDuratio
     Outcome::Failed(Fault { event, hook: None, cause: Cause::AgentLost(words), tail: Vec::new() })
 }
 
+/// How the runner ended, from its exit code alone (see its head): of a command that the agent itself saw to its end.
+fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) -> Option<Outcome> {
+    let code = invocation.response_code?;
+    let cause = match (invocation.status.as_str(), code) {
+        ("success", 0) => return Some(Outcome::Succeeded { current: None }),
+        ("failed", 72) => return Some(Outcome::Stopped(None)),
+        ("failed", 70) => Cause::Refused,
+        ("failed", 71) => Cause::Interrupted,
+        ("failed", 73) => Cause::HostCannot,
+        ("failed", 74) => Cause::Download,
+        ("failed", 75) => Cause::Busy,
+        _ => return None,
+    };
+    Some(Outcome::Failed(Fault { event, hook: None, cause, tail: Vec::new() }))
+}
+
 impl Engine {
     /// The host says how an attempt ended, its log being complete. The first word stands.
     pub async fn attempt_ended(&self, result: RunnerResult, tail: Vec<String>) -> Result<(), StoreError> {
@@ -139,6 +156,7 @@ impl Engine {
 
     /// Asks Systems Manager about every command with attempts that have no outcome yet.
     pub(super) async fn read_invocations(&self, row: &DeploymentRow) -> anyhow::Result<()> {
+        self.read_stops(row).await?;
         let open = self.store.open_commands(row.id).await?;
         if open.is_empty() {
             return Ok(());
@@ -174,6 +192,27 @@ impl Engine {
         looked
     }
 
+    /// What became of the commands that ask attempts to stop. One that didn't get through is said, and sent again by the
+    /// planner.
+    async fn read_stops(&self, row: &DeploymentRow) -> anyhow::Result<()> {
+        let stops: Vec<(i64, String)> = {
+            let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours = stops.iter().filter(|(_, (deployment, _))| *deployment == row.id);
+            ours.map(|(attempt, (_, command))| (*attempt, command.clone())).collect()
+        };
+        for (attempt, command) in stops {
+            let over = self.fleet.invocations(&command).await?.into_iter().find(Invocation::is_over);
+            let Some(over) = over else { continue };
+            self.stops.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
+            // It was told, whatever it answered; else nobody was.
+            if !["success", "failed"].contains(&over.status.as_str()) {
+                let words = format!("the wish to stop did not get through: {}; asking again", over.status);
+                self.logs.note(row.id, Some(&over.instance), &words).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn outcome_of(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
         if !invocation.is_over() {
             return None;
@@ -196,6 +235,10 @@ impl Engine {
             return Some(result.outcome(&attempt.first_event, printed_tail(&invocation.output)));
         }
         let event = first_event(attempt);
+        // What it printed is cut to its beginning, and its log hasn't come: its exit code says it all the same.
+        if let Some(outcome) = outcome_of_code(invocation, event) {
+            return Some(outcome);
+        }
         let words = match invocation.output.lines().last() {
             Some(line) => format!("Systems Manager says {}: {line}", invocation.status),
             None => format!("Systems Manager says {}", invocation.status),

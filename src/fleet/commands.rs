@@ -21,6 +21,8 @@ pub struct Invocation {
     pub status: String,
     /// What it printed: the first 2,500 characters.
     pub output: String,
+    /// Its exit code, once it has ended by itself.
+    pub response_code: Option<i32>,
 }
 
 impl Invocation {
@@ -100,6 +102,11 @@ impl Fleet {
             found.push(Invocation {
                 instance: invocation.instance_id().unwrap_or_default().to_owned(),
                 status: status.replace(' ', "").to_lowercase(),
+                response_code: invocation
+                    .command_plugins()
+                    .iter()
+                    .find(|plugin| plugin.response_finish_date_time().is_some())
+                    .map(|plugin| plugin.response_code()),
                 output: invocation.command_plugins().iter().filter_map(|p| p.output()).collect(),
             });
         }

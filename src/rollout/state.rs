@@ -297,6 +297,9 @@ pub struct Instance {
     pub solo: bool,
     /// The attempt that was asked to stop (cancel), if one was, and whether at once.
     pub stopping: Option<(i64, bool)>,
+    /// When it was last asked to.
+    #[serde(default)]
+    pub stop_sent: Option<Timestamp>,
     /// Its BeforeBlockTraffic hooks are through.
     #[serde(default)]
     pub pre_blocked: bool,
@@ -350,6 +353,7 @@ impl Instance {
             failure: None,
             solo: false,
             stopping: None,
+            stop_sent: None,
             pre_blocked: false,
             joined: false,
             heartbeat: None,

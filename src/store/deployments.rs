@@ -94,10 +94,17 @@ impl Store {
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
-    /// The deployments for launches of a group, newest first.
-    pub async fn launches(&self, group: &str, limit: i64) -> Result<Vec<DeploymentRow>> {
-        let query =
-            "SELECT * FROM deployments WHERE group_name = $1 AND launch = 1 ORDER BY id DESC LIMIT $2";
+    /// The newest deployment for the launch of each of a group's instances, of those begun since then.
+    pub async fn launches(&self, group: &str, since: i64) -> Result<Vec<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE id IN (SELECT MAX(id) FROM deployments WHERE group_name = $1 \
+             AND launch = 1 AND created_at >= $2 GROUP BY only_instance)";
+        Ok(sqlx::query_as(query).bind(group).bind(since).fetch_all(&self.pool).await?)
+    }
+
+    /// The last deployments for launches of a group that got to their instance and have ended, newest first.
+    pub async fn launches_that_ran(&self, group: &str, limit: i64) -> Result<Vec<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE group_name = $1 AND launch = 1 AND total_at_start > 0 \
+             AND finished_at IS NOT NULL AND state <> 'Cancelled' ORDER BY id DESC LIMIT $2";
         Ok(sqlx::query_as(query).bind(group).bind(limit).fetch_all(&self.pool).await?)
     }
 

@@ -8,6 +8,11 @@ use crate::rollout::{
     state::{Failure, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
 };
+use jiff::SignedDuration;
+
+/// An attempt that was asked to stop and goes on is asked again after this. A stop at once takes the host 30 s at most;
+/// after the event in work it takes as long as that does.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 impl Planner<'_> {
     pub(super) fn obey_cancel(&mut self) -> Result<(), Illegal> {
@@ -89,7 +94,13 @@ impl Planner<'_> {
             (S::PostAllowing, Some(_)) if cancel == Cancel::After => Ok(()),
             (S::Deploying | S::PreBlocking | S::PostAllowing, Some(attempt)) if attempt.outcome.is_none() => {
                 let (number, at_once) = (attempt.number, cancel == Cancel::Now);
-                if draft.record.stopping != Some((number, at_once)) {
+                // A wish that got lost is repeated: it does no harm twice.
+                let again = draft.record.stop_sent.map(|sent| sent + ASK_AGAIN);
+                if let Some(due) = again.filter(|due| now < *due)
+                    && draft.record.stopping == Some((number, at_once))
+                {
+                    self.wake(due);
+                } else {
                     let instance = draft.record.id.clone();
                     self.plan.effects.push(Effect::Stop { instance, attempt: number, now: at_once });
                 }
