@@ -23,7 +23,7 @@ use crate::{
     store::{DeploymentRow, DispatchRow, Tx},
 };
 use jiff::Timestamp;
-use std::sync::PoisonError;
+use std::{collections::BTreeSet, sync::PoisonError};
 use tracing::warn;
 
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
@@ -96,7 +96,17 @@ impl Engine {
         };
         let seconds = match kind {
             DispatchKind::Stage => record::policy(row)?.deadlines.staging.as_secs(),
-            _ => appspec.seconds(events),
+            _ => {
+                let mut longest = appspec.seconds(events);
+                let goods: BTreeSet<&String> =
+                    orders.iter().filter_map(|order| order.good.as_ref()).collect();
+                for good in goods {
+                    let former = self.former_appspec(good).await?;
+                    longest = longest.max(appspec.seconds_after(former.as_ref(), events));
+                }
+                // What is restored comes after this deployment's own revision.
+                longest.max(appspec.seconds_after(Some(&record::appspec(row)?), events))
+            }
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
         let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone())?;

@@ -10,6 +10,7 @@ mod away;
 mod crash;
 mod dispatch;
 mod estimate;
+mod former;
 mod group;
 mod launches;
 mod observe;
@@ -46,6 +47,7 @@ use crate::{
     fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
     github::Repositories,
     logs::Logs,
+    revision::appspec::AppSpec,
     rollout::{plan::Explain, snapshot::Timing},
     store::Store,
 };
@@ -108,6 +110,10 @@ pub struct Engine {
     target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
     /// Agents that went away in mid-command.
     silences: Mutex<away::Silences>,
+    /// What is known of releases that run before; by SHA.
+    formers: Mutex<HashMap<String, Option<AppSpec>>>,
+    /// Whether a SHA that a host named belongs to its repository.
+    vetted: Mutex<HashMap<String, bool>>,
     /// Commands that ask an attempt to stop, and of which deployment: by attempt.
     stops: Mutex<HashMap<i64, (i64, String)>>,
     /// When dispatches of unknown fate were last sent again, by id.
@@ -170,6 +176,8 @@ impl Engine {
             refused: Mutex::default(),
             target_groups: Mutex::default(),
             silences: Mutex::default(),
+            formers: Mutex::default(),
+            vetted: Mutex::default(),
             stops: Mutex::default(),
             sent_again: Mutex::default(),
             looks: Mutex::default(),

@@ -15,7 +15,7 @@ use crate::{
     },
     rollout::{
         policy::OnFailure,
-        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Sight, Snapshot},
+        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Revision, Sight, Snapshot},
         state::{Instance, InstanceState, Membership},
     },
     store::DeploymentRow,
@@ -54,7 +54,7 @@ impl Engine {
         let look = only_unseen(self.look(row, &planned, &mut records).await, &mut unseen)?;
         let (look, blind, regained) = self.remember_look(row.id, look, unseen);
         let mut sights = look.sights.clone();
-        let attempts: HashMap<i64, Attempt> = self
+        let mut attempts: HashMap<i64, Attempt> = self
             .store
             .attempts(row.id)
             .await?
@@ -66,6 +66,8 @@ impl Engine {
                 (attempt.number, Attempt { number: attempt.number, created_at, outcome })
             })
             .collect();
+        self.vet_what_hosts_say(row, &records, &mut attempts).await?;
+        let former = self.formers(&records).await?;
         let members = records
             .into_iter()
             .map(|record| {
@@ -82,7 +84,7 @@ impl Engine {
         Ok(Snapshot {
             deployment,
             policy,
-            revision: record::appspec(row)?.for_planning(),
+            revision: Revision { former, ..record::appspec(row)?.for_planning() },
             members,
             groups: self.groups_as_seen(row, &planned, &look.groups).await?,
             timing: timing_of(&look.target_groups),

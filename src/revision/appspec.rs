@@ -148,11 +148,31 @@ impl AppSpec {
         events.iter().map(of).sum()
     }
 
+    /// The longest that one dispatch of these events may take where `former` runs before it, seconds: until that has stopped
+    /// its own hooks run.
+    pub fn seconds_after(&self, former: Option<&AppSpec>, events: &[LifecycleEvent]) -> i64 {
+        let Some(former) = former else { return self.seconds(events) };
+        let of = |spec: &AppSpec, event: &LifecycleEvent| -> i64 {
+            spec.hooks.get(event).into_iter().flatten().map(|hook| i64::from(hook.timeout)).sum()
+        };
+        let time = |event: &LifecycleEvent| match event {
+            LifecycleEvent::BeforeBlockTraffic | LifecycleEvent::AfterBlockTraffic => {
+                // Another may have been made current since, by an attempt before.
+                of(former, event).max(of(self, event))
+            }
+            // May fall back to the new one's.
+            LifecycleEvent::ApplicationStop => of(former, event) + 2 * of(self, event),
+            _ => of(self, event),
+        };
+        events.iter().map(time).sum()
+    }
+
     /// What planning needs to know of it.
     pub fn for_planning(&self) -> snapshot::Revision {
         let has = |event| self.hooks.get(&event).is_some_and(|hooks: &Vec<Hook>| !hooks.is_empty());
         snapshot::Revision {
             pre_block: has(LifecycleEvent::BeforeBlockTraffic),
+            former: BTreeMap::new(),
             post_allow: has(LifecycleEvent::AfterAllowTraffic),
             run_seconds: self.seconds(&RUN),
         }
@@ -202,6 +222,21 @@ mod tests {
             spec.timed(&of.into()).table(),
             "ApplicationStart|30|app|hooks/start\nValidateService|60||hooks/validate\n"
         );
+    }
+
+    #[test]
+    fn the_hooks_of_the_release_that_runs_have_their_own_time() {
+        let hooks = |seconds: u32| {
+            let text = format!(
+                "version: 0.0\nos: linux\nhooks:\n  AfterBlockTraffic:\n    - location: a\n      timeout: {seconds}\n  \
+                 ApplicationStop:\n    - location: b\n      timeout: {seconds}\n  ApplicationStart:\n    - location: c\n      \
+                 timeout: 5\n"
+            );
+            parse(&text).unwrap()
+        };
+        let (old, new) = (hooks(3000), hooks(10));
+        assert_eq!(new.seconds_after(None, &RUN), 10 + 20 + 5);
+        assert_eq!(new.seconds_after(Some(&old), &RUN), 3000 + 3000 + 20 + 5);
     }
 
     #[test]

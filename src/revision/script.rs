@@ -9,6 +9,9 @@ use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
 /// What runs on the host.
 pub const RUNNER: &str = include_str!("../../hooks/runner.sh");
 
+/// The script around it: puts the runner and its spec on the host, and runs it.
+const COMMAND: &str = include_str!("../../hooks/command.sh");
+
 /// The whole script must stay below this: Systems Manager documents take 64 KB, half of it is a safe place.
 pub const LARGEST_SCRIPT: usize = 32 * 1024;
 
@@ -92,13 +95,7 @@ pub struct Row {
 pub fn render(spec: &Spec) -> String {
     let (runner, name) = &*PACKED;
     let spec = STANDARD.encode(spec_text(spec));
-    // The directory is root's alone; the runner deletes the spec once it has read it.
-    format!(
-        "#!/bin/sh\nset -eu\numask 077\ndir=\"${{DROVER_ROOT:-}}/opt/drover/.runner\"\nmkdir -p \"$dir\"\n\
-         runner=\"$dir/{name}.sh\"\nif [ ! -s \"$runner\" ]; then\n  \
-         printf %s '{runner}' | base64 -d | gzip -dc > \"$runner.$$\"\n  mv -f \"$runner.$$\" \"$runner\"\nfi\n\
-         spec=\"$dir/spec.$$\"\nprintf %s '{spec}' | base64 -d > \"$spec\"\nexec sh \"$runner\" \"$spec\"\n"
-    )
+    COMMAND.replace("@NAME@", name).replace("@RUNNER@", runner).replace("@SPEC@", &spec)
 }
 
 fn spec_text(spec: &Spec) -> String {

@@ -221,7 +221,8 @@ impl PaperFleet {
             Effect::Dispatch { kind, orders } => self.dispatch(*kind, orders, fate),
             Effect::Stop { instance, attempt, now: at_once } => {
                 if let Some(member) = self.find(instance) {
-                    (member.record.stopping, member.record.stop_sent) = (Some((*attempt, *at_once)), Some(now));
+                    (member.record.stopping, member.record.stop_sent) =
+                        (Some((*attempt, *at_once)), Some(now));
                 }
                 self.results.retain(|(_, _, number, _)| number != attempt);
                 let end = now + self.pace.hooks;

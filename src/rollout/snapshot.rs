@@ -129,10 +129,20 @@ pub enum Cancel {
 pub struct Revision {
     /// It has BeforeBlockTraffic hooks.
     pub pre_block: bool,
+    /// Of the releases that run before, by SHA.
+    #[serde(default)]
+    pub former: BTreeMap<String, Former>,
     /// It has AfterAllowTraffic hooks.
     pub post_allow: bool,
     /// The longest that one dispatch may take: the sum of its hooks' time-outs, seconds.
     pub run_seconds: i64,
+}
+
+/// What a release that runs before asks for: its own hooks are run until it has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// It has BeforeBlockTraffic hooks.
+    pub pre_block: bool,
 }
 
 /// Waits that follow from the target groups' settings; the longest of several.

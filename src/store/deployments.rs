@@ -87,6 +87,13 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
+    /// The hooks of a revision, as JSON, as its newest deployment has written them down.
+    pub async fn revision_of(&self, sha: &str) -> Result<Option<String>> {
+        let query = "SELECT revision FROM deployments WHERE sha = $1 AND revision IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let row = sqlx::query(query).bind(text(sha)).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
     /// The last revision that reached a whole group, or all of it but what the failure budget allows.
     pub async fn last_good_row(&self, group: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND state IN ('Succeeded', 'Partial') \

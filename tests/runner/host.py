@@ -1,5 +1,7 @@
 """A host for runner.sh in a temporary directory, and a stand-in for the daemon's log and bundle routes."""
 
+import base64
+import gzip
 import hashlib
 import http.server
 import io
@@ -16,6 +18,7 @@ import urllib.parse
 
 RUNNER = os.path.join(os.path.dirname(__file__), "..", "..", "hooks", "runner.sh")
 RUNNER = os.path.abspath(RUNNER)
+COMMAND = os.path.join(os.path.dirname(RUNNER), "command.sh")
 TOKEN = "token-of-one-attempt"
 NONCE = "n0nceN0nce"
 INSTANCE = "i-0123456789abcdef0"
@@ -239,6 +242,18 @@ class Done:
         return "exit %s\n%s\n-- stderr\n%s" % (self.code, self.out, self.err)
 
 
+def command(spec):
+    """The very script that SendCommand carries, as src/revision/script.rs makes it."""
+    with open(RUNNER, "rb") as source:
+        runner = source.read()
+    with open(COMMAND) as source:
+        text = source.read()
+    packed = base64.b64encode(gzip.compress(runner, 9, mtime=0)).decode()
+    name = hashlib.sha256(runner).hexdigest()[:16]
+    spec = base64.b64encode(spec.encode()).decode()
+    return text.replace("@NAME@", name).replace("@RUNNER@", packed).replace("@SPEC@", spec)
+
+
 class Host:
     """A host: a root directory, and a PATH whose `sh` and tools are those of one flavour."""
 
@@ -298,13 +313,14 @@ class Host:
 
     def start(self, kind="run", text=None, **given):
         """Starts a runner as the agent does: a group of its own, stdin closed."""
-        path = os.path.join(self.root, "spec-%s" % len(self.started))
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as spec:
-            spec.write(text or self.spec(kind, **given))
+        umask = given.pop("umask", 0o022)
+        path = os.path.join(self.root, "_script-%s.sh" % len(self.started))
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o700), "w") as script:
+            script.write(command(text or self.spec(kind, **given)))
         process = subprocess.Popen(
-            ["sh", self.runner, path], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True, executable=shutil.which("sh", path=self.path), cwd=self.root)
-        process.spec = path
+            ["sh", path], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, executable=shutil.which("sh", path=self.path), cwd=self.root, umask=umask)
+        process.spec = os.path.join(self.root, "opt/drover/.runner/spec.%s" % process.pid)
         self.started.append(process)
         return process
 

@@ -224,6 +224,24 @@ class Events:
         self.assertResult(done, status="failed", exit=126)
         self.assertIn("no user no-such-user", done.out)
 
+    def test_runas_on_a_fresh_host(self):
+        """The directories that the command makes let other users in, whatever the host's umask is."""
+        given = self.publish_one_hook('#!/bin/sh\ncat "$DROVER_RELEASE/hook.sh" >/dev/null && id -un\n', user="nobody")
+        self.assertResult(self.host.run(umask=0o077, **given), status="succeeded")
+        self.assertIn("\nnobody\n", self.host.log())
+        base = os.path.dirname(self.host.app)
+        self.assertEqual(oct(os.stat(base).st_mode & 0o777), "0o755")
+        private = os.path.join(base, ".runner")
+        self.assertEqual(oct(os.stat(private).st_mode & 0o777), "0o700")
+        modes = {os.stat(os.path.join(private, name)).st_mode & 0o077 for name in os.listdir(private)}
+        self.assertEqual(modes, {0})
+
+    def test_runas_where_an_earlier_version_has_shut_the_others_out(self):
+        given = self.publish_one_hook("#!/bin/sh\nid -un\n", user="nobody")
+        os.makedirs(os.path.dirname(self.host.app))
+        os.chmod(os.path.dirname(self.host.app), 0o700)
+        self.assertResult(self.host.run(**given), status="succeeded")
+
     def test_runas_time_out(self):
         if os.getuid() != 0:
             self.fail("run the tests as root: runas needs it")
@@ -840,8 +858,9 @@ class File(unittest.TestCase):
         self.assertLess(len(base64.b64encode(gzip.compress(text))), 16 * 1024)
 
     def test_shellcheck(self):
-        found = subprocess.run([h.need("shellcheck"), "-s", "sh", h.RUNNER], stdout=subprocess.PIPE)
-        self.assertEqual(found.returncode, 0, found.stdout.decode())
+        for script in (h.RUNNER, h.COMMAND):
+            found = subprocess.run([h.need("shellcheck"), "-s", "sh", script], stdout=subprocess.PIPE)
+            self.assertEqual(found.returncode, 0, found.stdout.decode())
 
 
 if __name__ == "__main__":

@@ -170,7 +170,12 @@ impl Planner<'_> {
         let mut turn: Vec<usize> = (0..self.drafts.len()).filter(|&i| is_held(&self.drafts[i])).collect();
         turn.sort_by_key(|&i| self.drafts[i].sight.health == Health::Healthy);
         for index in turn {
-            let (now, pre_block) = (self.now, self.snapshot.revision.pre_block);
+            let (now, revision) = (self.now, &self.snapshot.revision);
+            let record = &self.drafts[index].record;
+            // The hooks of the release that runs there.
+            let former = record.good.as_ref().filter(|_| !record.touched);
+            let former = former.and_then(|good| revision.former.get(good));
+            let pre_block = former.map_or(revision.pre_block, |former| former.pre_block);
             let draft = &mut self.drafts[index];
             if serves(draft) && !capacity.take(draft.before) {
                 continue;

@@ -279,7 +279,8 @@ fn one_that_leaves_is_gone_whatever_it_was_at() {
     let at = [S::Pending, S::Staging, S::Staged, S::PreBlocking, S::Blocking, S::Deploying, S::Allowing];
     for state in at.into_iter().chain([S::PostAllowing, S::Waiting]) {
         let mut toy = Toy::new(4, policy("1"));
-        toy.snapshot.revision = Revision { pre_block: true, post_allow: true, run_seconds: 60 };
+        toy.snapshot.revision =
+            Revision { pre_block: true, post_allow: true, run_seconds: 60, ..Revision::default() };
         toy.fail(0, 1, Cause::Exit(75), "one");
         toy.until(|toy| toy.states(state) > 0);
         let member = toy.snapshot.members.iter_mut().find(|member| member.record.state == state).unwrap();

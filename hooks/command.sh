@@ -1,0 +1,24 @@
+#!/bin/sh
+# What SendCommand carries: the runner, packed, and the spec that tells it what to do. @NAME@ names the runner's text,
+# @RUNNER@ is that text (base64 of gzip), @SPEC@ the spec (base64).
+set -eu
+base="${DROVER_ROOT:-}/opt/drover"
+# Hooks and services run as users of their own: they must get to the releases, whatever the host's own umask is.
+umask 022
+mkdir -p "$base"
+case $(ls -ld "$base") in
+d???r?xr?x*) ;;
+*) chmod go+rx "$base" 2>/dev/null || : ;;
+esac
+# The runner and the spec, which the runner deletes once it has read it, are root's alone.
+umask 077
+dir="$base/.runner"
+mkdir -p "$dir"
+runner="$dir/@NAME@.sh"
+if [ ! -s "$runner" ]; then
+	printf %s '@RUNNER@' | base64 -d | gzip -dc >"$runner.$$"
+	mv -f "$runner.$$" "$runner"
+fi
+spec="$dir/spec.$$"
+printf %s '@SPEC@' | base64 -d >"$spec"
+exec sh "$runner" "$spec"
