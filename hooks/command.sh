@@ -1,6 +1,6 @@
 #!/bin/sh
-# What SendCommand carries: the runner, packed, and the spec that tells it what to do. @NAME@ names the runner's text,
-# @RUNNER@ is that text (base64 of gzip), @SPEC@ the spec (base64).
+# What SendCommand carries: the runner, packed, and the spec that tells it what to do. Filled in, each between two @:
+# NAME, by which hosts keep the runner; RUNNER, its text (base64 of gzip); SPEC (base64).
 set -eu
 base="${DROVER_ROOT:-}/opt/drover"
 # Hooks and services run as users of their own: they must get to the releases, whatever the host's own umask is.

@@ -13,7 +13,8 @@
 #     0  succeeded (or a `stop after` was noted)
 #     1  a hook failed: exit= in the result is its code (124 time-out, 126 can't be executed, 127 missing)
 #    64  the spec is wrong                       66  the spec has no row for this instance
-#    70  refused: a later attempt was seen here  71  interrupted: the runner of this attempt died
+#    70  refused: a later attempt was seen here,
+#        or it is past D_NOT_AFTER (unix time)   71  interrupted: the runner of this attempt died
 #    72  stopped on request                      73  this host can't: disk full, tool missing, no permission
 #    74  the bundle could not be had             75  busy: another attempt, or still this one, is at work
 #   194  a hook asks for a reboot: reboot, then run the same spec again (no result line yet)
@@ -21,7 +22,7 @@
 # Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. With wget the log
 # is sent once a second; busybox's wget shows the token in its arguments and can't send NUL: the daemon gets `?` for it.
 #
-# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2086,SC2094,SC2317
+# shellcheck disable=SC1007,SC1090,SC2012,SC2015,SC2016,SC2034,SC2045,SC2046,SC2086,SC2094,SC2317
 set -f
 NL='
 '
@@ -32,6 +33,8 @@ STD_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 say() { printf 'drover: %s\n' "$*"; }
 
 now() { date +%s; }
+
+clock() { date -u -d "@$1" '+%Y-%m-%d %H:%M:%SZ' 2>/dev/null || printf %s "$1"; }
 
 size_of() { wc -c <"$1" | tr -d ' '; }
 
@@ -77,17 +80,28 @@ started() {
 # alive PID START BOOT: is it still that process?
 alive() { [ -n "${2:-}" ] && [ "${3:-}" = "$BOOT" ] && [ "$(started "$1")" = "$2" ]; }
 
-# end_group PGID: TERM, 10 s later KILL; returns when the group is gone
+# end_group PGID: TERM, 10 s later KILL; returns when the group is gone. One that is still to be made, by a process of that
+# number on its way to setsid, is waited for.
 end_group() {
-	kill -TERM "-$1" 2>/dev/null || return 0
-	eg_until=$(($(now) + 10))
-	while kill -0 "-$1" 2>/dev/null; do
+	eg_until=$(($(now) + 10)) eg_told=
+	while :; do
+		if kill -0 "-$1" 2>/dev/null; then
+			if [ -z "$eg_told" ]; then kill -TERM "-$1" 2>/dev/null && eg_told=1; fi
+		elif [ -z "$(started "$1")" ]; then
+			return 0
+		fi
 		if [ "$(now)" -ge "$eg_until" ]; then
-			kill -KILL "-$1" 2>/dev/null
+			kill -KILL "-$1" 2>/dev/null || kill -KILL "$1" 2>/dev/null
 			return 0
 		fi
 		nap
 	done
+}
+
+# let_go READER: what a hook's background children still print has a reader, so that it ends none of them, and no log
+let_go() {
+	{ setsid cat <&6 >/dev/null 2>&1 6<&- & } 2>/dev/null 6<"/proc/$1/fd/0" || return 0
+	kill "$1" 2>/dev/null
 }
 
 # pipe NAME: a pipe, 3 its end to write and 4 its end to read. Made by way of a fifo, open before anybody is forked who could wait for it.
@@ -212,7 +226,10 @@ interrupt() {
 		say "attempt $N lost its runner, ending its hook (process group $1)"
 		end_group "$1"
 	fi
-	rm -f "$A/pgid"
+	first_line "$A/reader"
+		set -- $LINE
+	if [ $# -ge 3 ] && alive "$@"; then let_go "$1"; fi
+	rm -f "$A/pgid" "$A/reader"
 	last=$(tail -n 1 "$A/journal" 2>/dev/null)
 		set -- $last
 	if [ "${1:-}" = end ]; then set -- end "$2" -; fi
@@ -270,6 +287,8 @@ decide() {
 		fi
 	elif [ "$N" -lt "$highest" ] && [ "$D_KIND" != stop ]; then
 		VERDICT=refused
+	elif [ "$D_KIND" != stop ] && is_number "$D_NOT_AFTER" && [ "$(now)" -gt "$D_NOT_AFTER" ]; then
+		VERDICT=late
 	else
 		VERDICT=new
 	fi
@@ -355,7 +374,7 @@ halt_if_asked() {
 }
 
 # guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE.
-# A pipe lies between, since a hook's `>/dev/stderr` would truncate a file; its reader lives as long as anything writes.
+# A pipe lies between, since a hook's `>/dev/stderr` would truncate a file; its reader hands over to one without a log.
 guarded() {
 	limit=$1
 	shift
@@ -366,6 +385,7 @@ guarded() {
 	h=$!
 	exec 3>&- 4<&-
 	put "$A/pgid" "$h $(started "$h") $BOOT"
+	put "$A/reader" "$reader $(started "$reader") $BOOT"
 	# a signal that reaches a child before it has dropped our trap is lost: no trap while it is forked
 	trap - TERM
 	(
@@ -397,7 +417,8 @@ guarded() {
 		case ${st##*) } in S* | Z*) break ;; esac
 		sleep 0.01 2>/dev/null || sleep 1
 	done
-	rm -f "$A/pgid"
+	let_go "$reader"
+	rm -f "$A/pgid" "$A/reader"
 }
 
 user_home() {
@@ -591,6 +612,7 @@ fetch() {
 	for left in $(ls -1A "$B/releases"); do
 		case $left in .staging-*) rm -rf "$B/releases/${left:?}" ;; esac
 	done
+	make_room
 	staging=$B/releases/.staging-$D_SHA-$$
 	if ! mkdir -m 755 "$staging" 2>/dev/null; then
 		remark "can't make $staging: no space left, or no permission"
@@ -649,16 +671,40 @@ install() {
 	if [ $CODE -ne 0 ]; then finish failed Install - 73 73; fi
 }
 
+# may_go NAME: a release that neither runs, nor is the last good one, nor the one in hand
+may_go() {
+	is_sha "$1" || return 1
+	first_line "$B/good"
+	current=$(readlink "$B/current")
+	case $1 in "$LINE" | "$D_SHA" | "${current##*/}") return 1 ;; esac
+}
+
+# short_of_room: less is free than a tenth of the disk, or than three times the current release: a new one comes as an
+# archive and as itself
+short_of_room() {
+	set -- $(df -Pk "$B/releases" 2>/dev/null | tail -n 1)
+	[ $# -ge 4 ] && is_number "$2" && is_number "$4" || return 1
+	if [ "$4" -lt $(($2 / 10)) ]; then return 0; fi
+	room=$4
+	set -- $(du -sk "$B/current/" 2>/dev/null)
+	is_number "${1:-}" && [ "$room" -lt $(($1 * 3)) ]
+}
+
+# make_room: old releases go, oldest first, while there is too little of it
+make_room() {
+	for old in $(ls -1tr "$B/releases"); do
+		short_of_room || return 0
+		if may_go "$old"; then rm -rf "$B/releases/${old:?}"; fi
+	done
+}
+
 # prune: old releases and attempts go; the removing itself is done by a detached process
 prune() {
 	kept=0
-	first_line "$B/good"
-	current=$(readlink "$B/current")
 	for old in $(ls -1t "$B/releases"); do
 		is_sha "$old" || continue
 		kept=$((kept + 1))
-		if [ "$kept" -le "$D_KEEP" ]; then continue; fi
-		case $old in "$LINE" | "$D_SHA" | "${current##*/}") continue ;; esac
+		if [ "$kept" -le "$D_KEEP" ] || ! may_go "$old"; then continue; fi
 		mv -T "$B/releases/$old" "$B/releases/.gone-$old-$$" 2>/dev/null
 	done
 	for old in $(ls -1 "$B/attempts" | sort -n -r | tail -n +51); do
@@ -950,7 +996,7 @@ read_spec() {
 		bad_spec "it is not a list of shell assignments"
 	fi
 	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
-	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES=''
+	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER=''
 		. "$SPEC"
 	rm -f "$SPEC"
 	[ "$D_SPEC" = 1 ] || bad_spec "D_SPEC is '$D_SPEC', this runner reads 1"
@@ -1083,7 +1129,7 @@ run_attempt() {
 		run_event
 		done_event=$EVENT
 	done
-	if [ "$D_KIND" = run ]; then prune; fi
+	prune
 	finish succeeded "$done_event" - 0 0
 }
 
@@ -1124,6 +1170,10 @@ main() {
 		replay) replay ;;
 		refused)
 			say "attempt $N is older than $highest, which this host has seen"
+			reply refused 70
+			;;
+		late)
+			say "this command came too late: it was good until $(clock "$D_NOT_AFTER"), it is $(clock "$(now)") here; is this host's clock right?"
 			reply refused 70
 			;;
 		busy)

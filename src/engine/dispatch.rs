@@ -22,12 +22,16 @@ use crate::{
     },
     store::{DeploymentRow, DispatchRow, Tx},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeSet, sync::PoisonError};
 use tracing::warn;
 
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
 const EXECUTION_MARGIN_SECONDS: i64 = 600;
+
+/// A command that has not begun on its host by then is not wanted any more: its attempt counts as lost by that time. For
+/// the same script may be sent again while it isn't known whether it was sent, and clocks differ.
+const NOT_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Where a host gets the release from.
 #[derive(Default)]
@@ -342,6 +346,7 @@ impl Engine {
                 .unwrap_or_default(),
             frames: self.public_url.is_none(),
             keep: planned.keep_releases,
+            not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
             hooks,
             environment: &environment,

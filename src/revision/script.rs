@@ -15,12 +15,14 @@ const COMMAND: &str = include_str!("../../hooks/command.sh");
 /// The whole script must stay below this: Systems Manager documents take 64 KB, half of it is a safe place.
 pub const LARGEST_SCRIPT: usize = 32 * 1024;
 
-/// Packed once: base64 of gzip, and the name under which hosts keep it.
+/// Packed once: base64 of gzip, and the name under which hosts keep it. Its comments stay here: a script's room is small.
 static PACKED: LazyLock<(String, String)> = LazyLock::new(|| {
+    let is_code = |line: &&str| !line.starts_with("# ") && *line != "#";
+    let text: String = RUNNER.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     // Writing to memory can't fail.
-    let packed = gzip.write_all(RUNNER.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
-    let name = hex::encode(Sha256::digest(RUNNER.as_bytes()))[..16].to_owned();
+    let packed = gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
+    let name = hex::encode(Sha256::digest(text.as_bytes()))[..16].to_owned();
     (STANDARD.encode(packed), name)
 });
 
@@ -64,6 +66,8 @@ pub struct Spec<'a> {
     pub frames: bool,
     /// Releases kept on the host.
     pub keep: u32,
+    /// Unix time after which it is not begun any more.
+    pub not_after: i64,
     /// Events to run, in order.
     pub events: &'a [LifecycleEvent],
     /// The hooks' table; see [`super::appspec::AppSpec::table`].
@@ -132,6 +136,7 @@ fn spec_text(spec: &Spec) -> String {
         ("LOG_URL", spec.log_url),
         ("LOG_FORM", if spec.frames { "frames" } else { "" }),
         ("KEEP", &spec.keep.to_string()),
+        ("NOT_AFTER", &spec.not_after.to_string()),
         ("EVENTS", &events.join(" ")),
         ("HOOKS", spec.hooks),
         ("ENV", &environment),
@@ -169,6 +174,7 @@ mod tests {
             log_url: "",
             frames: false,
             keep: 5,
+            not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
             hooks: "",
             environment: &[("NOTE".into(), "it's".into())],

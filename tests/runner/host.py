@@ -248,6 +248,8 @@ def command(spec):
         runner = source.read()
     with open(COMMAND) as source:
         text = source.read()
+    lines = runner.decode().splitlines(keepends=True)
+    runner = "".join(line for line in lines if not line.startswith("# ") and line.rstrip("\n") != "#").encode()
     packed = base64.b64encode(gzip.compress(runner, 9, mtime=0)).decode()
     name = hashlib.sha256(runner).hexdigest()[:16]
     spec = base64.b64encode(spec.encode()).decode()

@@ -324,6 +324,7 @@ impl Playground {
             log_url: "",
             frames: false,
             keep: 5,
+            not_after: i64::MAX,
             events: &RUN,
             hooks: &self.setup.first_hooks,
             environment: &[],
