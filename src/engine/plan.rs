@@ -209,7 +209,7 @@ fn view(
             policy.max_failed.of(survey.total)
         ));
     }
-    if !rehearsal.ends.is_final() {
+    if !rehearsal.ends.is_final() && !rehearsal.cut {
         obstacles.push("it would come to a stop: no further instance could be taken out".into());
     }
     let each = pace.drain + pace.hooks + pace.health;

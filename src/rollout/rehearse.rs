@@ -6,7 +6,7 @@ use super::{
     plan::{DispatchKind, Effect, Order},
     policy::Mode,
     snapshot::{Outcome, Snapshot},
-    state::DeploymentState,
+    state::{DeploymentState, InstanceState},
     transition::Illegal,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +27,8 @@ pub struct Rehearsal {
     pub batches: Vec<Batch>,
     /// How it would end.
     pub ends: DeploymentState,
+    /// It was not gone through to the end, for the work that is: how long the rest lasts is reckoned from what was seen.
+    pub cut: bool,
     /// From now to its end.
     pub lasts: SignedDuration,
     /// Fewest in service at once.
@@ -94,6 +96,7 @@ fn rehearse_within(
     let mut batches: BTreeMap<u32, Batch> = BTreeMap::new();
     let mut placed: BTreeSet<String> = BTreeSet::new();
     let most = looks / fleet.snapshot.members.len().max(1);
+    let mut cut = true;
     for _ in 0..most {
         let goes_on = fleet.tick(&mut witness)?;
         let since = fleet.now.duration_since(now);
@@ -110,13 +113,22 @@ fn rehearse_within(
             }
         }
         if !goes_on || fleet.snapshot.deployment.settled {
+            cut = false;
             break;
         }
+    }
+    let mut lasts = fleet.now.duration_since(now);
+    if cut {
+        // The rest goes on like what was seen of it.
+        let all = fleet.snapshot.members.iter().filter(|m| m.record.state != InstanceState::Skipped).count();
+        let factor = all as f64 / placed.len().max(1) as f64;
+        lasts = SignedDuration::try_from_secs_f64(lasts.as_secs_f64() * factor).unwrap_or(lasts);
     }
     Ok(Rehearsal {
         batches: batches.into_values().collect(),
         ends: fleet.snapshot.deployment.state,
-        lasts: fleet.now.duration_since(now),
+        cut,
+        lasts,
         lowest_in_service: fleet.lowest_in_service,
         suspends: witness.suspends,
         min_sizes: witness.min_sizes,
@@ -129,7 +141,7 @@ pub fn time_left(snapshot: &Snapshot, pace: Pace, now: Timestamp) -> Option<Sign
         return None;
     }
     let rehearsal = rehearse_within(MOST_LOOKS / 10, snapshot.clone(), pace, now).ok()?;
-    rehearsal.ends.is_final().then_some(rehearsal.lasts)
+    (rehearsal.ends.is_final() || rehearsal.cut).then_some(rehearsal.lasts)
 }
 
 /// A target group's settings that waits follow from.

@@ -138,12 +138,9 @@ pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> 
             let keep = least(policy, pool, room.total, room.healthy_at_start, total);
             // What isn't healthy now may be by then: only what could never be is refused.
             if keep >= room.total {
-                let advice = match policy.min_in_service {
-                    Some(_) => "write a smaller min_in_service, or a share such as \"50%\"",
-                    None => "add a target, or allow_downtime = true if an outage there is meant",
-                };
                 return Err(format!(
-                    "{} of the instances are{}, of which {keep} must stay in service: {} could never be taken out; {advice}",
+                    "{} of the instances are{}, of which {keep} must stay in service: {} could never be taken out; write a \
+                     smaller min_in_service, or a share such as \"50%\"",
                     room.total,
                     pool.words(),
                     record.id,
@@ -158,8 +155,8 @@ pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> 
 fn least(policy: &Policy, pool: Pool<'_>, size: u32, healthy: u32, total: u32) -> u32 {
     let keep = policy.keep_of(size, healthy, total);
     match pool {
-        // Without leave for an outage, no target group loses its last healthy target.
-        Pool::TargetGroup(_) if !policy.allow_downtime => keep.max(healthy.min(1)),
+        // Without leave for an outage, no target group loses its last healthy target. One that has a single target has to.
+        Pool::TargetGroup(_) if !policy.allow_downtime && size > 1 => keep.max(healthy.min(1)),
         _ => keep,
     }
 }

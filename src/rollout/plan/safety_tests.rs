@@ -215,3 +215,13 @@ fn a_share_to_stay_in_service_is_a_share_of_the_group_as_it_has_become() {
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Succeeded, 5));
 }
+
+#[test]
+fn a_long_rehearsal_is_not_taken_for_a_rollout_that_stops() {
+    let toy = Toy::new(400, policy("1"));
+    let rehearsal = crate::rollout::rehearse::rehearse(toy.snapshot.clone(), toy.pace, toy.now).unwrap();
+    assert!(rehearsal.cut || rehearsal.ends == D::Succeeded, "{:?}", rehearsal.ends);
+    let turn = (toy.pace.drain + toy.pace.hooks + toy.pace.health) * 400;
+    let lasts = rehearsal.lasts.as_secs_f64();
+    assert!((turn.as_secs_f64() * 0.9..turn.as_secs_f64() * 1.3).contains(&lasts), "{lasts} s, {turn:#}");
+}
