@@ -52,7 +52,7 @@ impl Engine {
         let planned = self.planned(row)?;
         let mut records = record::instances(&self.store, row.id).await?;
         let look = only_unseen(self.look(row, &planned, &mut records).await, &mut unseen)?;
-        let (look, blind, regained) = self.remember_look(row.id, look, unseen);
+        let (look, blind, regained) = self.remember_look(row.id, look, unseen).await?;
         let mut sights = look.sights.clone();
         let mut attempts: HashMap<i64, Attempt> = self
             .store

@@ -66,7 +66,30 @@ pub(super) fn only_unseen<T>(
 
 impl Engine {
     /// The last whole look, and since when there was none; the second is true once, when sight is back.
-    pub(super) fn remember_look(
+    pub(super) async fn remember_look(
+        &self,
+        deployment: i64,
+        look: Option<Look>,
+        unseen: Option<String>,
+    ) -> anyhow::Result<(Arc<Look>, Option<Blind>, bool)> {
+        let before = {
+            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            looks.blind.get(&deployment).map(|blind| blind.why.clone())
+        };
+        let note = match (&before, &unseen) {
+            (before, Some(why)) if before.as_ref() != Some(why) => {
+                Some(format!("waiting: {why}; what is in work goes on, nothing new is begun, and it is tried again"))
+            }
+            (Some(_), None) => Some("the fleet can be seen again: going on".to_owned()),
+            _ => None,
+        };
+        if let Some(note) = note {
+            self.logs.note(deployment, None, &note).await?;
+        }
+        Ok(self.keep_look(deployment, look, unseen))
+    }
+
+    fn keep_look(
         &self,
         deployment: i64,
         look: Option<Look>,

@@ -13,7 +13,7 @@ use super::faults::Kind;
 use super::server::{Answer, Call, response};
 use super::state::State;
 use super::wire::{ApiError, json as json_wire, query, sigv4};
-use super::{autoscaling, elb, throttle};
+use super::{autoscaling, elb, reads, throttle};
 
 /// Answers a signed request.
 pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
@@ -105,6 +105,16 @@ fn perform(
         "logs" => state.cloudwatch_logs(action, params),
         other => Err(ApiError::new(404, "UnknownService", format!("the service '{other}' is not simulated"))),
     };
+    let (result, distorted) = match result {
+        Ok(answer) => {
+            let (answer, fault) = reads::distort(state, action, params, answer);
+            (Ok(answer), fault)
+        }
+        Err(error) => (Err(error), None),
+    };
+    if distorted.is_some() {
+        return (result, distorted);
+    }
     let lost = state.faults.strike(&[Kind::LoseResponse], action, &ids, &mut state.chance);
     (result, lost.map(|f| f.kind.name()))
 }

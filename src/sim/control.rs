@@ -214,6 +214,9 @@ impl State {
         if fault.kind.acts_at_once() {
             self.act_at_once(&fault)?;
         }
+        if fault.kind == Kind::StaleRead {
+            self.reads.keep();
+        }
         let fault = self.faults.add(fault);
         Ok(json!({"id": fault.id, "instance": fault.matches.instance}))
     }

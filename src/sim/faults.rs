@@ -48,6 +48,10 @@ pub enum Kind {
     NetworkCut,
     /// Archive downloads answer 502.
     DownloadFail,
+    /// A Describe answers what was true `seconds` ago.
+    StaleRead,
+    /// A Describe leaves out an instance, or everything.
+    PartialRead,
 }
 
 impl Kind {

@@ -78,7 +78,10 @@
 //! - `invalid-instance`: SendCommand answers InvalidInstanceId;
 //! - `undeliverable`: the command ends Undeliverable on the instance;
 //! - `delivery-delay` (`seconds`): the command reaches the agent that much later;
-//! - `download-fail`: an archive's download answers 502.
+//! - `download-fail`: an archive's download answers 502;
+//! - `stale-read` (`seconds`): DescribeAutoScalingGroups or DescribeTargetHealth answers what was true that long ago (as far
+//!   as it was asked since the first such fault was posted);
+//! - `partial-read`: the same two leave out `match.instance`; without one, all groups or all targets.
 //!
 //! Carried out at once, on `match.instance`:
 //! - `agent-offline`, `network-cut`, `health-fail` (the check answers 503), `health-slow` (it times out), each for
@@ -121,6 +124,7 @@ mod github_api;
 pub mod instance;
 pub mod load;
 pub mod sample;
+pub mod reads;
 pub mod server;
 pub mod ssm;
 pub mod state;

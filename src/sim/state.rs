@@ -15,6 +15,7 @@ use super::autoscaling::{Group, LaunchConfiguration, LifecycleAction};
 use super::clock::Clock;
 use super::elb::LoadBalancing;
 use super::faults::Faults;
+use super::reads::Reads;
 use super::instance::Host;
 use super::ssm::{AgentLink, Commands};
 use super::throttle::Throttle;
@@ -190,6 +191,8 @@ pub struct State {
     pub reach: Vec<SocketAddr>,
     /// Faults in force.
     pub faults: Faults,
+    /// Former answers, for stale reads.
+    pub reads: Reads,
     /// Rate limits.
     pub throttle: Throttle,
     /// Every call.
@@ -216,6 +219,7 @@ impl State {
             parameters: BTreeMap::new(),
             reach: Vec::new(),
             faults: Faults::default(),
+            reads: Reads::default(),
             throttle: Throttle::new(Clock::new(time_scale).scale()),
             audit: Audit::default(),
             events: Events::default(),

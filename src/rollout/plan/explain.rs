@@ -15,6 +15,13 @@ impl Planner<'_> {
                 "cancelling: nothing new is started; touched instances get their former release back".into(),
             );
         }
+        if let Some(blind) = self.blind() {
+            let seconds = self.now.duration_since(blind.since).as_secs();
+            lines.push(format!(
+                "the fleet can't be seen for {seconds} s now: {}; what is in work goes on, nothing new is begun",
+                blind.why
+            ));
+        }
         match self.state {
             D::Halted | D::Paused if self.busy() => {
                 let word = self.state.to_string().to_lowercase();

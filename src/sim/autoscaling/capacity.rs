@@ -174,9 +174,14 @@ impl State {
             }
         }
         for id in out {
+            let broke = self.instances.get(&id).is_some_and(|instance| instance.dead);
             self.begin_terminating(&id, "unhealthy");
-            let cause = "an instance was taken out of service in response to a health check.";
-            self.activity(name, &id, "Terminating EC2 instance", cause, "InProgress");
+            let cause = match broke {
+                true => "an EC2 health check indicating it has been terminated or stopped.",
+                false => "an ELB system health check failure.",
+            };
+            let cause = format!("an instance was taken out of service in response to {cause}");
+            self.activity(name, &id, "Terminating EC2 instance", &cause, "InProgress");
         }
     }
 
