@@ -3,6 +3,7 @@
 mod client;
 mod crashes;
 mod database;
+mod denied;
 mod deploys;
 mod door;
 mod ground;
@@ -15,6 +16,7 @@ mod push;
 mod races;
 mod refusals;
 mod rehearsal;
+mod safety;
 mod sim;
 mod soak;
 mod verbs;
