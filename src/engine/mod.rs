@@ -24,6 +24,7 @@ mod quarantine;
 mod queue;
 mod record;
 mod secrets;
+mod shared;
 mod sight;
 mod submit;
 mod survey;
@@ -114,6 +115,10 @@ pub struct Engine {
     formers: Mutex<HashMap<String, Option<AppSpec>>>,
     /// Whether a SHA that a host named belongs to its repository.
     vetted: Mutex<HashMap<String, bool>>,
+    /// Target groups that held no instance of some Auto Scaling groups, and when they were asked.
+    strangers: Mutex<HashMap<(String, String), Timestamp>>,
+    /// What launches see together.
+    shared: shared::Shared,
     /// Commands that ask an attempt to stop, and of which deployment: by attempt.
     stops: Mutex<HashMap<i64, (i64, String)>>,
     /// When dispatches of unknown fate were last sent again, by id.
@@ -178,6 +183,8 @@ impl Engine {
             silences: Mutex::default(),
             formers: Mutex::default(),
             vetted: Mutex::default(),
+            strangers: Mutex::default(),
+            shared: shared::Shared::default(),
             stops: Mutex::default(),
             sent_again: Mutex::default(),
             looks: Mutex::default(),

@@ -101,7 +101,11 @@ impl Engine {
         planned: &Planned,
         records: &mut Vec<Instance>,
     ) -> anyhow::Result<Look> {
-        let groups = self.fleet.groups(&planned.auto_scaling_groups).await?;
+        let launches = row.launch != 0;
+        let groups = match launches {
+            true => self.shared_groups(&planned.auto_scaling_groups).await?,
+            false => self.fleet.groups(&planned.auto_scaling_groups).await?,
+        };
         self.remember_attached(&groups);
         let mut arns = attached_and(&groups, &planned.target_groups);
         // Foreign ones among them, found at the start.
@@ -112,7 +116,10 @@ impl Engine {
         }
         let target_groups = self.target_groups(row.id, &arns).await?;
         let whole = row.launch == 0 && row.only_instance.is_none();
-        let targets = self.targets(&target_groups).await?;
+        let targets = match launches {
+            true => self.shared_targets(&target_groups).await?,
+            false => self.targets(&target_groups).await?,
+        };
         if whole && self.moved(row).is_none() {
             self.refresh_memberships(row, &groups, &target_groups, &targets, records).await?;
             self.join(row, &groups, &target_groups, &targets, records).await?;
@@ -254,6 +261,10 @@ impl Engine {
                 continue;
             }
             let mut now = targets.memberships(groups, target_groups, record);
+            for there in &mut now {
+                let before = record.memberships.iter().find(|before| before.target() == there.target());
+                there.unwatched = before.is_some_and(|before| before.unwatched);
+            }
             // What one look misses is a membership still.
             let is_known = |wanted: &Membership| now.iter().any(|there| there.target() == wanted.target());
             let missing = record.memberships.iter().filter(|membership| !is_known(membership));
@@ -326,9 +337,16 @@ impl Targets {
                 port,
                 owned: attached && port == own_port,
                 seen,
+                unwatched: false,
             }));
         }
         memberships
+    }
+
+    /// Whether an instance is healthy there.
+    pub(super) fn is_healthy(&self, membership: &Membership, instance: &str) -> bool {
+        let targets = self.of(&membership.target_group, instance).iter();
+        targets.clone().any(|target| target.port == membership.port && target.state == "healthy")
     }
 
     /// What the fleet shows of each of these instances.
@@ -351,7 +369,13 @@ impl Targets {
                 if !membership.owned && !["unused", "draining", "unhealthy.draining"].contains(&state) {
                     registered.push(membership.target());
                 }
-                states.push((state, reason));
+                let in_order = ["unused", "draining", "unhealthy.draining"].contains(&state);
+                // Registered there, and that is all that counts.
+                states.push(if membership.unwatched && !in_order {
+                    ("healthy", "")
+                } else {
+                    (state, reason)
+                });
             }
             Sight { lifecycle, health: worst(&states), registered, condemned: None }
         };

@@ -73,7 +73,7 @@ impl Engine {
         bundle: &Bundle,
     ) -> Result<(), Trouble> {
         let id = row.only_instance.clone().unwrap_or_default();
-        let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
+        let groups = self.shared_groups(&group.auto_scaling_groups).await?;
         let seen = groups.iter().find_map(|group| {
             let instance = group.instances.iter().find(|instance| instance.id == id)?;
             Some((group, instance))
@@ -93,7 +93,7 @@ impl Engine {
         let target_groups = self.fleet.target_groups(&seen.target_groups).await?;
         let mut record = Instance::new(&id, &instance.zone, &seen.name, Timestamp::now());
         record.memberships =
-            self.targets(&target_groups).await?.memberships(&groups, &target_groups, &record);
+            self.shared_targets(&target_groups).await?.memberships(&groups, &target_groups, &record);
         let members = [record];
         let words = format!("{id} launches: it gets the revision before it goes into service");
         self.write_down(row, bundle, &members, (1, 0), &words).await

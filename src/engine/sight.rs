@@ -56,11 +56,13 @@ pub(super) fn only_unseen<T>(
 ) -> anyhow::Result<Option<T>> {
     match looked {
         Ok(seen) => Ok(Some(seen)),
-        Err(error) if error.downcast_ref::<FleetError>().is_some() => {
-            unseen.get_or_insert(format!("{error:#}"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.downcast::<FleetError>() {
+            Ok(error) => {
+                unseen.get_or_insert(error.words());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -77,9 +79,9 @@ impl Engine {
             looks.blind.get(&deployment).map(|blind| blind.why.clone())
         };
         let note = match (&before, &unseen) {
-            (before, Some(why)) if before.as_ref() != Some(why) => {
-                Some(format!("waiting: {why}; what is in work goes on, nothing new is begun, and it is tried again"))
-            }
+            (before, Some(why)) if before.as_ref() != Some(why) => Some(format!(
+                "waiting: {why}; what is in work goes on, nothing new is begun, and it is tried again"
+            )),
             (Some(_), None) => Some("the fleet can be seen again: going on".to_owned()),
             _ => None,
         };

@@ -20,9 +20,10 @@ use crate::{
     },
     store::DeploymentRow,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -32,6 +33,10 @@ pub(super) const MOST_STANDBY: usize = 6;
 /// 10 that it refills in a second.
 const BURST: usize = 12;
 const PACE: Duration = Duration::from_millis(330);
+
+/// A target group that held none of a deployment group's instances is not asked again for so long: a rehearsal and the
+/// deployment after it ask once.
+const STRANGER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What was seen.
 pub(super) struct Survey {
@@ -47,6 +52,11 @@ pub(super) struct Survey {
     pub(super) total: u32,
     /// Those in service and healthy.
     pub(super) healthy: u32,
+}
+
+/// The Auto Scaling groups that a search was for.
+fn groups_key(groups: &[GroupSight]) -> String {
+    groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 impl Engine {
@@ -66,9 +76,9 @@ impl Engine {
         let arns = target_group_arns(&groups, group);
         let mut target_groups = self.fleet.target_groups(&arns).await?;
         check_target_groups(&arns, &target_groups)?;
-        let foreign = self.foreign_target_groups(&groups, &arns).await?;
+        let foreign = self.foreign_target_groups(&groups, &target_groups).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let (members, sights, total) = self.members(row, &groups, &target_groups).await?;
+        let (members, sights, total) = self.members(row, &groups, &target_groups, &foreign).await?;
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",
@@ -106,28 +116,39 @@ impl Engine {
     }
 
     /// Target groups that neither the Auto Scaling groups nor the configuration names, and that send requests to the
-    /// instances all the same: they must drain, too.
+    /// instances all the same: they must drain, too. Those that held none a while ago are not asked again.
     async fn foreign_target_groups(
         &self,
         groups: &[GroupSight],
-        known: &[String],
+        known: &[TargetGroup],
     ) -> anyhow::Result<Vec<String>> {
         let ours: HashSet<&str> =
             groups.iter().flat_map(|group| &group.instances).map(|instance| instance.id.as_str()).collect();
+        let mut networks: Vec<String> = known.iter().filter_map(|group| group.network.clone()).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        let others = self.fleet.target_groups_in(&networks).await?.into_iter();
+        let others: Vec<String> = {
+            let now = Timestamp::now();
+            let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+            strangers.retain(|_, looked| now < *looked + STRANGER);
+            let asked = |arn: &String| {
+                !known.iter().any(|group| group.arn == *arn)
+                    && !strangers.contains_key(&(arn.clone(), groups_key(groups)))
+            };
+            others.filter(asked).collect()
+        };
         let mut foreign = Vec::new();
-        let others = self.fleet.all_target_groups().await?.into_iter().filter(|arn| !known.contains(arn));
-        for (asked, arn) in others.enumerate() {
+        for (asked, arn) in others.into_iter().enumerate() {
             if asked >= BURST {
                 tokio::time::sleep(PACE).await;
             }
-            if self
-                .fleet
-                .target_health(&arn)
-                .await?
-                .iter()
-                .any(|target| ours.contains(target.instance.as_str()))
-            {
+            let targets = self.fleet.target_health(&arn).await?;
+            if targets.iter().any(|target| ours.contains(target.instance.as_str())) {
                 foreign.push(arn);
+            } else {
+                let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+                strangers.insert((arn, groups_key(groups)), Timestamp::now());
             }
         }
         Ok(foreign)
@@ -166,6 +187,7 @@ impl Engine {
         row: &DeploymentRow,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
+        foreign: &[String],
     ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>, u32), Trouble> {
         let now = Timestamp::now();
         let good = self.store.good_revisions(&row.group_name).await?;
@@ -228,6 +250,9 @@ impl Engine {
         let targets = self.targets(target_groups).await?;
         for record in &mut members {
             record.memberships = targets.memberships(groups, target_groups, record);
+            for membership in record.memberships.iter_mut().filter(|m| foreign.contains(&m.target_group)) {
+                membership.unwatched = !targets.is_healthy(membership, &record.id);
+            }
         }
         for kept in quarantines.iter().filter(|kept| kept.group_name == row.group_name) {
             let Some(record) = members.iter_mut().find(|record| record.id == kept.instance) else { continue };

@@ -15,6 +15,8 @@ pub struct TargetGroup {
     pub of_instances: bool,
     /// A load balancer uses it.
     pub in_use: bool,
+    /// The network (VPC) that it is in.
+    pub network: Option<String>,
     /// Default port of its targets.
     pub port: u16,
     /// `deregistration_delay.timeout_seconds`.
@@ -88,6 +90,7 @@ impl Fleet {
                 name: group.target_group_name().unwrap_or_default().to_owned(),
                 of_instances: group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance),
                 in_use: !group.load_balancer_arns().is_empty(),
+                network: group.vpc_id().map(str::to_owned),
                 port: port(group.port()),
                 deregistration_delay: SignedDuration::from_secs(delay),
                 interval: SignedDuration::from_secs(interval),
@@ -97,14 +100,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// The ARNs of all target groups of the account and region that have instances as targets and a load balancer.
-    pub async fn all_target_groups(&self) -> Result<Vec<String>> {
+    /// The ARNs of all target groups in these networks that have instances as targets and a load balancer: an instance is
+    /// a target in its own network alone.
+    pub async fn target_groups_in(&self, networks: &[String]) -> Result<Vec<String>> {
         let mut pages = self.elb.describe_target_groups().into_paginator().items().send();
         let mut arns = Vec::new();
         while let Some(group) = pages.next().await {
             let group = group.map_err(failed("DescribeTargetGroups"))?;
             let of_instances = group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance);
-            if of_instances && !group.load_balancer_arns().is_empty() {
+            let near = group.vpc_id().is_none_or(|vpc| networks.iter().any(|network| network == vpc));
+            if of_instances && near && !group.load_balancer_arns().is_empty() {
                 arns.extend(group.target_group_arn().map(str::to_owned));
             }
         }

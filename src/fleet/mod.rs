@@ -123,6 +123,11 @@ const NOT_ALLOWED: [&str; 13] = [
 ];
 
 impl FleetError {
+    /// In words, without the number of the request: the same for each call that fails alike.
+    pub fn words(&self) -> String {
+        FleetError { request_id: None, ..self.clone() }.to_string()
+    }
+
     /// Whether AWS refuses drover as such, or is away: nothing that an instance or a group could be blamed for.
     pub fn is_of_the_account(&self) -> bool {
         self.kind != Kind::Refused || NOT_ALLOWED.contains(&self.code.as_str()) || self.code.is_empty()

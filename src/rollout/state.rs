@@ -252,6 +252,10 @@ pub struct Membership {
     /// It was registered there when it was looked for.
     #[serde(default)]
     pub seen: bool,
+    /// Neither its Auto Scaling group nor the configuration names the target group, and it was not healthy there at the
+    /// start: it is drained there too, but its health there is waited for by nobody.
+    #[serde(default)]
+    pub unwatched: bool,
 }
 
 /// What the store remembers of an instance in a deployment.

@@ -50,12 +50,7 @@ impl Reads {
 }
 
 /// The answer as it is given: as it is, of a while ago, or without what the fault names. The second is the fault's name.
-pub fn distort(
-    state: &mut State,
-    action: &str,
-    params: &Value,
-    answer: Value,
-) -> (Value, Option<String>) {
+pub fn distort(state: &mut State, action: &str, params: &Value, answer: Value) -> (Value, Option<String>) {
     if !READS.contains(&action) {
         return (answer, None);
     }
@@ -78,7 +73,8 @@ pub fn distort(
 /// The instances in an answer.
 fn names(answer: &Value) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let in_groups = list(&answer["AutoScalingGroups"]).into_iter().flat_map(|group| list(&group["Instances"]));
+    let in_groups =
+        list(&answer["AutoScalingGroups"]).into_iter().flat_map(|group| list(&group["Instances"]));
     let ids = in_groups.filter_map(|instance| instance["InstanceId"].as_str().map(str::to_owned));
     let targets = list(&answer["TargetHealthDescriptions"]).into_iter();
     ids.chain(targets.filter_map(|target| target["Target"]["Id"].as_str().map(str::to_owned))).collect()

@@ -15,8 +15,8 @@ use super::autoscaling::{Group, LaunchConfiguration, LifecycleAction};
 use super::clock::Clock;
 use super::elb::LoadBalancing;
 use super::faults::Faults;
-use super::reads::Reads;
 use super::instance::Host;
+use super::reads::Reads;
 use super::ssm::{AgentLink, Commands};
 use super::throttle::Throttle;
 

@@ -111,7 +111,8 @@ async fn a_group_gone_from_the_configuration_halts_and_nobody_else_is_touched() 
 async fn a_cancel_after_a_retried_event_switches_the_release_back() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let lines = "batch = \"1\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"20s\"\ncap = \"20s\"";
+    let lines =
+        "batch = \"1\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"20s\"\ncap = \"20s\"";
     let repository = Repository::wrapped(directory.path());
     let [old, new] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
     let mut setup = setup(directory.path(), &repository, &old);
@@ -129,10 +130,8 @@ async fn a_cancel_after_a_retried_event_switches_the_release_back() {
     in_state(&world, id, "Waiting").await;
     let ran = world.drover(&["cancel", &id.to_string()]).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    until("it ends", 120, async || {
-        !world.api(&format!("deployments/{id}")).await["finished_at"].is_null()
-    })
-    .await;
+    until("it ends", 120, async || !world.api(&format!("deployments/{id}")).await["finished_at"].is_null())
+        .await;
     let ended = world.api(&format!("deployments/{id}")).await;
     assert_eq!((ended["state"].as_str(), states(&ended, "Restored")), (Some("Cancelled"), 1), "{ended:#}");
     for instance in serving(&group(&world, "sample").await) {
@@ -149,7 +148,8 @@ async fn a_revision_that_health_checks_take_away_is_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let lines = "batch = \"1\"\n[applications.sample.groups.demo.policy.deadlines]\nhealth = \"5m\"";
     let (world, _repository) = world(directory.path(), 4, lines).await;
-    let by_balancer = json!({ "AutoScalingGroupName": "sample", "HealthCheckType": "ELB", "HealthCheckGracePeriod": "1" });
+    let by_balancer =
+        json!({ "AutoScalingGroupName": "sample", "HealthCheckType": "ELB", "HealthCheckGracePeriod": "1" });
     operator(&world, "autoscaling", "UpdateAutoScalingGroup", by_balancer).await;
     let id = world.submit("main").await;
     in_state(&world, id, "Deploying").await;

@@ -41,7 +41,8 @@ fn name_of(arn: &str) -> &str {
 
 /// The pools that an instance belongs to.
 pub(super) fn pools_of(record: &Instance) -> BTreeSet<Pool<'_>> {
-    let behind = record.memberships.iter().map(|membership| Pool::TargetGroup(&membership.target_group));
+    let watched = record.memberships.iter().filter(|membership| !membership.unwatched);
+    let behind = watched.map(|membership| Pool::TargetGroup(&membership.target_group));
     once(Pool::Whole).chain(once(Pool::AutoScalingGroup(&record.group))).chain(behind).collect()
 }
 

@@ -288,10 +288,10 @@ impl Planner<'_> {
             || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
         // AWS itself being refused is waited out elsewhere; another's hook is waited for as long as a deployment may take.
         let kept_for = if launch { self.snapshot.policy.deadlines.deployment } else { KEPT_OUT };
-        if !kept_out && draft.record.kept_since.take().is_some() {
+        if !kept_out && seen && draft.record.kept_since.take().is_some() {
             // The wait for its health begins.
             draft.record.since = now;
-        } else if kept_out && draft.record.kept_since.is_none() {
+        } else if kept_out && seen && draft.record.kept_since.is_none() {
             draft.record.kept_since = Some(now);
         }
         let kept = draft.record.kept_since.map(|since| since + kept_for);

@@ -133,6 +133,7 @@ fn with_a_small_target_group(policy: Policy) -> Toy {
             port: 81,
             owned: true,
             seen: true,
+            unwatched: false,
         });
     }
     toy

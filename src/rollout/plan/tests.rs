@@ -105,8 +105,13 @@ impl Toy {
         let members = (0..count)
             .map(|n| {
                 let mut record = Instance::new(&format!("i-{n:02}"), ["a", "b", "c"][n % 3], "asg", now);
-                record.memberships =
-                    vec![Membership { target_group: "tg".into(), port: 80, owned: true, seen: true }];
+                record.memberships = vec![Membership {
+                    target_group: "tg".into(),
+                    port: 80,
+                    owned: true,
+                    seen: true,
+                    unwatched: false,
+                }];
                 record.good = Some("old".into());
                 record.healthy_at_start = true;
                 let sight = Sight {
