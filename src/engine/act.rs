@@ -109,6 +109,12 @@ impl Engine {
                     self.put_hold(group, Some(&hold)).await?;
                 }
             }
+            Effect::SetDesired { group, desired, .. } => {
+                if let Some(mut hold) = hold(group) {
+                    hold.note_return(*desired);
+                    self.put_hold(group, Some(&hold)).await?;
+                }
+            }
             Effect::SetMin { group, min } => {
                 let seen =
                     snapshot.and_then(|snapshot| snapshot.groups.get(group)).map_or(*min, |seen| seen.min);
@@ -134,6 +140,7 @@ impl Engine {
             Effect::Journal { group } => self.fleet.tag(group, RESTORE_TAG, &tag).await,
             Effect::Suspend { group, processes } => self.fleet.suspend(group, processes).await,
             Effect::SetMin { group, min } => self.fleet.set_min(group, *min).await,
+            Effect::SetDesired { group, desired, .. } => self.fleet.set_desired(group, *desired).await,
             Effect::Resume { group, processes } => self.fleet.resume(group, processes).await,
             Effect::Release { group } => self.fleet.untag(group, RESTORE_TAG).await,
             Effect::EnterStandby { group, instances } => self.fleet.enter_standby(group, instances).await,
@@ -163,6 +170,10 @@ impl Engine {
                     }
                 }
                 Effect::Resume { group, .. } => self.note_put_back(group, |hold| hold.resumed = true).await?,
+                Effect::SetDesired { group, returns, .. } => {
+                    let returns = *returns;
+                    self.note_put_back(group, |hold| hold.note_returned(returns)).await?;
+                }
                 Effect::SetMin { group, min } => {
                     let min = *min;
                     let restored = |hold: &mut Hold| hold.min_restored = min == hold.former_min;
@@ -259,6 +270,7 @@ fn instances(effect: &Effect) -> Vec<&str> {
         Effect::Journal { .. }
         | Effect::Suspend { .. }
         | Effect::SetMin { .. }
+        | Effect::SetDesired { .. }
         | Effect::Resume { .. }
         | Effect::PutHook { .. }
         | Effect::DeleteHook { .. }
@@ -285,6 +297,9 @@ fn intent(effect: &Effect, tag: &str) -> Intent {
             of_group("ResumeProcesses", group, "ScalingProcesses", processes.clone().into())
         }
         Effect::SetMin { group, min } => of_group("UpdateAutoScalingGroup", group, "MinSize", (*min).into()),
+        Effect::SetDesired { group, desired, .. } => {
+            of_group("UpdateAutoScalingGroup", group, "DesiredCapacity", (*desired).into())
+        }
         Effect::EnterStandby { group, instances } => {
             of_group("EnterStandby", group, "InstanceIds", instances.clone().into())
         }

@@ -39,7 +39,8 @@ pub(super) fn lifecycle(name: &str) -> Lifecycle {
 
 /// An Auto Scaling group as the planner sees it.
 pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
-    Group { min: seen.min, desired: seen.desired, suspended: seen.suspended.clone(), hold }
+    let GroupSight { min, max, desired, .. } = *seen;
+    Group { min, max, desired, suspended: seen.suspended.clone(), hold }
 }
 
 impl Engine {
@@ -150,7 +151,10 @@ impl Engine {
                 (None, Some(hold)) => {
                     let min = hold.our_mins.last().copied().unwrap_or(hold.former_min);
                     let suspended = hold.suspended.clone();
-                    groups.insert(name.clone(), Group { min, desired: min, suspended, hold: Some(hold) });
+                    groups.insert(
+                        name.clone(),
+                        Group { min, max: 0, desired: min, suspended, hold: Some(hold) },
+                    );
                 }
                 (None, None) => {}
             }

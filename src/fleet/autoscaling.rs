@@ -184,6 +184,13 @@ impl Fleet {
         call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
     }
 
+    /// Sets the desired capacity.
+    pub async fn set_desired(&self, group: &str, desired: u32) -> Result<()> {
+        let call = self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group);
+        let call = call.desired_capacity(i32::try_from(desired).unwrap_or(i32::MAX));
+        call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
+    }
+
     /// Terminates an instance. One in standby does not count towards the desired capacity, so that stays as it is.
     pub async fn terminate(&self, instance: &str) -> Result<()> {
         let call = self.autoscaling.terminate_instance_in_auto_scaling_group().instance_id(instance);

@@ -197,8 +197,10 @@ impl PaperFleet {
     /// What the engine writes into a group's journal before the call itself, which may be refused or never made.
     pub fn begin(&mut self, effect: &Effect) {
         let deployment = self.snapshot.deployment.id;
-        let (Effect::Journal { group } | Effect::Suspend { group, .. } | Effect::SetMin { group, .. }) =
-            effect
+        let (Effect::Journal { group }
+        | Effect::Suspend { group, .. }
+        | Effect::SetMin { group, .. }
+        | Effect::SetDesired { group, .. }) = effect
         else {
             return;
         };
@@ -207,6 +209,7 @@ impl PaperFleet {
         match (effect, &mut group.hold) {
             (Effect::Journal { .. }, hold) => drop(hold.get_or_insert(fresh)),
             (Effect::Suspend { processes, .. }, Some(hold)) => hold.note_suspended(processes),
+            (Effect::SetDesired { desired, .. }, Some(hold)) => hold.note_return(*desired),
             (Effect::SetMin { min: wanted, .. }, Some(hold)) => hold.note_min(min, *wanted),
             _ => {}
         }
@@ -245,6 +248,14 @@ impl PaperFleet {
                     group.desired = group.desired.max(*min);
                     if let Some(hold) = &mut group.hold {
                         hold.min_restored = *min == hold.former_min;
+                    }
+                }
+            }
+            Effect::SetDesired { group, desired, returns } => {
+                if let Some(group) = self.snapshot.groups.get_mut(group) {
+                    group.desired = *desired;
+                    if let Some(hold) = &mut group.hold {
+                        hold.note_returned(*returns);
                     }
                 }
             }

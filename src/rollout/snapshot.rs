@@ -273,6 +273,8 @@ pub struct Group {
     pub min: u32,
     /// Its sizes now.
     pub desired: u32,
+    /// Its sizes now.
+    pub max: u32,
     /// Suspended processes.
     pub suspended: Vec<String>,
     /// What we changed on it and must put back.
@@ -298,6 +300,12 @@ pub struct Hold {
     /// MinSize was set back, as AWS has answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub min_restored: bool,
+    /// Desired capacity was given back for so many instances that don't come back, as AWS has answered …
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub returned: u32,
+    /// … or is about to be, to this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<u32>,
     /// The tag is on the group.
     pub tagged: bool,
     /// In standby before we began, by an operator's hand: not ours to put back.
@@ -305,7 +313,22 @@ pub struct Hold {
     pub theirs: Vec<String>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Hold {
+    /// Desired capacity is about to be given back for so many. What is meant stays what it was until AWS has answered.
+    pub fn note_return(&mut self, desired: u32) {
+        self.returning.get_or_insert(desired);
+    }
+
+    /// AWS has answered.
+    pub fn note_returned(&mut self, count: u32) {
+        (self.returned, self.returning) = (count, None);
+    }
+
     /// Processes are about to be suspended by us.
     pub fn note_suspended(&mut self, processes: &[String]) {
         let new: Vec<String> = processes.iter().filter(|p| !self.suspended.contains(p)).cloned().collect();

@@ -322,6 +322,9 @@ pub struct Instance {
     /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
     #[serde(default)]
     pub kept_out: bool,
+    /// It left the group from standby, where the desired capacity had gone down with it.
+    #[serde(default)]
+    pub left_standby: bool,
     /// Since when it is ready for service, and AWS doesn't let it in.
     #[serde(default)]
     pub kept_since: Option<Timestamp>,
@@ -364,6 +367,7 @@ impl Instance {
             answered: None,
             healthy_at_start: false,
             kept_out: false,
+            left_standby: false,
             kept_since: None,
             busy_until: None,
             run_seconds: None,

@@ -90,6 +90,15 @@ pub enum Effect {
         /// To what.
         min: u32,
     },
+    /// Give back the desired capacity that standby took with instances that don't come back.
+    SetDesired {
+        /// Auto Scaling group.
+        group: String,
+        /// To what.
+        desired: u32,
+        /// For so many instances in all.
+        returns: u32,
+    },
     /// Resume what we suspended.
     Resume {
         /// Auto Scaling group.
@@ -190,6 +199,8 @@ impl Effect {
             Effect::Journal { group } => format!("CreateOrUpdateTags:{group}"),
             Effect::Suspend { group, .. } => format!("SuspendProcesses:{group}"),
             Effect::SetMin { group, .. } => format!("UpdateAutoScalingGroup:{group}"),
+            // The same call as for MinSize, for something else.
+            Effect::SetDesired { group, .. } => format!("UpdateAutoScalingGroup:{group}:desired"),
             Effect::Resume { group, .. } => format!("ResumeProcesses:{group}"),
             Effect::Release { group } => format!("DeleteTags:{group}"),
             Effect::EnterStandby { group, .. } => format!("EnterStandby:{group}"),

@@ -53,6 +53,9 @@ impl Planner<'_> {
                     draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
                 }
                 _ if !draft.record.state.is_final() => {
+                    let back = draft.record.wait.map_or(draft.record.state, |wait| wait.back);
+                    draft.record.left_standby =
+                        matches!(back, S::Deploying | S::Restoring) && by_standby(&draft.record);
                     draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
                 }
                 _ => {}

@@ -169,7 +169,7 @@ fn the_least_in_service_holds_for_each_target_group() {
 #[test]
 fn the_least_in_service_holds_for_each_auto_scaling_group() {
     let mut toy = Toy::new(9, Policy { min_in_service: Some(Size::Count(2)), ..policy("3") });
-    let small = Group { min: 0, desired: 3, suspended: Vec::new(), hold: None };
+    let small = Group { min: 0, max: 6, desired: 3, suspended: Vec::new(), hold: None };
     toy.snapshot.groups.insert("small".into(), small);
     for member in &mut toy.snapshot.members[..3] {
         member.record.group = "small".into();
@@ -225,4 +225,20 @@ fn a_long_rehearsal_is_not_taken_for_a_rollout_that_stops() {
     let turn = (toy.pace.drain + toy.pace.hooks + toy.pace.health) * 400;
     let lasts = rehearsal.lasts.as_secs_f64();
     assert!((turn.as_secs_f64() * 0.9..turn.as_secs_f64() * 1.3).contains(&lasts), "{lasts} s, {turn:#}");
+}
+
+#[test]
+fn the_desired_capacity_that_standby_took_comes_back() {
+    let mut toy = Toy::new(6, Policy { max_failed: Size::Count(1), ..policy("2") });
+    toy.snapshot.groups.get_mut("asg").unwrap().min = 2;
+    toy.fail(2, 9, Cause::Exit(1), "bad disk");
+    toy.until(|toy| toy.states(S::Deploying) > 0);
+    // One is terminated while it stands by: Auto Scaling doesn't replace what it no longer counts.
+    let at = toy.snapshot.members.iter().position(|member| member.record.state == S::Deploying).unwrap();
+    toy.snapshot.members[at].sight = Sight::gone();
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Partial, "{:?}", toy.snapshot.deployment);
+    let group = &toy.snapshot.groups["asg"];
+    assert_eq!((group.min, group.desired), (2, 6));
+    assert!(group.hold.is_none());
 }

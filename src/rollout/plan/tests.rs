@@ -124,7 +124,7 @@ impl Toy {
             })
             .collect();
         let total = u32::try_from(count).unwrap();
-        let group = Group { min: total, desired: total, suspended: Vec::new(), hold: None };
+        let group = Group { min: total, max: 2 * total, desired: total, suspended: Vec::new(), hold: None };
         let deployment = Deployment::beginning(1, total, total, now);
         let snapshot = Snapshot {
             deployment,

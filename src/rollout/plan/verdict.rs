@@ -3,13 +3,13 @@
 use super::{
     Change, DispatchKind, Draft, Effect, Planner,
     admit::{is_held, serves},
-    progress::CLOSE_LOOK,
+    progress::{CLOSE_LOOK, by_standby},
 };
 use crate::rollout::{
     class::{Class, classify, normalise},
     event::LifecycleEvent,
     policy::OnFailure,
-    snapshot::{Health, Hold, Lifecycle},
+    snapshot::{Group, Health, Hold, Lifecycle},
     state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
@@ -324,13 +324,23 @@ impl Planner<'_> {
         (if succeeded > 0 { D::Partial } else { D::Failed }, Some(words))
     }
 
+    /// Instances of this group that were taken into standby, and the desired capacity with them, and that don't come back:
+    /// quarantined by this deployment, or gone from standby.
+    fn lost_capacity(&self, group: &str) -> u32 {
+        self.count(|record| {
+            let stays_out = record.quarantined() && !record.kept_out && by_standby(record);
+            record.group == group && (stays_out || record.state == S::Gone && record.left_standby)
+        })
+    }
+
     /// Puts the Auto Scaling groups back in order; true when nothing is left to put back.
     fn release_groups(&mut self) -> bool {
         let mut done = true;
         for (name, group) in &self.snapshot.groups {
             let Some(hold) = &group.hold else { continue };
             done = false;
-            self.plan.effects.push(put_back(name, group.min, &group.suspended, hold));
+            let lost = self.lost_capacity(name);
+            self.plan.effects.push(put_back(name, group, hold, lost));
         }
         done
     }
@@ -338,14 +348,19 @@ impl Planner<'_> {
 
 /// The next thing to put back of what `hold` says we changed. What is seen may be out of date: each is done once whatever
 /// is seen, and again until it is seen.
-fn put_back(group: &str, min: u32, suspended: &[String], hold: &Hold) -> Effect {
-    let group = group.to_owned();
+fn put_back(name: &str, seen: &Group, hold: &Hold, lost: u32) -> Effect {
+    let (min, suspended, group) = (seen.min, &seen.suspended, name.to_owned());
+    let missing = lost.saturating_sub(hold.returned);
+    let desired = hold.returning.unwrap_or(seen.desired + missing).min(seen.max);
     let still = hold.suspended.iter().any(|process| suspended.contains(process));
     let ours = hold.our_mins.contains(&min) && min != hold.former_min;
     // Somebody else has set it since: theirs stands.
     let theirs = min != hold.former_min && !hold.our_mins.contains(&min);
     if !hold.suspended.is_empty() && (still || !hold.resumed) {
         Effect::Resume { group, processes: hold.suspended.clone() }
+    } else if missing > 0 && (desired > seen.desired || hold.returning.is_some()) {
+        // Before MinSize, which would raise it by itself.
+        Effect::SetDesired { group, desired, returns: lost }
     } else if ours || !hold.our_mins.is_empty() && !hold.min_restored && !theirs {
         Effect::SetMin { group, min: hold.former_min }
     } else {
