@@ -168,7 +168,7 @@ impl Planner<'_> {
     }
 
     /// Effects that AWS refused a moment ago wait for their pause to pass.
-    fn hold_back_refused(&mut self) {
+    pub(super) fn hold_back_refused(&mut self) {
         let (snapshot, now) = (self.snapshot, self.now);
         let mut later = Vec::new();
         self.plan.effects.retain(|effect| match snapshot.refused.get(&effect.key()) {

@@ -23,6 +23,14 @@ pub(super) struct Fleet {
     armed: BTreeMap<(String, DispatchKind), Armed>,
     /// By the call's name.
     refusals: BTreeMap<&'static str, Refusal>,
+    /// By the call's name: until then.
+    denied: BTreeMap<&'static str, Timestamp>,
+    /// Since when the fleet can't be seen, and until when; what was seen last.
+    blind: Option<(Timestamp, Timestamp)>,
+    /// Until when what is seen is out of date.
+    stale: Option<Timestamp>,
+    last_seen: BTreeMap<String, Sight>,
+    regained: bool,
     /// A person wanted them tried again.
     retried: BTreeSet<String>,
     /// Runs that reached an instance since it was last begun.
@@ -46,6 +54,11 @@ impl Fleet {
             toy,
             armed: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            denied: BTreeMap::new(),
+            blind: None,
+            stale: None,
+            last_seen: BTreeMap::new(),
+            regained: false,
             retried: BTreeSet::new(),
             sent: BTreeMap::new(),
             unproven: BTreeSet::new(),
@@ -74,6 +87,19 @@ impl Fleet {
             Event::Refuse(call, refusal) => {
                 self.refusals.insert(call, refusal);
             }
+            Event::Deny(call, seconds) => {
+                self.denied.insert(call, self.toy.now + SignedDuration::from_secs(seconds));
+            }
+            Event::Blind(seconds) => {
+                self.freeze();
+                let now = self.toy.now;
+                self.blind = Some((now, now + SignedDuration::from_secs(seconds)));
+            }
+            Event::Stale(seconds) if self.blind.is_none() => {
+                self.freeze();
+                self.stale = Some(self.toy.now + SignedDuration::from_secs(seconds));
+            }
+            Event::Stale(_) => {}
             Event::Sicken(who, seconds) => self.sicken(who, seconds),
             Event::Terminate(who) => self.terminate(who),
             Event::Join => self.join(),
@@ -95,6 +121,11 @@ impl Fleet {
     pub(super) fn end(&mut self) {
         for _ in 0..10_000 {
             if self.look(PATIENCE) {
+                continue;
+            }
+            if !self.has_ended() && self.blind.is_some() {
+                // Nothing settles unseen.
+                self.look(FOREVER);
                 continue;
             }
             self.check_order();
@@ -257,7 +288,7 @@ impl Fleet {
             if self.has_ended() {
                 return;
             }
-            let coming = plan(&self.toy.snapshot, self.toy.now).expect("no illegal step").effects.len();
+            let coming = plan(&self.shown(), self.toy.now).expect("no illegal step").effects.len();
             if coming > 0 {
                 self.tick(Some((had % coming, begun)));
                 break;
@@ -267,6 +298,37 @@ impl Fleet {
             }
         }
         self.restart();
+    }
+
+    /// What is seen from now on is what is seen now.
+    fn freeze(&mut self) {
+        if self.blind.is_none() && self.stale.is_none() {
+            let members = self.toy.snapshot.members.iter();
+            self.last_seen = members.map(|member| (member.record.id.clone(), member.sight.clone())).collect();
+        }
+    }
+
+    /// What the planner is shown: as the engine's `sight` does.
+    fn shown(&mut self) -> Snapshot {
+        let mut shown = self.toy.snapshot.clone();
+        let now = self.toy.now;
+        if self.stale.is_some_and(|until| now >= until) {
+            self.stale = None;
+        }
+        if self.blind.is_some_and(|(_, until)| now >= until) {
+            (self.blind, self.regained) = (None, true);
+        }
+        if self.blind.is_some() || self.stale.is_some() {
+            for member in &mut shown.members {
+                if let Some(sight) = self.last_seen.get(&member.record.id) {
+                    member.sight = sight.clone();
+                }
+            }
+        }
+        let why = "DescribeTargetHealth was refused".to_owned();
+        shown.blind = self.blind.map(|(since, _)| crate::rollout::snapshot::Blind { since, why });
+        shown.regained = std::mem::take(&mut self.regained);
+        shown
     }
 
     // The engine's part.
@@ -280,7 +342,9 @@ impl Fleet {
         if !plan.changes.is_empty() || !plan.effects.is_empty() {
             return true;
         }
-        match self.toy.next_time(&plan) {
+        // When what is wrong is over, the engine's next look shows it.
+        let over = self.blind.map(|(_, until)| until).into_iter().chain(self.stale).min();
+        match self.toy.next_time(&plan).into_iter().chain(over).min() {
             Some(at) if at <= self.toy.now + patience => {
                 let now = self.toy.now;
                 self.toy.jump(at.max(now + SignedDuration::from_millis(1)));
@@ -299,8 +363,8 @@ impl Fleet {
                 self.unproven.remove(&member.record.id);
             }
         }
-        let plan = plan(&self.toy.snapshot, self.toy.now).expect("no illegal step");
-        let before = self.toy.snapshot.clone();
+        let before = self.shown();
+        let plan = plan(&before, self.toy.now).expect("no illegal step");
         self.toy.record(&plan);
         self.check_step(&before, &plan);
         self.rules();
@@ -323,16 +387,24 @@ impl Fleet {
 
     fn act(&mut self, effect: Effect) {
         let key = effect.key();
-        let refusal = self.refusals.remove(key.split(':').next().unwrap_or_default());
+        let call = key.split(':').next().unwrap_or_default();
+        let denied = self.denied.get(call).is_some_and(|until| self.toy.now < *until);
+        let refusal = match denied {
+            true => Some(Refusal { pause: 20, for_an_id: false }),
+            false if !self.can(&effect) => Some(Refusal { pause: 5, for_an_id: true }),
+            false => self.refusals.remove(call),
+        };
         match (effect, refusal) {
-            (Effect::Dispatch { kind, orders }, refusal) => self.dispatch(kind, orders, refusal),
+            (Effect::Dispatch { kind, orders }, refusal) => {
+                match refusal.filter(|refusal| !refusal.for_an_id) {
+                    Some(refusal) => self.refuse(key, refusal),
+                    None => drop(self.toy.snapshot.refused.remove(&key)),
+                }
+                self.dispatch(kind, orders, refusal);
+            }
             (effect, Some(refusal)) => {
                 self.begin(&effect);
-                let until = self.toy.now + SignedDuration::from_secs(refusal.pause);
-                let message = format!("{key} was refused");
-                let (since, of_the_account) = (self.toy.now, !refusal.for_an_id);
-                let refused = Refused { times: 1, until, since, of_the_account, message };
-                self.toy.snapshot.refused.insert(key, refused);
+                self.refuse(key, refusal);
             }
             (effect, None) => {
                 self.toy.snapshot.refused.remove(&key);
@@ -350,6 +422,35 @@ impl Fleet {
                 self.toy.act(&effect);
             }
         }
+    }
+
+    /// Whether AWS could do that: what was planned from an old look may be over.
+    fn can(&self, effect: &Effect) -> bool {
+        let Snapshot { members, groups, .. } = &self.toy.snapshot;
+        let are = |ids: &[String], lifecycle: &Lifecycle| {
+            let is =
+                |id: &String| members.iter().any(|m| m.record.id == *id && m.sight.lifecycle == *lifecycle);
+            ids.iter().all(is)
+        };
+        match effect {
+            Effect::EnterStandby { group, instances } => {
+                let (group, out) = (&groups[group], u32::try_from(instances.len()).unwrap());
+                are(instances, &Lifecycle::InService) && group.desired >= group.min + out
+            }
+            Effect::ExitStandby { instances, .. } => are(instances, &Lifecycle::Standby),
+            _ => true,
+        }
+    }
+
+    /// As the engine's `remember` does.
+    fn refuse(&mut self, key: String, refusal: Refusal) {
+        let now = self.toy.now;
+        let (until, message) = (now + SignedDuration::from_secs(refusal.pause), format!("{key} was refused"));
+        let refused = &mut self.toy.snapshot.refused;
+        let since = refused.get(&key).map_or(now, |before| before.since);
+        let times = refused.get(&key).map_or(0, |before| before.times) + 1;
+        let of_the_account = !refusal.for_an_id;
+        refused.insert(key, Refused { times, until, since, of_the_account, message });
     }
 
     /// As the engine's `dispatch` does: the attempts are written down even where the call is then refused.

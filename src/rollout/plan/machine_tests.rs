@@ -67,6 +67,12 @@ enum Event {
     /// The agent is lost, and with it the attempt in work.
     Lose(usize),
     Refuse(&'static str, Refusal),
+    /// Each call of that name is denied, for that many seconds.
+    Deny(&'static str, i64),
+    /// The fleet can't be seen, for that many seconds.
+    Blind(i64),
+    /// What is seen is what was seen that many seconds before, for as long.
+    Stale(i64),
     /// Unhealthy behind the balancer, for that many seconds.
     Sicken(usize, i64),
     Terminate(usize),
@@ -136,6 +142,14 @@ impl ReferenceStateMachine for Machine {
             ),
             (3, who.clone().prop_map(Event::Lose).boxed()),
             (4, (select(CALLS.to_vec()), refusal).prop_map(|(call, how)| Event::Refuse(call, how)).boxed()),
+            (
+                2,
+                (select(CALLS.to_vec()), 1..4000i64)
+                    .prop_map(|(call, seconds)| Event::Deny(call, seconds))
+                    .boxed(),
+            ),
+            (2, (1..4000i64).prop_map(Event::Blind).boxed()),
+            (2, (1..10i64).prop_map(Event::Stale).boxed()),
             (4, (who.clone(), 1..200i64).prop_map(|(who, seconds)| Event::Sicken(who, seconds)).boxed()),
             (2, who.prop_map(Event::Terminate).boxed()),
             (1, Just(Event::Join).boxed()),

@@ -10,8 +10,8 @@ use crate::rollout::{
 use jiff::{SignedDuration, Timestamp};
 
 /// Trouble that is nobody's fault here (AWS refuses drover's credentials or permissions, throttles it, or is away; the
-/// fleet can't be seen) is waited out for so long. After that the deployment halts, and what is in work ends by its own
-/// deadlines.
+/// fleet can't be seen) is waited out for so long. After that the deployment halts. What can't be seen is judged by no
+/// deadline of its own: those of the halt and of a cancel end it.
 pub const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 /// A deployment whose time is up tries for so long to put its groups in order, then ends and names what is left.
 pub const LAST_TRIES: SignedDuration = SignedDuration::from_mins(15);
@@ -22,10 +22,9 @@ impl Planner<'_> {
         self.snapshot.blind.as_ref()
     }
 
-    /// What is waited for since `since`, and could not be seen or had, isn't late before this: while the trouble lasts, its
-    /// time is longer by so much.
+    /// While AWS refuses drover as such, the time of what is waited for is longer by so much.
     pub(super) fn extended(&self, deadline: Timestamp) -> Timestamp {
-        if self.blind().is_some() || self.is_refused_by_account() { deadline + PATIENCE } else { deadline }
+        if self.is_refused_by_account() { deadline + PATIENCE } else { deadline }
     }
 
     /// AWS refuses drover as such just now.
@@ -64,6 +63,9 @@ impl Planner<'_> {
     /// A dispatch that can't be sent: its instance waits with nothing under way, which no deadline of an attempt ends. One
     /// that nothing was run on goes back into service.
     pub(super) fn give_up_unsent(&mut self) -> Result<(), Illegal> {
+        if self.blind().is_some() {
+            return Ok(());
+        }
         for index in 0..self.drafts.len() {
             let draft = &self.drafts[index];
             let waits = matches!(
@@ -79,7 +81,9 @@ impl Planner<'_> {
                 continue;
             }
             let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
-            let quarantined = out && (draft.record.touched || draft.record.kept_out);
+            // One in its last hooks serves already.
+            let in_hand = draft.record.state != S::PostAllowing;
+            let quarantined = out && in_hand && (draft.record.touched || draft.record.kept_out);
             let event = self.running_event(draft.record.state);
             let refused = self.snapshot.refused.values().map(|refused| refused.message.as_str()).next();
             let why = refused.unwrap_or("its command could not be sent");

@@ -86,7 +86,9 @@ impl Planner<'_> {
                 }
                 None => {
                     let deadline = self.extended(attempt.created_at + self.attempt_deadline(index));
-                    if self.now >= deadline {
+                    if self.blind().is_some() {
+                        // Its end might just not be seen.
+                    } else if self.now >= deadline {
                         let waited = self.now.duration_since(attempt.created_at).as_secs();
                         let event = self.running_event(state);
                         let cause = Cause::AgentLost(format!("no result after {waited} s"));
@@ -207,6 +209,9 @@ impl Planner<'_> {
 
     /// Drained, healthy, or too late for either.
     pub(super) fn read_fleet(&mut self) -> Result<(), Illegal> {
+        if self.blind().is_some() {
+            return Ok(());
+        }
         for index in 0..self.drafts.len() {
             match self.drafts[index].record.state {
                 S::Blocking => self.read_blocking(index)?,
@@ -231,10 +236,9 @@ impl Planner<'_> {
         let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         let refused =
             self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
-        let seen = self.blind().is_none();
         let deadline = self.extended(self.drafts[index].record.since + limit);
         let draft = &mut self.drafts[index];
-        if seen && is_out(&draft.record, draft.sight) {
+        if is_out(&draft.record, draft.sight) {
             return draft.step(Step::Drained, self.now, "drained");
         }
         if self.now < deadline {
@@ -259,7 +263,7 @@ impl Planner<'_> {
         let mut limit = self.becoming_healthy();
         let post_allow = self.snapshot.revision.post_allow;
         let launch = self.is_launch();
-        let (seen, now) = (self.blind().is_none(), self.now);
+        let now = self.now;
         let by_account = self.is_refused_by_account();
         let draft = &mut self.drafts[index];
         let untouched = draft.record.goal == Goal::Old && !draft.record.touched;
@@ -274,7 +278,7 @@ impl Planner<'_> {
             self.wake(settled);
             return Ok(());
         }
-        if healthy && seen {
+        if healthy {
             return match (draft.record.goal, post_allow) {
                 (Goal::Old, _) => {
                     draft.step(Step::Restored, self.now, "back in service on its former release")
@@ -291,14 +295,14 @@ impl Planner<'_> {
             || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
         // AWS itself being refused is waited out elsewhere; another's hook is waited for as long as a deployment may take.
         let kept_for = if launch { self.snapshot.policy.deadlines.deployment } else { KEPT_OUT };
-        if !kept_out && seen && draft.record.kept_since.take().is_some() {
+        if !kept_out && draft.record.kept_since.take().is_some() {
             // The wait for its health begins.
             draft.record.since = now;
-        } else if kept_out && seen && draft.record.kept_since.is_none() {
+        } else if kept_out && draft.record.kept_since.is_none() {
             draft.record.kept_since = Some(now);
         }
         let kept = draft.record.kept_since.map(|since| since + kept_for);
-        let patience = if seen && !by_account { SignedDuration::ZERO } else { PATIENCE };
+        let patience = if by_account { PATIENCE } else { SignedDuration::ZERO };
         let deadline = kept.unwrap_or(draft.record.since + limit + patience);
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.

@@ -240,6 +240,11 @@ impl Planner<'_> {
             draft.sight.lifecycle == Lifecycle::EnteringStandby && !draft.record.quarantined()
         };
         let over_now = over && self.last_tries_are_over();
+        let time_is_up = self.time_is_up_at().is_some_and(|until| self.now >= until);
+        if self.blind().is_some() && !time_is_up {
+            // What is in order can't be seen.
+            return;
+        }
         if self.drafts.iter().any(on_its_way) && !over_now {
             // It is let back in once it is there.
             return self.wake(self.now + CLOSE_LOOK);
@@ -342,6 +347,8 @@ impl Planner<'_> {
             let lost = self.lost_capacity(name);
             self.plan.effects.push(put_back(name, group, hold, lost));
         }
+        // What AWS refused a moment ago waits here too.
+        self.hold_back_refused();
         done
     }
 }
