@@ -14,9 +14,19 @@ use std::{collections::BTreeMap, time::Instant};
 fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
     let member = |n: u32| {
         let mut record = Instance::new(&format!("i-{n:04}"), ["a", "b", "c"][n as usize % 3], "asg", now);
-        record.memberships = vec![Membership { target_group: "tg".into(), port: 80, owned: true }];
-        let sight =
-            Sight { lifecycle: Lifecycle::InService, health: Health::Healthy, registered: Vec::new() };
+        record.memberships = vec![Membership {
+            target_group: "tg".into(),
+            port: 80,
+            owned: true,
+            seen: true,
+            unwatched: false,
+        }];
+        let sight = Sight {
+            lifecycle: Lifecycle::InService,
+            health: Health::Healthy,
+            registered: Vec::new(),
+            condemned: None,
+        };
         Member { record, sight, attempt: None }
     };
     Snapshot {
@@ -24,16 +34,17 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
         policy,
         revision: Revision { run_seconds: 60, ..Revision::default() },
         members: (0..count).map(member).collect(),
-        healthy_elsewhere: 0,
         groups: BTreeMap::from([(
             "asg".to_owned(),
-            Group { min: count, desired: count, suspended: Vec::new(), hold: None },
+            Group { min: count, max: count, desired: count, suspended: Vec::new(), hold: None },
         )]),
         timing: Timing {
             deregistration_delay: SignedDuration::from_secs(30),
             becoming_healthy: SignedDuration::from_secs(20),
         },
         refused: BTreeMap::new(),
+        blind: None,
+        regained: false,
     }
 }
 

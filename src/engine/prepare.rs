@@ -112,11 +112,15 @@ impl Engine {
         for record in members {
             tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(record)).await?;
         }
-        let appspec = json(&bundle.appspec);
-        let planned = self.planned_text(&row.group_name);
-        let (total, healthy) = (i64::from(total), i64::from(healthy));
-        let (policy, sha256) = (&row.policy, &bundle.sha256);
-        tx.set_prepared(row.id, policy, &appspec, sha256, total, healthy, planned.as_deref()).await?;
+        let prepared = DeploymentRow {
+            revision: Some(json(&bundle.appspec)),
+            bundle_sha256: Some(bundle.sha256.clone()),
+            total_at_start: i64::from(total),
+            healthy_at_start: i64::from(healthy),
+            planned: self.planned_text(&row.group_name),
+            ..row.clone()
+        };
+        tx.set_prepared(&prepared).await?;
         tx.set_state(row.id, "Rolling", None, Timestamp::now().as_millisecond(), false).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(words))).await?;
         tx.commit().await?;

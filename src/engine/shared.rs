@@ -12,11 +12,14 @@ use std::{
 };
 use tokio::sync::Mutex;
 
+/// What was seen, and when.
+type Seen<T> = (Instant, Vec<T>);
+
 /// What was seen lately, by what was asked for. Held while it is asked: the others wait for that answer.
 #[derive(Default)]
 pub(super) struct Shared {
-    groups: Mutex<HashMap<Vec<String>, (Instant, Vec<GroupSight>)>>,
-    targets: Mutex<HashMap<String, (Instant, Vec<TargetSight>)>>,
+    groups: Mutex<HashMap<Vec<String>, Seen<GroupSight>>>,
+    targets: Mutex<HashMap<String, Seen<TargetSight>>>,
 }
 
 impl Engine {

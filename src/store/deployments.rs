@@ -199,29 +199,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What Preparing found out: the policy (JSON) that fits the fleet, the revision (JSON), the bundle's checksum, the
-    /// fleet's size and health.
-    pub async fn set_prepared(
-        &mut self,
-        id: i64,
-        policy: &str,
-        revision: &str,
-        sha256: &str,
-        total: i64,
-        healthy: i64,
-        planned: Option<&str>,
-    ) -> Result<()> {
+    /// Writes down what Preparing found out: of this row policy, revision, the bundle's checksum, the fleet's size and health,
+    /// and what the deployment was planned with.
+    pub async fn set_prepared(&mut self, row: &DeploymentRow) -> Result<()> {
         sqlx::query(
             "UPDATE deployments SET revision = $2, bundle_sha256 = $3, total_at_start = $4, healthy_at_start = $5, policy = $6, \
              planned = $7 WHERE id = $1",
         )
-        .bind(id)
-        .bind(revision)
-        .bind(sha256)
-        .bind(total)
-        .bind(healthy)
-        .bind(policy)
-        .bind(planned)
+        .bind(row.id)
+        .bind(&row.revision)
+        .bind(&row.bundle_sha256)
+        .bind(row.total_at_start)
+        .bind(row.healthy_at_start)
+        .bind(&row.policy)
+        .bind(&row.planned)
         .execute(&mut *self.inner)
         .await?;
         Ok(())
