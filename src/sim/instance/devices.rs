@@ -22,7 +22,10 @@ pub(super) fn mount_all(root: &Path) -> anyhow::Result<()> {
     }
     devices(&root.join("dev"))?;
     boot_id(root)?;
-    // Kernel settings are the machine's, not the instance's.
+    // A service of an ordinary user may have port 80, as a unit's AmbientCapabilities would let it; where the kernel doesn't
+    // let us say so, that is root's.
+    let _ = fs::write(root.join("proc/sys/net/ipv4/ip_unprivileged_port_start"), "0");
+    // The other kernel settings are the machine's, not the instance's.
     for path in ["proc/sys", "proc/sysrq-trigger"] {
         read_only(&root.join(path));
     }
