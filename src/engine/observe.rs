@@ -11,12 +11,12 @@ use super::{
 use crate::{
     fleet::{
         autoscaling::{GroupSight, InstanceSight},
-        balancer::{TargetGroup, TargetSight},
+        balancer::{NO_SUCH_GROUP, TargetGroup, TargetSight},
     },
     rollout::{
         policy::OnFailure,
         snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Revision, Sight, Snapshot},
-        state::{Instance, InstanceState, Membership},
+        state::{DeploymentState, Instance, InstanceState, Membership},
     },
     store::DeploymentRow,
 };
@@ -44,16 +44,28 @@ pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
 }
 
 impl Engine {
-    /// Everything that the planner may know. `unseen`: what could not be read already.
+    /// Everything that the planner may know; none where the deployment was halted for what is seen. `unseen`: what could not
+    /// be read already.
     pub(super) async fn observe(
         &self,
         row: &DeploymentRow,
         mut unseen: Option<String>,
-    ) -> anyhow::Result<Snapshot> {
+    ) -> anyhow::Result<Option<Snapshot>> {
         let planned = self.planned(row)?;
         let mut records = record::instances(&self.store, row.id).await?;
         let look = only_unseen(self.look(row, &planned, &mut records).await, &mut unseen)?;
         let (look, blind, regained) = self.remember_look(row.id, look, unseen).await?;
+        if row.state == DeploymentState::Rolling.to_string()
+            && row.cancel.is_none()
+            && let Some(arn) = look.deleted.first()
+        {
+            let why = format!(
+                "target group {arn} is there no more: what is in work is seen through without it, nothing new is begun; cancel \
+                 the deployment, or attach another and deploy again"
+            );
+            self.halt(row, &why).await?;
+            return Ok(None);
+        }
         let mut sights = look.sights.clone();
         let mut attempts: HashMap<i64, Attempt> = self
             .store
@@ -82,7 +94,7 @@ impl Engine {
         if policy.on_failure == OnFailure::Rollback {
             deployment.fallback = self.store.good_before(&row.group_name, row.id, &row.sha).await?;
         }
-        Ok(Snapshot {
+        Ok(Some(Snapshot {
             deployment,
             policy,
             revision: Revision { former, ..record::appspec(row)?.for_planning() },
@@ -92,7 +104,7 @@ impl Engine {
             refused: self.refused_effects(row.id),
             blind,
             regained,
-        })
+        }))
     }
 
     /// One whole look at the fleet: those that joined since are among the records then.
@@ -127,7 +139,7 @@ impl Engine {
         }
         let mut sights = targets.sights(&groups, records);
         self.see_who_left(row.id, &groups, records, &mut sights).await;
-        Ok(Look { groups, target_groups, sights })
+        Ok(Look { groups, target_groups, sights, deleted: targets.deleted })
     }
 
     /// The Auto Scaling groups: as last seen; one that was never seen is as its journal says.
@@ -239,7 +251,11 @@ impl Engine {
     pub(super) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
         let mut targets = Targets::default();
         for group in target_groups {
-            targets.add(&group.arn, self.fleet.target_health(&group.arn).await?);
+            match self.fleet.target_health(&group.arn).await {
+                Ok(seen) => targets.add(&group.arn, seen),
+                Err(error) if error.code == NO_SUCH_GROUP => targets.deleted.push(group.arn.clone()),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(targets)
     }
@@ -305,6 +321,8 @@ impl Engine {
 pub(super) struct Targets {
     /// By ARN and instance: each port that the instance is registered on.
     found: HashMap<(String, String), Vec<TargetSight>>,
+    /// Target groups that are there no more.
+    pub(super) deleted: Vec<String>,
 }
 
 impl Targets {
@@ -365,7 +383,8 @@ impl Targets {
             let lifecycle = state.map_or(Lifecycle::Leaving, |instance| lifecycle(&instance.lifecycle));
             let mut registered = Vec::new();
             let mut states = Vec::new();
-            for membership in &member.memberships {
+            let there = |membership: &&Membership| !self.deleted.contains(&membership.target_group);
+            for membership in member.memberships.iter().filter(there) {
                 let targets = self.of(&membership.target_group, &member.id);
                 let found = targets.iter().find(|target| target.port == membership.port);
                 let (state, reason) =

@@ -25,6 +25,8 @@ pub(super) struct Look {
     pub(super) groups: Vec<GroupSight>,
     pub(super) target_groups: Vec<TargetGroup>,
     pub(super) sights: BTreeMap<String, Sight>,
+    /// Target groups that are there no more.
+    pub(super) deleted: Vec<String>,
 }
 
 /// What each running deployment last saw of its fleet; since when it sees nothing; what it misses.

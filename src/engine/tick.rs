@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// It waits for a person from now on.
-    async fn halt(&self, row: &DeploymentRow, why: &str) -> anyhow::Result<()> {
+    pub(super) async fn halt(&self, row: &DeploymentRow, why: &str) -> anyhow::Result<()> {
         let mut tx = self.store.write().await?;
         let now = Timestamp::now().as_millisecond();
         tx.set_state(row.id, &DeploymentState::Halted.to_string(), Some(why), now, false).await?;
@@ -182,7 +182,7 @@ impl Engine {
         only_unseen(self.read_uploads(row).await, &mut unseen)?;
         only_unseen(self.read_invocations(row).await, &mut unseen)?;
         // Read after the invocations, which may have written outcomes.
-        let snapshot = self.observe(row, unseen).await?;
+        let Some(snapshot) = self.observe(row, unseen).await? else { return Ok(Next::Now) };
         let now = Timestamp::now();
         let plan = plan(&snapshot, now)?;
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, plan.explain.clone());

@@ -47,6 +47,9 @@ pub struct TargetSight {
     pub reason: String,
 }
 
+/// What is answered of a target group that isn't there.
+pub const NO_SUCH_GROUP: &str = "TargetGroupNotFound";
+
 /// DescribeTargetGroups takes so many ARNs at once: none is left out of the answer below the size of its page.
 const MOST_ARNS: usize = 20;
 
@@ -55,12 +58,25 @@ fn port(number: Option<i32>) -> u16 {
 }
 
 impl Fleet {
-    /// The target groups of these ARNs with the settings that waits depend on.
+    /// The target groups of these ARNs with the settings that waits depend on. What is no longer there is missing from the
+    /// answer.
     pub async fn target_groups(&self, arns: &[String]) -> Result<Vec<TargetGroup>> {
         let mut groups = Vec::new();
         if let Some(arns) = NonEmpty::of(arns) {
             for some in arns.pieces(MOST_ARNS) {
-                self.describe_target_groups(some, &mut groups).await?;
+                match self.describe_target_groups(some, &mut groups).await {
+                    // One that is missing spoils the answer for all.
+                    Err(error) if error.code == NO_SUCH_GROUP && some.as_slice().len() > 1 => {
+                        for one in some.pieces(1) {
+                            match self.describe_target_groups(one, &mut groups).await {
+                                Err(error) if error.code != NO_SUCH_GROUP => return Err(error),
+                                _ => {}
+                            }
+                        }
+                    }
+                    Err(error) if error.code == NO_SUCH_GROUP => {}
+                    done => done?,
+                }
             }
         }
         Ok(groups)

@@ -210,6 +210,34 @@ async fn the_least_in_service_holds_for_a_small_target_group_too() {
     world.stop().await;
 }
 
+/// Finding 3: a target group is deleted in mid-rollout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let lines = "batch = \"1\"\n[applications.sample.groups.demo.policy.deadlines]\nhealth = \"5s\"";
+    let (world, _repository) = world(directory.path(), 3, lines).await;
+    let id = world.submit("main").await;
+    in_state(&world, id, "Deploying").await;
+    let fault = json!({ "kind": "error", "match": { "action": "DescribeTargetHealth" }, "status": 400,
+                        "code": "TargetGroupNotFound", "message": "One or more target groups not found", "times": 1_000_000 });
+    world.control("faults", &fault).await.unwrap();
+    let halted = world.ended(id).await;
+    assert_eq!(halted["state"], "Halted", "{halted:#}");
+    assert!(halted["reason"].as_str().unwrap().contains("is there no more"), "{halted:#}");
+    until("the group is in order", 240, async || {
+        let group = group(&world, "sample").await;
+        group["suspended"] == json!([]) && group["tags"].get("drover:restore").is_none()
+    })
+    .await;
+    let ran = world.drover(&["cancel", &id.to_string()]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    until("it ends", 120, async || !world.api(&format!("deployments/{id}")).await["finished_at"].is_null())
+        .await;
+    assert_eq!(world.api(&format!("deployments/{id}")).await["state"], "Cancelled");
+    world.stop().await;
+}
+
 /// Findings 4 and 19: reads that are a moment old, or miss something.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_look_is_not_the_truth() {
