@@ -347,6 +347,29 @@ mod tests {
     }
 
     #[test]
+    fn times_without_bound_are_refused() {
+        let long = SignedDuration::MAX;
+        let of = |deadlines| Policy { deadlines, ..Policy::default() }.check();
+        let default = Deadlines::default;
+        for deadlines in [
+            Deadlines { queued: long, ..default() },
+            Deadlines { staging: long, ..default() },
+            Deadlines { agent: long, ..default() },
+            Deadlines { drain: long, ..default() },
+            Deadlines { health: long, ..default() },
+            Deadlines { halted: long, ..default() },
+            Deadlines { deployment: long, ..default() },
+            Deadlines { cancelled: long, ..default() },
+            Deadlines { drain: -SignedDuration::from_secs(1), ..default() },
+        ] {
+            let words = of(deadlines).unwrap_err();
+            assert!(words.contains("write a time between"), "{words}");
+        }
+        assert!(Policy { bake: long, ..Policy::default() }.check().unwrap_err().starts_with("bake"));
+        assert_eq!(Policy::default().check(), Ok(()));
+    }
+
+    #[test]
     fn a_way_back_takes_fewer_at_a_time_in_a_smaller_fleet() {
         let policy = Policy { batch: Batches::of(Size::Count(5)), ..Policy::default() };
         assert_eq!(policy.clone().fitted(10), policy);
