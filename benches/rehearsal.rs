@@ -26,6 +26,7 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
             health: Health::Healthy,
             registered: Vec::new(),
             condemned: None,
+            given_up: false,
         };
         Member { record, sight, attempt: None }
     };

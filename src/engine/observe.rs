@@ -400,7 +400,7 @@ impl Targets {
                     (state, reason)
                 });
             }
-            Sight { lifecycle, health: worst(&states), registered, condemned: None }
+            Sight { lifecycle, health: worst(&states), registered, condemned: None, given_up: false }
         };
         members.iter().map(|member| (member.id.clone(), sight_of(member))).collect()
     }

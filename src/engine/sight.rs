@@ -148,6 +148,7 @@ impl Engine {
                 sight.lifecycle = Lifecycle::Unknown("missing from the last look".into());
                 continue;
             }
+            sight.given_up = cause.as_ref().is_some_and(|cause| cause.contains(SHRINKING));
             sight.condemned = match (cause, listed) {
                 (Some(cause), _) => condemning(&cause),
                 (None, Some(seen)) if seen.unhealthy => Some("a health check found it unhealthy".into()),
@@ -201,6 +202,10 @@ impl Engine {
         }
     }
 }
+
+/// In Auto Scaling's words for an end with which somebody wanted the group smaller: "… in response to a user request,
+/// shrinking the capacity from 3 to 2."
+const SHRINKING: &str = "shrinking the capacity";
 
 /// Auto Scaling's words for an end that the balancer's health check brought. That of EC2 itself says nothing about the
 /// revision: the machine was stopped, ended or broke.

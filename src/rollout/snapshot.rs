@@ -176,6 +176,8 @@ pub struct Sight {
     pub registered: Vec<(String, u16)>,
     /// It leaves because it failed a health check: which, in words.
     pub condemned: Option<String>,
+    /// It leaves because somebody wanted the group smaller by it.
+    pub given_up: bool,
 }
 
 impl Sight {
@@ -187,7 +189,13 @@ impl Sight {
 
     /// Of one that left.
     pub fn gone() -> Sight {
-        Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: Vec::new(), condemned: None }
+        Sight {
+            lifecycle: Lifecycle::Leaving,
+            health: Health::Out,
+            registered: Vec::new(),
+            condemned: None,
+            given_up: false,
+        }
     }
 }
 

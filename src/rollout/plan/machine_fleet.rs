@@ -209,6 +209,7 @@ impl Fleet {
             health: Health::Healthy,
             registered: Vec::new(),
             condemned: None,
+            given_up: false,
         };
         members.push(Member { record, sight, attempt: None });
         let desired = self.group().desired;

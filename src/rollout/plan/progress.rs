@@ -54,8 +54,9 @@ impl Planner<'_> {
                 }
                 _ if !draft.record.state.is_final() => {
                     let back = draft.record.wait.map_or(draft.record.state, |wait| wait.back);
-                    draft.record.left_standby =
-                        matches!(back, S::Deploying | S::Restoring) && by_standby(&draft.record);
+                    draft.record.left_standby = matches!(back, S::Deploying | S::Restoring)
+                        && by_standby(&draft.record)
+                        && !draft.sight.given_up;
                     draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
                 }
                 _ => {}

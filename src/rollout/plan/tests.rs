@@ -119,6 +119,7 @@ impl Toy {
                     health: Health::Healthy,
                     registered: Vec::new(),
                     condemned: None,
+                    given_up: false,
                 };
                 Member { record, sight, attempt: None }
             })
@@ -426,7 +427,7 @@ proptest! {
                 toy.snapshot.deployment.cancel = Some(Cancel::After);
             }
             if let Some((at, who)) = leave_at && at == step {
-                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![], condemned: None };
+                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![], condemned: None, given_up: false };
                 let who = toy.snapshot.members[who % count].record.id.clone();
                 toy.coming.retain(|(_, id, ..)| *id != who);
                 left = true;

@@ -264,6 +264,7 @@ fn one_that_joins_is_staged_while_the_batches_go_on() {
         health: Health::Healthy,
         registered: Vec::new(),
         condemned: None,
+        given_up: false,
     };
     let memberships = toy.member("i-00").record.memberships.clone();
     toy.snapshot.members.push(Member { record: Instance { memberships, ..record }, sight, attempt: None });
@@ -344,8 +345,13 @@ fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran()
     let mut toy = Toy::new(4, policy("1"));
     let member = toy.member("i-00");
     // As the engine takes in one that another deployment has quarantined.
-    member.sight =
-        Sight { lifecycle: Lifecycle::Standby, health: Health::Out, registered: Vec::new(), condemned: None };
+    member.sight = Sight {
+        lifecycle: Lifecycle::Standby,
+        health: Health::Out,
+        registered: Vec::new(),
+        condemned: None,
+        given_up: false,
+    };
     member.record.kept_out = true;
     let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
     (group.min, group.desired) = (3, 3);

@@ -133,7 +133,9 @@ impl State {
             group.desired -= 1;
         }
         self.begin_terminating(&id, "user-request");
-        let cause = format!("instance {id} was taken out of service in response to a user request.");
+        let shrinking = if decrement { ", shrinking the capacity" } else { "" };
+        let cause =
+            format!("instance {id} was taken out of service in response to a user request{shrinking}.");
         let activity = self.activity(&name, &id, "Terminating EC2 instance", &cause, "InProgress");
         Ok(json!({"Activity": activity_json(&name, &activity)}))
     }
