@@ -28,6 +28,7 @@ mod shared;
 mod sight;
 mod submit;
 mod survey;
+mod targets;
 mod tick;
 mod uploads;
 mod verbs;

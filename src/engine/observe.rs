@@ -7,15 +7,16 @@ use super::{
     preconditions::attached_and,
     record,
     sight::{Look, only_unseen},
+    targets::Targets,
 };
 use crate::{
     fleet::{
-        autoscaling::{GroupSight, InstanceSight},
-        balancer::{NO_SUCH_GROUP, TargetGroup, TargetSight},
+        autoscaling::GroupSight,
+        balancer::{NO_SUCH_GROUP, TargetGroup},
     },
     rollout::{
         policy::OnFailure,
-        snapshot::{Attempt, Group, Health, Hold, Lifecycle, Member, Outcome, Revision, Sight, Snapshot},
+        snapshot::{Attempt, Group, Hold, Lifecycle, Member, Outcome, Revision, Sight, Snapshot},
         state::{DeploymentState, Instance, InstanceState, Membership},
     },
     store::DeploymentRow,
@@ -316,96 +317,6 @@ impl Engine {
     }
 }
 
-/// The targets of some target groups, as last seen.
-#[derive(Default)]
-pub(super) struct Targets {
-    /// By ARN and instance: each port that the instance is registered on.
-    found: HashMap<(String, String), Vec<TargetSight>>,
-    /// Target groups that are there no more.
-    pub(super) deleted: Vec<String>,
-}
-
-impl Targets {
-    pub(super) fn add(&mut self, arn: &str, targets: Vec<TargetSight>) {
-        for target in targets {
-            self.found.entry((arn.to_owned(), target.instance.clone())).or_default().push(target);
-        }
-    }
-
-    fn of(&self, arn: &str, instance: &str) -> &[TargetSight] {
-        self.found.get(&(arn.to_owned(), instance.to_owned())).map_or(&[], Vec::as_slice)
-    }
-
-    /// Where an instance is registered: by its Auto Scaling group, or found in another of these target groups. An Auto
-    /// Scaling group registers and deregisters the target group's own port alone.
-    pub(super) fn memberships(
-        &self,
-        groups: &[GroupSight],
-        target_groups: &[TargetGroup],
-        record: &Instance,
-    ) -> Vec<Membership> {
-        let group = groups.iter().find(|group| group.name == record.group);
-        let mut memberships = Vec::new();
-        for target_group in target_groups {
-            let (arn, own_port) = (&target_group.arn, target_group.port);
-            let attached = group.is_some_and(|group| group.target_groups.contains(arn));
-            let mut ports: BTreeMap<u16, bool> =
-                self.of(arn, &record.id).iter().map(|target| (target.port, true)).collect();
-            if attached {
-                ports.entry(own_port).or_insert(false);
-            }
-            memberships.extend(ports.into_iter().map(|(port, seen)| Membership {
-                target_group: arn.clone(),
-                port,
-                owned: attached && port == own_port,
-                seen,
-                unwatched: false,
-            }));
-        }
-        memberships
-    }
-
-    /// Whether an instance is healthy there.
-    pub(super) fn is_healthy(&self, membership: &Membership, instance: &str) -> bool {
-        let targets = self.of(&membership.target_group, instance).iter();
-        targets.clone().any(|target| target.port == membership.port && target.state == "healthy")
-    }
-
-    /// What the fleet shows of each of these instances.
-    pub(super) fn sights(&self, groups: &[GroupSight], members: &[Instance]) -> BTreeMap<String, Sight> {
-        let listed: HashMap<(&str, &str), &InstanceSight> = groups
-            .iter()
-            .flat_map(|group| group.instances.iter().map(move |seen| (group.name.as_str(), seen)))
-            .map(|(group, seen)| ((group, seen.id.as_str()), seen))
-            .collect();
-        let sight_of = |member: &Instance| {
-            let state = listed.get(&(member.group.as_str(), member.id.as_str()));
-            let lifecycle = state.map_or(Lifecycle::Leaving, |instance| lifecycle(&instance.lifecycle));
-            let mut registered = Vec::new();
-            let mut states = Vec::new();
-            let there = |membership: &&Membership| !self.deleted.contains(&membership.target_group);
-            for membership in member.memberships.iter().filter(there) {
-                let targets = self.of(&membership.target_group, &member.id);
-                let found = targets.iter().find(|target| target.port == membership.port);
-                let (state, reason) =
-                    found.map_or(("unused", ""), |target| (target.state.as_str(), target.reason.as_str()));
-                if !membership.owned && !["unused", "draining", "unhealthy.draining"].contains(&state) {
-                    registered.push(membership.target());
-                }
-                let in_order = ["unused", "draining", "unhealthy.draining"].contains(&state);
-                // Registered there, and that is all that counts.
-                states.push(if membership.unwatched && !in_order {
-                    ("healthy", "")
-                } else {
-                    (state, reason)
-                });
-            }
-            Sight { lifecycle, health: worst(&states), registered, condemned: None, given_up: false }
-        };
-        members.iter().map(|member| (member.id.clone(), sight_of(member))).collect()
-    }
-}
-
 /// Whether a newcomer is a target of everything that its Auto Scaling group registers it with, and of something at all.
 fn is_member(record: &Instance, groups: &[GroupSight]) -> bool {
     let attached = groups.iter().filter(|group| group.name == record.group).flat_map(|g| &g.target_groups);
@@ -413,45 +324,9 @@ fn is_member(record: &Instance, groups: &[GroupSight]) -> bool {
     attached.clone().all(is_in) && record.memberships.iter().any(|membership| membership.seen)
 }
 
-/// The health over all target groups, from each one's state and reason.
-fn worst(states: &[(&str, &str)]) -> Health {
-    let with = |names: &[&str]| states.iter().find(|(state, _)| names.contains(state)).copied();
-    if with(&["draining", "unhealthy.draining"]).is_some() {
-        return Health::Draining;
-    }
-    if states.iter().all(|(state, _)| *state == "unused") {
-        return Health::Out;
-    }
-    if let Some((state, reason)) = with(&["unhealthy", "unavailable"]) {
-        return Health::Unhealthy(if reason.is_empty() { state.into() } else { reason.into() });
-    }
-    match states.iter().find(|(state, _)| *state != "healthy") {
-        Some(("unused", _)) => Health::Initial("not yet registered in every target group".into()),
-        Some((state, reason)) => {
-            Health::Initial(if reason.is_empty() { (*state).into() } else { (*reason).into() })
-        }
-        None => Health::Healthy,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_worst_of_several_target_groups_counts() {
-        assert_eq!(worst(&[("healthy", ""), ("healthy", "")]), Health::Healthy);
-        assert_eq!(
-            worst(&[("healthy", ""), ("unused", "")]),
-            Health::Initial("not yet registered in every target group".into())
-        );
-        assert_eq!(worst(&[("healthy", ""), ("draining", "")]), Health::Draining);
-        assert_eq!(worst(&[("unused", ""), ("unused", "")]), Health::Out);
-        assert_eq!(
-            worst(&[("healthy", ""), ("unhealthy", "Target.Timeout")]),
-            Health::Unhealthy("Target.Timeout".into())
-        );
-    }
 
     #[test]
     fn lifecycle_states_are_read_leniently() {

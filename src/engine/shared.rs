@@ -1,7 +1,7 @@
 //! Looks that many share: a thousand instances may launch at once, each with a deployment of its own, and all of them see
 //! the same groups. They are asked about together, once a poll.
 
-use super::{Engine, observe::Targets};
+use super::{Engine, targets::Targets};
 use crate::fleet::{
     autoscaling::GroupSight,
     balancer::{TargetGroup, TargetSight},

@@ -11,6 +11,7 @@ pub mod adopt;
 pub mod arrival;
 pub mod class;
 pub mod event;
+pub mod fault;
 pub mod paper;
 pub mod plan;
 pub mod policy;

@@ -3,6 +3,7 @@
 mod admit;
 mod cancel;
 mod capacity;
+mod departures;
 mod effect;
 mod effects;
 mod explain;

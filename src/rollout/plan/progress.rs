@@ -4,7 +4,7 @@ use super::{PATIENCE, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Health, Lifecycle, Outcome, Sight},
-    state::{Cause, DeploymentState, Failure, Fault, Goal, Instance, InstanceState as S},
+    state::{Cause, Failure, Fault, Goal, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -24,47 +24,6 @@ const KEPT_OUT: SignedDuration = SignedDuration::from_mins(30);
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 impl Planner<'_> {
-    /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
-    /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
-    pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
-        if self.blind().is_some() {
-            return Ok(());
-        }
-        let over = self.state != DeploymentState::Rolling;
-        for draft in &mut self.drafts {
-            if draft.sight.lifecycle != Lifecycle::Leaving {
-                continue;
-            }
-            let step = match draft.record.state {
-                S::Allowing | S::PostAllowing => Step::Fail,
-                S::Succeeded if !over => Step::Relapse,
-                _ => Step::Leave,
-            };
-            match draft.sight.condemned.clone() {
-                Some(why)
-                    if step != Step::Leave && draft.record.touched && draft.record.goal == Goal::New =>
-                {
-                    let cause = Cause::Unhealthy(why);
-                    let fault =
-                        Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
-                    let words = fault.words();
-                    draft.record.fault = Some(fault.clone());
-                    draft.record.failure = Some(Failure { fault, quarantined: false });
-                    draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
-                }
-                _ if !draft.record.state.is_final() => {
-                    let back = draft.record.wait.map_or(draft.record.state, |wait| wait.back);
-                    draft.record.left_standby = matches!(back, S::Deploying | S::Restoring)
-                        && by_standby(&draft.record)
-                        && !draft.sight.given_up;
-                    draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// How long an instance gets to become healthy behind the balancer.
     pub(super) fn becoming_healthy(&self) -> SignedDuration {
         self.snapshot.timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health

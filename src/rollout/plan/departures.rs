@@ -1,0 +1,52 @@
+//! Instances that leave the Auto Scaling group in mid-rollout, and what that means.
+
+use super::{Planner, progress::by_standby};
+use crate::rollout::{
+    event::LifecycleEvent,
+    snapshot::Lifecycle,
+    state::{Cause, DeploymentState, Failure, Fault, Goal, InstanceState as S},
+    transition::{Illegal, Step},
+};
+
+impl Planner<'_> {
+    /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
+    /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
+    pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
+        if self.blind().is_some() {
+            return Ok(());
+        }
+        let over = self.state != DeploymentState::Rolling;
+        for draft in &mut self.drafts {
+            if draft.sight.lifecycle != Lifecycle::Leaving {
+                continue;
+            }
+            let step = match draft.record.state {
+                S::Allowing | S::PostAllowing => Step::Fail,
+                S::Succeeded if !over => Step::Relapse,
+                _ => Step::Leave,
+            };
+            match draft.sight.condemned.clone() {
+                Some(why)
+                    if step != Step::Leave && draft.record.touched && draft.record.goal == Goal::New =>
+                {
+                    let cause = Cause::Unhealthy(why);
+                    let fault =
+                        Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
+                    let words = fault.words();
+                    draft.record.fault = Some(fault.clone());
+                    draft.record.failure = Some(Failure { fault, quarantined: false });
+                    draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
+                }
+                _ if !draft.record.state.is_final() => {
+                    let back = draft.record.wait.map_or(draft.record.state, |wait| wait.back);
+                    draft.record.left_standby = matches!(back, S::Deploying | S::Restoring)
+                        && by_standby(&draft.record)
+                        && !draft.sight.given_up;
+                    draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
