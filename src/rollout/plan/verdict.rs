@@ -254,7 +254,7 @@ impl Planner<'_> {
             return;
         }
         let in_order = !self.held_back && self.plan.effects.is_empty() && self.release_groups();
-        if !in_order && !over_now {
+        if (!in_order || self.blind().is_some()) && !over_now {
             return;
         }
         // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
