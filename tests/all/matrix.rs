@@ -71,6 +71,17 @@ fn kind(action: &str, key: &str) -> String {
     words.to_owned()
 }
 
+/// How the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// State in a file, one daemon.
+    File,
+    /// State in PostgreSQL, a second daemon stands by.
+    Server,
+    /// State in a file, and nothing comes in: logs and results are read from AWS.
+    Outbound,
+}
+
 /// A fleet on which one rollout after the other is disturbed.
 struct Trials {
     directory: tempfile::TempDir,
@@ -89,7 +100,7 @@ struct Trials {
 
 impl Trials {
     /// Makes the fleet and rolls it once, undisturbed. No daemon runs afterwards.
-    async fn start(on_server: bool, seed: u64) -> Trials {
+    async fn start(ground: Ground, seed: u64) -> Trials {
         let directory = tempfile::tempdir().unwrap();
         let repository = Repository::wrapped(directory.path());
         let revisions = ["main", "main~1"].map(|name| repository.git(&["rev-parse", name]));
@@ -98,7 +109,10 @@ impl Trials {
         (setup.deregistration_delay, setup.poll) = (10, "200ms".into());
         setup.policy = policy("batch = \"2\"");
         let mut pair = None;
-        if on_server {
+        if ground == Ground::Outbound {
+            setup.public_url = None;
+        }
+        if ground == Ground::Server {
             let (server, front) = (Postgres::start(), Front::start().await);
             setup.database = Some(server.create("drover"));
             setup.public_url = Some(format!("http://{}", front.address));
@@ -245,8 +259,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Tries these points and reports. After a failure the fleet is made anew.
-async fn run(mut trials: Trials, seed: u64, points: &[Point]) {
-    let on_server = trials.pair.is_some();
+async fn run(mut trials: Trials, ground: Ground, seed: u64, points: &[Point]) {
     let effects = trials.effects.len();
     let (mut passed, mut not_met, mut failures) = (0, 0, Vec::new());
     for point in points {
@@ -277,7 +290,7 @@ async fn run(mut trials: Trials, seed: u64, points: &[Point]) {
                     break;
                 }
                 trials.end().await;
-                trials = Trials::start(on_server, seed).await;
+                trials = Trials::start(ground, seed).await;
             }
         }
     }
@@ -292,24 +305,30 @@ async fn run(mut trials: Trials, seed: u64, points: &[Point]) {
     assert!(not_met <= points.len() / 8 + 1, "{not_met} of {} were not met", points.len());
 }
 
-async fn run_sample(on_server: bool, count: usize) {
+async fn run_sample(ground: Ground, count: usize) {
     let _turn = TURN.lock().await;
     let seed = number("DROVER_SEED", 4);
     println!("seed {seed}");
-    let trials = Trials::start(on_server, seed).await;
+    let trials = Trials::start(ground, seed).await;
     let points = sample(&trials.effects, count, seed);
-    run(trials, seed, &points).await;
+    run(trials, ground, seed, &points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_of_the_crash_matrix() {
-    run_sample(false, 8).await;
+    run_sample(Ground::File, 8).await;
+}
+
+/// Without a way in the next daemon has to find results and logs again where it has not read before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_crash_matrix_where_nothing_comes_in() {
+    run_sample(Ground::Outbound, 2).await;
 }
 
 /// The active daemon dies, the one that stands by goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_crash_matrix_with_a_standby_on_postgresql() {
-    run_sample(true, 3).await;
+    run_sample(Ground::Server, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +336,9 @@ async fn the_crash_matrix_with_a_standby_on_postgresql() {
 async fn the_whole_crash_matrix() {
     let _turn = TURN.lock().await;
     let seed = number("DROVER_SEED", 4);
-    let trials = Trials::start(false, seed).await;
-    let points = all(&trials.effects);
-    run(trials, seed, &points).await;
+    for ground in [Ground::File, Ground::Outbound] {
+        let trials = Trials::start(ground, seed).await;
+        let points = all(&trials.effects);
+        run(trials, ground, seed, &points).await;
+    }
 }

@@ -8,10 +8,14 @@ use std::{fs, path::Path};
 
 /// A fleet of `size` on the sample's version 3, drained within two seconds.
 async fn world(directory: &Path, size: u32, lines: &str) -> (Playground, Repository) {
+    world_of(directory, size, policy(lines)).await
+}
+
+async fn world_of(directory: &Path, size: u32, policy: String) -> (Playground, Repository) {
     let repository = Repository::wrapped(directory);
     let first = repository.git(&["rev-parse", "main~1"]);
     let mut setup = setup(directory, &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy(lines));
+    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy);
     setup.deregistration_delay = 10;
     (Playground::start(setup).await.unwrap(), repository)
 }
@@ -215,8 +219,9 @@ async fn the_least_in_service_holds_for_a_small_target_group_too() {
 async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let lines = "batch = \"1\"\n[applications.sample.groups.demo.policy.deadlines]\nhealth = \"5s\"";
-    let (world, _repository) = world(directory.path(), 3, lines).await;
+    let once = policy("batch = \"1\"") + "attempts_unknown = 1\n";
+    let quick = once + "[applications.sample.groups.demo.policy.deadlines]\nhealth = \"1s\"\n";
+    let (world, _repository) = world_of(directory.path(), 3, quick).await;
     let id = world.submit("main").await;
     in_state(&world, id, "Deploying").await;
     let fault = json!({ "kind": "error", "match": { "action": "DescribeTargetHealth" }, "status": 400,
