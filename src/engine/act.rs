@@ -67,14 +67,16 @@ impl Engine {
                 true
             }
             Err(error) => {
-                let times = refused.get(&key).map_or(0, |before| before.times) + 1;
+                let now = Timestamp::now();
+                let before = refused.get(&key).filter(|before| before.is_current(now)).cloned();
+                let times = before.as_ref().map_or(0, |before| before.times) + 1;
                 let pace = Retry {
                     base: SignedDuration::from_millis(500),
                     cap: SignedDuration::from_secs(20),
                     ..Retry::default()
                 };
-                let until = Timestamp::now() + class::backoff(&pace, times, deployment.unsigned_abs());
-                let since = refused.get(&key).map_or_else(Timestamp::now, |before| before.since);
+                let until = now + class::backoff(&pace, times, deployment.unsigned_abs());
+                let since = before.map_or(now, |before| before.since);
                 let (message, of_the_account) = (error.to_string(), error.is_of_the_account());
                 refused.insert(key, Refused { times, until, since, of_the_account, message });
                 false
@@ -84,7 +86,8 @@ impl Engine {
 
     pub(super) fn refused_effects(&self, deployment: i64) -> BTreeMap<String, Refused> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = refused.iter().filter(|((id, _), _)| *id == deployment);
+        let now = Timestamp::now();
+        let ours = refused.iter().filter(|((id, _), refused)| *id == deployment && refused.is_current(now));
         ours.map(|((_, key), refused)| (key.clone(), refused.clone())).collect()
     }
 

@@ -357,6 +357,14 @@ impl Hold {
     }
 }
 
+impl Refused {
+    /// Whether it is still being tried. What was not tried again for a minute after its pause is no longer wanted: it says
+    /// nothing about now.
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        now < self.until + SignedDuration::from_mins(1)
+    }
+}
+
 /// An effect that was refused, and when to try it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -243,6 +243,30 @@ async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
     world.stop().await;
 }
 
+/// Finding 10: what is staged needs no link, and GitHub may be away while it is deployed and put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn github_may_be_away_once_everything_is_staged() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.instances, setup.time_scale, setup.public_url) = (2, 5.0, None);
+    setup.policy = policy("batch = \"1\"");
+    let world = Playground::start(setup).await.unwrap();
+    let id = world.submit("main").await;
+    in_state(&world, id, "Blocking").await;
+    for action in ["GetTarball", "DownloadTarball", "GetCommit", "GetRepository"] {
+        let fault =
+            json!({ "kind": "error", "match": { "action": action }, "status": 503, "times": 1_000_000 });
+        world.control("faults", &fault).await.unwrap();
+    }
+    let ended = world.ended(id).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 2), "{ended:#}");
+    in_order(&world, 2).await;
+    world.stop().await;
+}
+
 /// Findings 4 and 19: reads that are a moment old, or miss something.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_look_is_not_the_truth() {

@@ -326,6 +326,7 @@ impl Fleet {
                 }
             }
         }
+        shown.refused.retain(|_, refused| refused.is_current(now));
         let why = "DescribeTargetHealth was refused".to_owned();
         shown.blind = self.blind.map(|(since, _)| crate::rollout::snapshot::Blind { since, why });
         shown.regained = std::mem::take(&mut self.regained);
@@ -448,6 +449,7 @@ impl Fleet {
         let now = self.toy.now;
         let (until, message) = (now + SignedDuration::from_secs(refusal.pause), format!("{key} was refused"));
         let refused = &mut self.toy.snapshot.refused;
+        refused.retain(|_, refused| refused.is_current(now));
         let since = refused.get(&key).map_or(now, |before| before.since);
         let times = refused.get(&key).map_or(0, |before| before.times) + 1;
         let of_the_account = !refusal.for_an_id;

@@ -82,7 +82,7 @@ impl Planner<'_> {
             }
             let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
             // One in its last hooks serves already.
-            let in_hand = draft.record.state != S::PostAllowing;
+            let in_hand = draft.record.state != S::PostAllowing && !self.is_launch();
             let quarantined = out && in_hand && (draft.record.touched || draft.record.kept_out);
             let event = self.running_event(draft.record.state);
             let refused = self.snapshot.refused.values().map(|refused| refused.message.as_str()).next();
