@@ -217,10 +217,10 @@ impl Engine {
         let names = &group.auto_scaling_groups;
         let unfinished = self.store.unfinished().await?;
         let under_way = unfinished.iter().find(|row| {
-            let theirs = self.config.group(&row.group_name).map(|(_, group)| &group.auto_scaling_groups);
+            let theirs = self.planned(row).map(|planned| planned.auto_scaling_groups);
             row.launch == 0
                 && row.state != "Queued"
-                && theirs.is_some_and(|theirs| theirs.iter().any(|asg| names.contains(asg)))
+                && theirs.is_ok_and(|theirs| theirs.iter().any(|asg| names.contains(asg)))
         });
         if let Some(row) = under_way {
             return Err(GroupError::Refused(format!(

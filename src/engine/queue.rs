@@ -82,7 +82,8 @@ impl Engine {
             return row.only_instance.iter().map(|id| format!("{} {id}", row.group_name)).collect();
         }
         let mut names = HashSet::from([format!("group {}", row.group_name)]);
-        if let Some((_, group)) = self.config.group(&row.group_name) {
+        // By what it was planned with, where it is: the configuration may have changed since.
+        if let Ok(group) = self.planned(row) {
             names.extend(group.auto_scaling_groups.iter().map(|name| format!("asg {name}")));
             let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
             let attached = group.auto_scaling_groups.iter().filter_map(|name| attached.get(name)).flatten();

@@ -6,7 +6,7 @@ use crate::{
     fleet::{FleetError, autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
         snapshot::{Blind, Lifecycle, Sight},
-        state::Instance,
+        state::{Instance, InstanceState},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,9 @@ use tracing::warn;
 
 /// DescribeAutoScalingGroups is eventually consistent: what one look misses must be missing from another so much later.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
+
+/// Auto Scaling's history is read this often at most, for a group.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// One whole look at a deployment's fleet.
 #[derive(Clone, Default)]
@@ -36,8 +39,10 @@ pub(super) struct Looks {
     blind: HashMap<i64, Blind>,
     /// When an instance was first missed, by deployment.
     missed: HashMap<(i64, String), Timestamp>,
-    /// Why Auto Scaling took an instance away, once asked, in its own words.
-    causes: HashMap<String, Option<String>>,
+    /// Why Auto Scaling took an instance away, in its own words, once it said so.
+    causes: HashMap<String, String>,
+    /// When its history was last read, by Auto Scaling group.
+    asked: HashMap<String, Timestamp>,
 }
 
 impl Looks {
@@ -47,6 +52,7 @@ impl Looks {
         self.missed.retain(|(id, _), _| *id != deployment);
         if self.last.is_empty() {
             self.causes.clear();
+            self.asked.clear();
         }
     }
 }
@@ -137,15 +143,21 @@ impl Engine {
                 self.is_seen(deployment, &member.id);
                 continue;
             }
-            if member.state == crate::rollout::state::InstanceState::Gone {
+            if member.state == InstanceState::Gone {
                 continue;
             }
             let cause = match group {
                 Some(group) => self.cause_of_leaving(&group.name, &member.id).await,
                 None => None,
             };
-            if listed.is_none() && cause.is_none() && !self.is_missed_twice(deployment, &member.id) {
-                sight.lifecycle = Lifecycle::Unknown("missing from the last look".into());
+            // Why matters where it has the revision; the history may be a moment behind.
+            let why_matters = matches!(
+                member.state,
+                InstanceState::Allowing | InstanceState::PostAllowing | InstanceState::Succeeded
+            );
+            let waits = listed.is_none() || why_matters;
+            if waits && cause.is_none() && !self.is_missed_twice(deployment, &member.id) {
+                sight.lifecycle = Lifecycle::Unknown("leaving, or missing from the last look".into());
                 continue;
             }
             sight.given_up = cause.as_ref().is_some_and(|cause| cause.contains(SHRINKING));
@@ -175,10 +187,13 @@ impl Engine {
     /// Why Auto Scaling took an instance away, if its history says so. Asked until it does: the entry may come late.
     async fn cause_of_leaving(&self, group: &str, instance: &str) -> Option<String> {
         {
-            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Some(cause)) = looks.causes.get(instance) {
-                return Some(cause.clone());
+            let now = Timestamp::now();
+            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = looks.causes.get(instance).cloned();
+            if known.is_some() || looks.asked.get(group).is_some_and(|asked| now < *asked + ASK_AGAIN) {
+                return known;
             }
+            looks.asked.insert(group.to_owned(), now);
         }
         let ended = match self.fleet.terminations(group).await {
             Ok(ended) => ended,
@@ -189,9 +204,9 @@ impl Engine {
         };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         for termination in ended {
-            looks.causes.insert(termination.instance, Some(termination.cause));
+            looks.causes.insert(termination.instance, termination.cause);
         }
-        looks.causes.get(instance).cloned().flatten()
+        looks.causes.get(instance).cloned()
     }
 
     /// The lifecycle state of an instance, or none where no two looks have shown the same: that it is gone.

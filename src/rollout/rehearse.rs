@@ -137,7 +137,9 @@ fn rehearse_within(
 
 /// How long a rollout under way will still take if all goes well; none where that can't be said.
 pub fn time_left(snapshot: &Snapshot, pace: Pace, now: Timestamp) -> Option<SignedDuration> {
-    if snapshot.deployment.state != DeploymentState::Rolling || snapshot.deployment.cancel.is_some() {
+    let deployment = &snapshot.deployment;
+    if deployment.state != DeploymentState::Rolling || deployment.cancel.is_some() || snapshot.blind.is_some()
+    {
         return None;
     }
     let rehearsal = rehearse_within(MOST_LOOKS / 10, snapshot.clone(), pace, now).ok()?;
