@@ -150,12 +150,8 @@ impl Engine {
                 Some(group) => self.cause_of_leaving(&group.name, &member.id).await,
                 None => None,
             };
-            // Why matters where it has the revision; the history may be a moment behind.
-            let why_matters = matches!(
-                member.state,
-                InstanceState::Allowing | InstanceState::PostAllowing | InstanceState::Succeeded
-            );
-            let waits = listed.is_none() || why_matters;
+            // Why matters once it was taken in hand; the history may be a moment behind.
+            let waits = listed.is_none() || member.batch.is_some();
             if waits && cause.is_none() && !self.is_missed_twice(deployment, &member.id) {
                 sight.lifecycle = Lifecycle::Unknown("leaving, or missing from the last look".into());
                 continue;

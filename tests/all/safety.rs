@@ -243,6 +243,40 @@ async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
     world.stop().await;
 }
 
+/// Finding 14.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_read_stops_a_deployment_with_words() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (mut world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
+    let id = world.submit("main").await;
+    in_state(&world, id, "Deploying").await;
+    world.kill_daemon().await.unwrap();
+    let database = world.setup.data.join("daemon/drover.db");
+    let store = |change: &str| {
+        let code = format!(
+            "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nc.execute(\"UPDATE deployments SET policy = {change} WHERE id = {id}\")\nc.commit()"
+        );
+        let done = std::process::Command::new("python3").arg("-c").arg(code).arg(&database).status().unwrap();
+        assert!(done.success());
+    };
+    // As a later version might have written it.
+    store("replace(policy, '\\\"mode\\\":\\\"batch\\\"', '\\\"mode\\\":\\\"wave\\\"')");
+    world.start_daemon().await.unwrap();
+    until("it halts", 60, async || world.api(&format!("deployments/{id}")).await["state"] == "Halted").await;
+    let halted = world.api(&format!("deployments/{id}")).await;
+    let reason = halted["reason"].as_str().unwrap();
+    assert!(reason.contains("can't be read by this version") && reason.contains("group restore"), "{reason}");
+    world.kill_daemon().await.unwrap();
+    store("replace(policy, '\\\"mode\\\":\\\"wave\\\"', '\\\"mode\\\":\\\"batch\\\"')");
+    world.start_daemon().await.unwrap();
+    let ran = world.drover(&["resume", &id.to_string()]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ended = world.ended(id).await;
+    assert_eq!((ended["state"].as_str(), states(&ended, "Succeeded")), (Some("Succeeded"), 2), "{ended:#}");
+    world.stop().await;
+}
+
 /// Finding 10: what is staged needs no link, and GitHub may be away while it is deployed and put back.
 #[tokio::test(flavor = "multi_thread")]
 async fn github_may_be_away_once_everything_is_staged() {

@@ -242,3 +242,65 @@ fn the_desired_capacity_that_standby_took_comes_back() {
     assert_eq!((group.min, group.desired), (2, 6));
     assert!(group.hold.is_none());
 }
+
+#[test]
+fn a_wish_to_stop_that_got_lost_is_repeated() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Deploying) > 0 && !toy.results.is_empty());
+    toy.snapshot.deployment.cancel = Some(Cancel::Now);
+    let stops = |toy: &Toy, after: i64| {
+        let now = toy.now + SignedDuration::from_secs(after);
+        let effects = plan(&toy.snapshot, now).unwrap().effects;
+        effects.iter().filter(|effect| matches!(effect, Effect::Stop { .. })).count()
+    };
+    assert_eq!(stops(&toy, 0), 1);
+    toy.tick();
+    // The host never hears of it.
+    toy.results.clear();
+    assert_eq!((stops(&toy, 59), stops(&toy, 60)), (0, 1));
+}
+
+#[test]
+fn what_can_not_be_seen_is_judged_by_nobody_and_halts_in_the_end() {
+    let mut toy = Toy::new(4, policy("1"));
+    toy.until(|toy| toy.states(S::Allowing) > 0);
+    let since = toy.now;
+    let why = "DescribeTargetHealth was refused: AccessDenied".to_owned();
+    toy.snapshot.blind = Some(crate::rollout::snapshot::Blind { since, why });
+    toy.coming.clear();
+    toy.until(|toy| toy.snapshot.deployment.state == D::Halted);
+    let waited = toy.now.duration_since(since);
+    assert_eq!((waited.as_mins(), toy.states(S::Failed), toy.states(S::Allowing)), (15, 0, 1));
+    assert!(toy.snapshot.deployment.reason.as_ref().unwrap().contains("AccessDenied"));
+    // Seen again, it is finished, and the group put in order.
+    (toy.snapshot.blind, toy.snapshot.regained) = (None, true);
+    toy.tick();
+    toy.snapshot.regained = false;
+    let at = toy.snapshot.members.iter().position(|m| m.record.state == S::Allowing).unwrap();
+    toy.snapshot.members[at].sight.lifecycle = Lifecycle::InService;
+    toy.snapshot.members[at].sight.health = Health::Healthy;
+    toy.run();
+    assert_eq!((toy.snapshot.deployment.settled, toy.states(S::Succeeded)), (true, 1));
+    toy.is_in_order();
+}
+
+#[test]
+fn one_that_aws_never_lets_back_is_quarantined_by_name() {
+    let mut toy = Toy::new(2, policy("1"));
+    toy.until(|toy| toy.states(S::Allowing) > 0);
+    let begun = toy.now;
+    for _ in 0..1_000 {
+        let (times, until, since) = (1, toy.now + SignedDuration::from_secs(20), begun);
+        let message = "ExitStandby was refused: the group is at its MaxSize".to_owned();
+        let refused =
+            crate::rollout::snapshot::Refused { times, until, since, of_the_account: false, message };
+        toy.snapshot.refused.insert("ExitStandby:asg".into(), refused);
+        toy.tick();
+        if toy.states(S::Failed) > 0 {
+            break;
+        }
+    }
+    let words = toy.snapshot.members.iter().find_map(|m| m.record.failure.clone()).unwrap();
+    assert!(words.quarantined && words.fault.words().contains("at its MaxSize"), "{words:?}");
+    assert_eq!(toy.now.duration_since(begun).as_mins(), 30);
+}
