@@ -254,3 +254,27 @@ impl Engine {
         Some(Outcome::Failed(Fault { event, hook: None, cause, tail: Vec::new() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_it_where_the_words_are_cut_off() {
+        let of = |status: &str, response_code| {
+            let output = "x".repeat(2500);
+            let invocation =
+                Invocation { instance: "i-1".into(), status: status.into(), output, response_code };
+            outcome_of_code(&invocation, LifecycleEvent::ApplicationStart)
+        };
+        assert_eq!(of("success", Some(0)), Some(Outcome::Succeeded { current: None }));
+        assert_eq!(of("failed", Some(72)), Some(Outcome::Stopped(None)));
+        let Some(Outcome::Failed(fault)) = of("failed", Some(75)) else { panic!("busy") };
+        assert_eq!(fault.cause, Cause::Busy);
+        // The agent was lost, or a hook failed, and nobody says which.
+        assert_eq!(
+            (of("terminated", Some(143)), of("failed", Some(1)), of("success", None)),
+            (None, None, None)
+        );
+    }
+}
