@@ -3,7 +3,7 @@
 use super::{
     Change, DispatchKind, Draft, Effect, Planner,
     admit::{is_held, serves},
-    progress::{CLOSE_LOOK, by_standby},
+    progress::CLOSE_LOOK,
 };
 use crate::rollout::{
     class::{Class, classify, normalise},
@@ -329,12 +329,11 @@ impl Planner<'_> {
         (if succeeded > 0 { D::Partial } else { D::Failed }, Some(words))
     }
 
-    /// Instances of this group that were taken into standby, and the desired capacity with them, and that don't come back:
-    /// quarantined by this deployment, or gone from standby.
+    /// Instances of this group that left it from standby, where the desired capacity had gone down with them. Of a
+    /// quarantined one it comes back with the instance itself, or with MinSize.
     fn lost_capacity(&self, group: &str) -> u32 {
         self.count(|record| {
-            let stays_out = record.quarantined() && !record.kept_out && by_standby(record);
-            record.group == group && (stays_out || record.state == S::Gone && record.left_standby)
+            record.group == group && record.state == S::Gone && record.left_standby && self.counts(record)
         })
     }
 
