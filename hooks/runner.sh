@@ -413,10 +413,19 @@ guarded() {
 	wait "$timer" 2>/dev/null
 	if [ $? -eq 3 ]; then CODE=124; fi
 	# all that the hook wrote has woken the reader: once that sleeps again, or is gone, the log has it
+	ended=1
 	while { IFS= read -r st <"/proc/$reader/stat"; } 2>/dev/null; do
-		case ${st##*) } in S* | Z*) break ;; esac
+		case ${st##*) } in
+		S*)
+			ended=
+			break
+			;;
+		Z*) break ;;
+		esac
 		sleep 0.01 2>/dev/null || sleep 1
 	done
+	# a reader that could not write has lost what the hook said
+	if [ -n "$ended" ] && ! wait "$reader" && [ -z "$SIGNAL" ]; then no_space; fi
 	let_go "$reader"
 	rm -f "$A/pgid" "$A/reader"
 }
