@@ -227,7 +227,7 @@ impl Engine {
         let suspended = suspended.map(|process| (*process).to_owned()).collect();
         let in_standby = snapshot.members.iter().filter(|member| {
             member.record.group == group
-                && member.record.state == InstanceState::Skipped
+                && member.record.state() == InstanceState::Skipped
                 && member.sight.lifecycle == Lifecycle::Standby
         });
         // Quarantined ones are ours; they are named, too, as far as there is room, to stay out when the store is lost.

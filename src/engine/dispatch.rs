@@ -18,7 +18,7 @@ use crate::{
         event::{LifecycleEvent, RUN},
         plan::{DispatchKind, Effect, Order},
         snapshot::Outcome,
-        state::{Cause, Fault, Instance},
+        state::{Cause, Fault, Instance, Stop},
     },
     store::{DeploymentRow, DispatchRow, Tx},
 };
@@ -169,8 +169,7 @@ impl Engine {
         seconds: i64,
     ) -> anyhow::Result<()> {
         let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(()) };
-        record.attempt = Some(attempt);
-        record.run_seconds = Some(seconds);
+        record.begin(attempt, Some(seconds));
         if kind != DispatchKind::Stage {
             record.attempts += 1;
         }
@@ -178,7 +177,7 @@ impl Engine {
             record.touched = true;
             tx.set_dirty(&row.group_name, &record.id).await?;
         }
-        tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(&record)).await?;
+        tx.put_instance(row.id, &record.id, &record.state().to_string(), &json(&record)).await?;
         Ok(())
     }
 
@@ -288,8 +287,8 @@ impl Engine {
         if sent.is_ok() {
             let mut tx = self.store.write().await?;
             if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {
-                (record.stopping, record.stop_sent) = (Some((attempt, now)), Some(Timestamp::now()));
-                tx.put_instance(row.id, instance, &record.state.to_string(), &json(&record)).await?;
+                record.note_stop(attempt, Stop { at_once: now, sent: Timestamp::now() });
+                tx.put_instance(row.id, instance, &record.state().to_string(), &json(&record)).await?;
             }
             let text = if now { "asked to stop at once" } else { "asked to stop after the event in work" };
             tx.append_log(row.id, &note_chunk(Some(instance), &lines_of(text))).await?;

@@ -91,8 +91,8 @@ impl Engine {
         let application = self.config.group(&row.group_name).map(|(application, _)| application);
         let keep = application.map_or(5, |application| application.keep_releases);
         let records = record::readable_instances(&self.store, row.id).await?;
-        let there: Vec<_> = records.iter().filter(|r| r.state != InstanceState::Gone).collect();
-        let changed = there.iter().filter(|r| r.touched && r.state != InstanceState::Restored).count();
+        let there: Vec<_> = records.iter().filter(|r| r.state() != InstanceState::Gone).collect();
+        let changed = there.iter().filter(|r| r.touched && r.state() != InstanceState::Restored).count();
         let staged = self.store.staged(&row.group_name, i64::from(keep)).await?;
         let holds = |id: &str| {
             let good_there = there.iter().any(|r| r.id == id && r.good.as_deref() == Some(&good));

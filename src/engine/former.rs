@@ -52,7 +52,9 @@ impl Engine {
         attempts: &mut HashMap<i64, Attempt>,
     ) -> anyhow::Result<()> {
         for record in records.iter().filter(|record| record.good.is_none()) {
-            let Some(attempt) = record.attempt.and_then(|number| attempts.get_mut(&number)) else { continue };
+            let Some(attempt) = record.attempt().and_then(|number| attempts.get_mut(&number)) else {
+                continue;
+            };
             let Some(Outcome::Succeeded { current }) = &mut attempt.outcome else { continue };
             let Some(sha) = current.clone().filter(|sha| *sha != row.sha) else { continue };
             if !self.is_our_own(row, &sha).await? {

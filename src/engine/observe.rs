@@ -17,7 +17,7 @@ use crate::{
     rollout::{
         policy::OnFailure,
         snapshot::{Attempt, Group, Hold, Lifecycle, Member, Outcome, Revision, Sight, Snapshot},
-        state::{DeploymentState, Instance, InstanceState, Membership},
+        state::{DeploymentState, Instance, InstanceState, Membership, Phase},
     },
     store::DeploymentRow,
 };
@@ -86,7 +86,7 @@ impl Engine {
             .into_iter()
             .map(|record| {
                 let sight = sights.remove(&record.id).unwrap_or_else(Sight::unseen);
-                let attempt = record.attempt.and_then(|number| attempts.get(&number).cloned());
+                let attempt = record.attempt().and_then(|number| attempts.get(&number).cloned());
                 Member { record, sight, attempt }
             })
             .collect();
@@ -229,13 +229,13 @@ impl Engine {
             let good = good.get(&record.id);
             record.good = good.map(|good| good.sha.clone());
             if good.is_some_and(|good| good.runs && good.sha == row.sha) {
-                record.state = InstanceState::Skipped;
+                record.phase = Phase::Skipped;
             }
         }
         let mut tx = self.store.write().await?;
         for record in &new {
-            tx.put_instance(row.id, &record.id, &record.state.to_string(), &record::json(record)).await?;
-            let words = match record.state {
+            tx.put_instance(row.id, &record.id, &record.state().to_string(), &record::json(record)).await?;
+            let words = match record.state() {
                 InstanceState::Skipped => "came into service during the rollout, with its revision",
                 _ => "came into service during the rollout: it joins",
             };
@@ -273,7 +273,7 @@ impl Engine {
         let mut changed = Vec::new();
         for record in records.iter_mut().filter(|record| !record.kept_out) {
             use InstanceState::{Pending, Staged, Staging};
-            let waits = matches!(record.state, Pending | Staging | Staged) && !record.touched;
+            let waits = matches!(record.state(), Pending | Staging | Staged) && !record.touched;
             let serves = groups
                 .iter()
                 .flat_map(|group| &group.instances)
@@ -311,7 +311,7 @@ impl Engine {
         }
         let mut tx = self.store.write().await?;
         for record in &changed {
-            tx.put_instance(row.id, &record.id, &record.state.to_string(), &record::json(record)).await?;
+            tx.put_instance(row.id, &record.id, &record.state().to_string(), &record::json(record)).await?;
         }
         Ok(tx.commit().await?)
     }

@@ -160,7 +160,7 @@ fn view(
     let keep = policy.keep_in_service(survey.total, survey.healthy);
     let largest = policy.batch.largest(survey.total);
     let skipped =
-        survey.members.iter().filter(|record| record.state == InstanceState::Skipped).map(|record| {
+        survey.members.iter().filter(|record| record.state() == InstanceState::Skipped).map(|record| {
             let why = match survey.sights.get(&record.id).map(|sight| &sight.lifecycle) {
                 Some(Lifecycle::Standby) => {
                     "in standby by another hand, or in quarantine without room below MaxSize: never touched"

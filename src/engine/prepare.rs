@@ -110,7 +110,7 @@ impl Engine {
     ) -> Result<(), Trouble> {
         let mut tx = self.store.write().await?;
         for record in members {
-            tx.put_instance(row.id, &record.id, &record.state.to_string(), &json(record)).await?;
+            tx.put_instance(row.id, &record.id, &record.state().to_string(), &json(record)).await?;
         }
         let prepared = DeploymentRow {
             revision: Some(json(&bundle.appspec)),

@@ -8,7 +8,7 @@ use crate::{
     logs::{lines_of, note_chunk},
     rollout::{
         plan::Effect,
-        state::{Instance, Membership},
+        state::{Instance, Membership, Phase},
         verb::Verb,
     },
     store::{QuarantineRow, StoreError},
@@ -116,7 +116,7 @@ impl Engine {
         let groups = self.fleet.groups(std::slice::from_ref(&row.auto_scaling_group)).await?;
         if verb == QuarantineVerb::Release {
             let records = self.in_hand(instance).await?;
-            if let Some((deployment, _)) = records.iter().find(|(_, record)| !record.state.is_final()) {
+            if let Some((deployment, _)) = records.iter().find(|(_, record)| !record.state().is_final()) {
                 return Err(GroupError::Refused(format!(
                     "deployment {deployment} has {instance} in hand: it puts it back by itself where it succeeds"
                 )));
@@ -152,11 +152,12 @@ impl Engine {
         let under_way = tx.deployment(row.deployment).await?.is_some_and(|d| d.finished_at.is_none());
         if let Some(text) = tx.instance(row.deployment, &row.instance).await?
             && let Ok(mut record) = serde_json::from_str::<Instance>(&text)
-            && let Some(failure) =
-                record.failure.as_mut().filter(|_| under_way && verb == QuarantineVerb::Release)
+            && under_way
+            && verb == QuarantineVerb::Release
+            && let Phase::Failed(failure) = &mut record.phase
         {
             failure.quarantined = false;
-            let state = record.state.to_string();
+            let state = record.state().to_string();
             tx.put_instance(row.deployment, &row.instance, &state, &record::json(&record)).await?;
         }
         let words = format!("{by}: {verb} it from quarantine");
@@ -201,7 +202,7 @@ impl Engine {
     async fn is_seen_to(&self, row: &QuarantineRow) -> anyhow::Result<bool> {
         let lets_in = |id: i64, record: &Instance| id == row.deployment && record.batch.is_some();
         let records = self.in_hand(&row.instance).await?;
-        Ok(records.iter().any(|(id, record)| !record.state.is_final() || lets_in(*id, record)))
+        Ok(records.iter().any(|(id, record)| !record.state().is_final() || lets_in(*id, record)))
     }
 
     /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What

@@ -143,7 +143,7 @@ impl Engine {
                 self.is_seen(deployment, &member.id);
                 continue;
             }
-            if member.state == InstanceState::Gone {
+            if member.state() == InstanceState::Gone {
                 continue;
             }
             let cause = match group {

@@ -16,7 +16,7 @@ use crate::{
         plan::check_pools,
         policy::Policy,
         snapshot::{Health, Lifecycle, Sight},
-        state::{Instance, InstanceState},
+        state::{Instance, InstanceState, Phase},
     },
     store::DeploymentRow,
 };
@@ -95,7 +95,7 @@ impl Engine {
             policy.check_fleet(total).or_else(refuse)?;
             check_pools(&policy, &members).or_else(refuse)?;
         }
-        let in_hand = members.iter().filter(|record| record.state == InstanceState::Pending);
+        let in_hand = members.iter().filter(|record| record.state() == InstanceState::Pending);
         let ids: Vec<String> = in_hand.map(|record| record.id.clone()).collect();
         let known: BTreeMap<String, bool> = self.fleet.agents(&ids).await?.into_iter().collect();
         let agents: BTreeMap<String, bool> =
@@ -229,7 +229,7 @@ impl Engine {
                     }
                     // An operator's own standby instance is never touched.
                     Lifecycle::Standby => {
-                        record.state = InstanceState::Skipped;
+                        record.phase = Phase::Skipped;
                         record.good = None;
                         standby += usize::from(!kept_out(&instance.id));
                     }
@@ -245,7 +245,7 @@ impl Engine {
                 ));
             }
         }
-        let total = members.iter().filter(|record| record.state != InstanceState::Skipped).count();
+        let total = members.iter().filter(|record| record.state() != InstanceState::Skipped).count();
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         let targets = self.targets(target_groups).await?;
         for record in &mut members {
@@ -271,7 +271,7 @@ impl Engine {
                 ));
             }
             for record in members.iter_mut().filter(|record| record.id != *only) {
-                record.state = InstanceState::Skipped;
+                record.phase = Phase::Skipped;
             }
         }
         for record in &mut members {
@@ -279,8 +279,8 @@ impl Engine {
             let healthy = sight.is_some_and(|sight| sight.health == Health::Healthy);
             record.healthy_at_start = healthy && sight.is_some_and(|s| s.lifecycle == Lifecycle::InService);
             let has_it = good.get(&record.id).is_some_and(|good| good.runs && good.sha == row.sha);
-            if record.state == InstanceState::Pending && healthy && has_it {
-                record.state = InstanceState::Skipped;
+            if record.state() == InstanceState::Pending && healthy && has_it {
+                record.phase = Phase::Skipped;
             }
         }
         Ok((members, sights, total))

@@ -212,7 +212,7 @@ impl Engine {
         }
         let busy = snapshot.members.iter().any(|member| {
             member.record.in_work()
-                || matches!(member.record.state, InstanceState::Staging | InstanceState::Waiting)
+                || matches!(member.record.state(), InstanceState::Staging | InstanceState::Waiting)
         });
         let poll = match busy {
             true if unsure => self.config.server.poll.min(SignedDuration::from_secs(1)),
@@ -244,20 +244,20 @@ impl Engine {
             match change {
                 Change::Instance(instance, note) => {
                     let record = record::json(instance);
-                    tx.put_instance(row.id, &instance.id, &instance.state.to_string(), &record).await?;
+                    tx.put_instance(row.id, &instance.id, &instance.state().to_string(), &record).await?;
                     if let Some(note) = note {
-                        info!(instance = instance.id, "{}: {note}", instance.state);
-                        let text = format!("{}: {note}", instance.state);
+                        info!(instance = instance.id, "{}: {note}", instance.state());
+                        let text = format!("{}: {note}", instance.state());
                         tx.append_log(row.id, &note_chunk(Some(&instance.id), &lines_of(&text))).await?;
                     }
-                    if instance.state == InstanceState::Restored {
+                    if instance.state() == InstanceState::Restored {
                         tx.end_quarantine(&instance.id).await?;
                         // One that nothing was run on may have had another release than its last good one before.
                         if let Some(good) = instance.good.as_ref().filter(|_| instance.touched) {
                             tx.put_good(&row.group_name, &instance.id, good, at).await?;
                         }
                     }
-                    if let Some(failure) = instance.failure.as_ref().filter(|failure| failure.quarantined) {
+                    if let Some(failure) = instance.failure().filter(|failure| failure.quarantined) {
                         let reason = failure.fault.words();
                         tx.put_quarantine(&instance.group, &instance.id, row.id, &reason, at).await?;
                     }

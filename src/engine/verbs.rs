@@ -132,8 +132,8 @@ impl Engine {
                 continue;
             };
             let wanted = only.is_none_or(|only| only == instance.id);
-            if wanted && instance.state == InstanceState::Failed && instance.try_again(now).is_ok() {
-                let state = instance.state.to_string();
+            if wanted && instance.state() == InstanceState::Failed && instance.try_again(now).is_ok() {
+                let state = instance.state().to_string();
                 tx.put_instance(id, &instance.id, &state, &record::json(&instance)).await?;
                 again.push(instance.id);
             }

@@ -47,8 +47,8 @@ pub fn arrival(rolling: Option<&Rolling<'_>>, good: Option<&str>, lost: usize, n
 /// Whether the first batch got through, its bake included, and nothing has stopped the rollout since.
 fn is_proven(rolling: &Rolling<'_>, now: Timestamp) -> bool {
     let first: Vec<&Instance> = rolling.instances.iter().filter(|record| record.batch == Some(1)).collect();
-    let through = first.iter().all(|record| matches!(record.state, S::Succeeded | S::Gone))
-        && first.iter().any(|record| record.state == S::Succeeded);
+    let through = first.iter().all(|record| matches!(record.state(), S::Succeeded | S::Gone))
+        && first.iter().any(|record| record.state() == S::Succeeded);
     let baked = first.iter().all(|record| now >= record.since + rolling.bake);
     rolling.state == DeploymentState::Rolling && through && baked
 }
@@ -56,13 +56,14 @@ fn is_proven(rolling: &Rolling<'_>, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::state::Phase;
 
     #[test]
     fn the_last_good_revision_until_the_new_one_has_proven_itself() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let of = |n: u32, batch, state| {
+        let of = |n: u32, batch, phase| {
             let mut record = Instance::new(&format!("i-{n}"), "a", "asg", now);
-            (record.batch, record.state) = (Some(batch), state);
+            (record.batch, record.phase) = (Some(batch), phase);
             record
         };
         let bake = SignedDuration::from_mins(5);
@@ -72,8 +73,12 @@ mod tests {
             arrival(Some(&rolling), Some("good"), 0, now + later)
         };
         let (begun, through) = (
-            [of(1, 1, S::Succeeded), of(2, 1, S::Deploying)],
-            [of(1, 1, S::Succeeded), of(2, 1, S::Gone), of(3, 2, S::Blocking)],
+            [of(1, 1, Phase::Succeeded), of(2, 1, Phase::Deploying { resume: None, attempt: None })],
+            [
+                of(1, 1, Phase::Succeeded),
+                of(2, 1, Phase::Gone { left_standby: false }),
+                of(3, 2, Phase::Blocking { resume: None }),
+            ],
         );
         assert_eq!(decide(&begun, DeploymentState::Rolling, bake), install("good"));
         assert_eq!(decide(&through, DeploymentState::Rolling, SignedDuration::ZERO), install("good"));

@@ -4,7 +4,7 @@
 use super::{
     plan::{Change, DispatchKind, Effect, Order, Plan, plan},
     snapshot::{Attempt, Cancel, Health, Hold, Lifecycle, Member, Outcome, Snapshot},
-    state::InstanceState as S,
+    state::{InstanceState as S, Stop},
     transition::Illegal,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -78,15 +78,15 @@ impl PaperFleet {
         for member in &fleet.snapshot.members {
             let (record, id) = (&member.record, member.record.id.clone());
             if let Some(attempt) = member.attempt.as_ref().filter(|attempt| attempt.outcome.is_none()) {
-                let kind = kind_of(record.state);
+                let kind = kind_of(record.state());
                 let order =
                     Order { instance: id.clone(), first: kind.first_event(), good: record.good.clone() };
                 let end = (attempt.created_at + fleet.lasts(kind)).max(now);
                 fleet.results.push((end, id.clone(), attempt.number, fate.outcome(kind, &order)));
             }
             let goes_out = member.sight.lifecycle == Lifecycle::EnteringStandby
-                || record.state == S::Blocking && member.sight.health == Health::Draining;
-            let goes_in = record.state == S::Allowing
+                || record.state() == S::Blocking && member.sight.health == Health::Draining;
+            let goes_in = record.state() == S::Allowing
                 && !matches!(member.sight.lifecycle, Lifecycle::Standby | Lifecycle::Leaving);
             if goes_out {
                 let to = match member.sight.lifecycle {
@@ -145,7 +145,7 @@ impl PaperFleet {
             match change {
                 Change::Instance(record, _) => {
                     let Some(member) = self.find(&record.id) else { continue };
-                    if member.record.attempt != record.attempt {
+                    if member.record.attempt() != record.attempt() {
                         member.attempt = None;
                     }
                     member.record = (**record).clone();
@@ -224,8 +224,7 @@ impl PaperFleet {
             Effect::Dispatch { kind, orders } => self.dispatch(*kind, orders, fate),
             Effect::Stop { instance, attempt, now: at_once } => {
                 if let Some(member) = self.find(instance) {
-                    (member.record.stopping, member.record.stop_sent) =
-                        (Some((*attempt, *at_once)), Some(now));
+                    member.record.note_stop(*attempt, Stop { at_once: *at_once, sent: now });
                 }
                 self.results.retain(|(_, _, number, _)| number != attempt);
                 let end = now + self.pace.hooks;
@@ -320,7 +319,7 @@ impl PaperFleet {
             self.results.push((end, order.instance.clone(), number, fate.outcome(kind, order)));
             let created_at = self.now;
             let Some(member) = self.find(&order.instance) else { continue };
-            member.record.attempt = Some(number);
+            member.record.begin(number, None);
             member.record.attempts += u32::from(kind != DispatchKind::Stage);
             member.record.touched |= matches!(kind, DispatchKind::Run | DispatchKind::Restore);
             member.attempt = Some(Attempt { number, created_at, outcome: None });

@@ -108,7 +108,7 @@ fn rehearse_within(
                 placed.insert(record.id.clone());
                 batch.instances.push((record.id.clone(), record.zone.clone()));
             }
-            if !record.state.is_final() {
+            if !record.state().is_final() {
                 batch.ends = since;
             }
         }
@@ -120,7 +120,8 @@ fn rehearse_within(
     let mut lasts = fleet.now.duration_since(now);
     if cut {
         // The rest goes on like what was seen of it.
-        let all = fleet.snapshot.members.iter().filter(|m| m.record.state != InstanceState::Skipped).count();
+        let all =
+            fleet.snapshot.members.iter().filter(|m| m.record.state() != InstanceState::Skipped).count();
         let factor = all as f64 / placed.len().max(1) as f64;
         lasts = SignedDuration::try_from_secs_f64(lasts.as_secs_f64() * factor).unwrap_or(lasts);
     }

@@ -161,14 +161,14 @@ fn deployment(row: DeploymentRow, newest: i64, explain: Explain, counts: Counts)
 
 /// An instance; `cancelled`: its deployment has ended so, and says what each is on.
 fn instance(record: Instance, cancelled: bool, explain: &mut Explain) -> InstanceView {
-    let words = record.failure.as_ref().map(|failure| failure.fault.words());
+    let words = record.failure().map(|failure| failure.fault.words());
     InstanceView {
         explain: explain.instances.remove(&record.id).or_else(|| cancelled.then(|| record.fate())),
         event: record.fault.as_ref().map(|fault| fault.event.to_string()),
         reason: words.or_else(|| record.fault.as_ref().map(|fault| fault.words())),
         quarantined: record.quarantined(),
+        state: record.state().to_string(),
         zone: record.zone,
-        state: record.state.to_string(),
         batch: record.batch,
         attempts: record.attempts,
         since: record.since,
@@ -196,7 +196,7 @@ impl Web {
         let records = engine::readable_instances(&self.store, id).await?;
         let mut explain = self.engine.explained(id).unwrap_or_default();
         let mut counts = Counts::default();
-        records.iter().for_each(|record| counts.add(record.state, 1));
+        records.iter().for_each(|record| counts.add(record.state(), 1));
         let attempts = records.iter().map(|record| record.attempts).sum();
         let cancelled = row.cancel.is_some() && row.finished_at.is_some();
         let instances = records.into_iter().map(|record| instance(record, cancelled, &mut explain)).collect();

@@ -19,7 +19,7 @@ impl Planner<'_> {
             return Ok(());
         }
         for draft in &mut self.drafts {
-            if draft.record.state == S::Pending {
+            if draft.record.state() == S::Pending {
                 draft.step(Step::Stage, self.now, "staging")?;
             }
         }
@@ -34,13 +34,13 @@ impl Planner<'_> {
 
     /// Assigns the next batch's number to its instances.
     fn open_batch(&mut self) {
-        let waiting = |planner: &Self| planner.count(|r| r.state == S::Staged && r.batch.is_none());
+        let waiting = |planner: &Self| planner.count(|r| r.state() == S::Staged && r.batch.is_none());
         if waiting(self) == 0 {
             return;
         }
         let room = match self.snapshot.policy.mode {
             Mode::Batch => {
-                let open = self.count(|r| r.batch == Some(self.batch) && !r.state.is_final());
+                let open = self.count(|r| r.batch == Some(self.batch) && !r.state().is_final());
                 if open > 0 || !self.baked() || self.awaits_approval() {
                     return;
                 }
@@ -50,7 +50,7 @@ impl Planner<'_> {
             Mode::Window => {
                 let snapshot = self.snapshot;
                 let (batches, total) = (&snapshot.policy.batch, self.total());
-                let open = self.count(|r| r.batch.is_some() && !r.state.is_final());
+                let open = self.count(|r| r.batch.is_some() && !r.state().is_final());
                 let started = self.count(|r| r.batch.is_some());
                 // Whoever is started next belongs to the first step that isn't full.
                 let mut number = self.batch.max(1);
@@ -92,9 +92,9 @@ impl Planner<'_> {
 
     /// Whether a person must say that the batches after the first `approve_after` may come.
     pub(super) fn awaits_approval(&self) -> bool {
-        let waiting = self.count(|r| r.state == S::Staged && r.batch.is_none()) > 0;
+        let waiting = self.count(|r| r.state() == S::Staged && r.batch.is_none()) > 0;
         let due = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
-        let through = self.count(|r| r.batch.is_some() && !r.state.is_final()) == 0;
+        let through = self.count(|r| r.batch.is_some() && !r.state().is_final()) == 0;
         due && waiting && through && !self.snapshot.deployment.approved
     }
 
@@ -120,7 +120,7 @@ impl Planner<'_> {
     /// Staged ones without a batch: those that serve nothing first, then by zone and id.
     fn order_of_turn(&self) -> Vec<usize> {
         let mut turn: Vec<usize> = (0..self.drafts.len())
-            .filter(|&i| self.drafts[i].record.state == S::Staged && self.drafts[i].record.batch.is_none())
+            .filter(|&i| self.drafts[i].record.state() == S::Staged && self.drafts[i].record.batch.is_none())
             .collect();
         turn.sort_by_key(|&i| {
             let draft = &self.drafts[i];
@@ -151,7 +151,7 @@ impl Planner<'_> {
     /// Those of the zone in work, or of the first one that has any left. A zone with an instance in work comes first.
     fn one_zone(&self, turn: Vec<usize>) -> Vec<usize> {
         let in_work =
-            self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state.is_final());
+            self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state().is_final());
         let mut zones: Vec<&str> = turn.iter().map(|&i| self.drafts[i].record.zone.as_str()).collect();
         zones.sort_unstable();
         let Some(zone) = in_work.map(|draft| draft.record.zone.as_str()).or(zones.first().copied()) else {
@@ -164,7 +164,7 @@ impl Planner<'_> {
     fn take_out(&mut self) -> Result<(), Illegal> {
         let mut capacity = self.capacity();
         // Those in BeforeBlockTraffic hooks have been promised their place.
-        for draft in self.drafts.iter().filter(|draft| draft.record.state == S::PreBlocking) {
+        for draft in self.drafts.iter().filter(|draft| draft.record.state() == S::PreBlocking) {
             capacity.reserve(draft.before);
         }
         let mut turn: Vec<usize> = (0..self.drafts.len()).filter(|&i| is_held(&self.drafts[i])).collect();
@@ -191,7 +191,7 @@ impl Planner<'_> {
 
 /// Of the open batch, and not taken out yet.
 pub(super) fn is_held(draft: &Draft) -> bool {
-    draft.record.state == S::Staged && draft.record.batch.is_some()
+    draft.record.state() == S::Staged && draft.record.batch.is_some()
 }
 
 /// Taking it out is felt.

@@ -4,8 +4,7 @@ use super::{Effect, HELD, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Cancel, Health, Lifecycle},
-    state::Cause,
-    state::{Failure, Fault, Goal, InstanceState as S},
+    state::{Back, Cause, Failure, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
 };
 use jiff::SignedDuration;
@@ -27,24 +26,26 @@ impl Planner<'_> {
         let now = self.now;
         let launch = self.is_launch();
         let draft = &mut self.drafts[index];
-        if launch && draft.sight.lifecycle == Lifecycle::Coming(HELD.into()) && !draft.record.state.is_final()
+        if launch
+            && draft.sight.lifecycle == Lifecycle::Coming(HELD.into())
+            && !draft.record.state().is_final()
         {
             let cause = Cause::Deadline("cancelled before it went into service".into());
             let fault = Fault { event: LifecycleEvent::ApplicationStop, hook: None, cause, tail: Vec::new() };
-            draft.record.failure = Some(Failure { fault, quarantined: false });
-            return draft.step(Step::Fail, now, "cancelled: its launch is given up");
+            let failure = Box::new(Failure { fault, quarantined: false });
+            return draft.step(Step::Fail(failure), now, "cancelled: its launch is given up");
         }
         // What waits for a retry is where the retry would go on.
-        if let Some(back @ (S::Blocking | S::Deploying)) = draft.record.wait.map(|wait| wait.back)
-            && draft.record.state == S::Waiting
+        if let Some(Back::Blocking { .. } | Back::Deploying { .. }) =
+            draft.record.wait().map(|wait| wait.back)
         {
-            draft.step(Step::Resume(back), now, "cancelled: not tried again")?;
+            draft.step(Step::Resume, now, "cancelled: not tried again")?;
         }
         let untouched = !draft.record.touched;
-        let waits_for = draft.record.wait.map(|wait| wait.back);
+        let waits_for = draft.record.wait().map(|wait| wait.back);
         let serves_ill = !draft.stands_by() && draft.sight.health != Health::Healthy;
         let begun = draft.record.batch.is_some() && draft.record.good.is_some();
-        match (draft.record.state, draft.attempt) {
+        match (draft.record.state(), draft.attempt) {
             // It has the new release and is not healthy with it.
             (S::Staged, _) if draft.record.touched && serves_ill && begun => {
                 draft.record.goal = Goal::Old;
@@ -52,7 +53,7 @@ impl Planner<'_> {
             }
             (S::Pending | S::Staging | S::Staged, _) => draft.let_be(now, "cancelled before its turn"),
             (S::PreBlocking, None) => draft.let_be(now, "cancelled before it was taken out"),
-            (S::Waiting, _) if matches!(waits_for, Some(S::Staging | S::PreBlocking)) => {
+            (S::Waiting, _) if matches!(waits_for, Some(Back::Staging | Back::PreBlocking)) => {
                 draft.let_be(now, "cancelled before its turn")
             }
             // Nothing was run, and what is on it is not known to be sound.
@@ -87,18 +88,18 @@ impl Planner<'_> {
                     ),
                     tail: Vec::new(),
                 };
-                draft.record.failure = Some(Failure { fault, quarantined: true });
-                draft.step(Step::Fail, now, "cancelled, and no last good release is known on it: quarantined")
+                let failure = Box::new(Failure { fault, quarantined: true });
+                let note = "cancelled, and no last good release is known on it: quarantined";
+                draft.step(Step::Fail(failure), now, note)
             }
             // Hooks after the traffic is back harm nobody: they are stopped only where that is wanted at once.
             (S::PostAllowing, Some(_)) if cancel == Cancel::After => Ok(()),
             (S::Deploying | S::PreBlocking | S::PostAllowing, Some(attempt)) if attempt.outcome.is_none() => {
                 let (number, at_once) = (attempt.number, cancel == Cancel::Now);
                 // A wish that got lost is repeated: it does no harm twice.
-                let again = draft.record.stop_sent.map(|sent| sent + ASK_AGAIN);
-                if let Some(due) = again.filter(|due| now < *due)
-                    && draft.record.stopping == Some((number, at_once))
-                {
+                let asked = draft.record.running().and_then(|running| running.stop);
+                let asked = asked.filter(|stop| stop.at_once == at_once).map(|stop| stop.sent + ASK_AGAIN);
+                if let Some(due) = asked.filter(|due| now < *due) {
                     self.wake(due);
                 } else {
                     let instance = draft.record.id.clone();

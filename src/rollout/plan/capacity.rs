@@ -124,8 +124,8 @@ impl<'a> Planner<'a> {
 /// Refuses a fleet of which a target group or an Auto Scaling group could never spare one, with the arithmetic in words.
 pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> {
     let mut rooms: BTreeMap<Pool<'_>, Room> = BTreeMap::new();
-    let rolled = records.iter().filter(|record| record.state == S::Pending);
-    for record in records.iter().filter(|record| record.state == S::Pending || record.healthy_at_start) {
+    let rolled = records.iter().filter(|record| record.state() == S::Pending);
+    for record in records.iter().filter(|record| record.state() == S::Pending || record.healthy_at_start) {
         for pool in pools_of(record) {
             let room = rooms.entry(pool).or_default();
             room.total += 1;
@@ -166,19 +166,19 @@ impl Room {
     fn count(&mut self, draft: &Draft<'_>) {
         let record = &draft.record;
         let left = draft.sight.lifecycle == Lifecycle::Leaving;
-        let gone = record.state == S::Gone || left && record.state != S::Failed;
+        let gone = record.state() == S::Gone || left && record.state() != S::Failed;
         // An operator's own standby instance is none of the fleet.
-        let counts = record.state != S::Skipped || record.healthy_at_start;
+        let counts = record.state() != S::Skipped || record.healthy_at_start;
         if !record.joined {
             self.total += u32::from(counts);
             self.healthy_at_start += u32::from(record.healthy_at_start);
-        } else if record.state != S::Gone {
+        } else if record.state() != S::Gone {
             self.came += 1;
         }
         // One that left on its own makes the group smaller, not the batches. One that a health check took out for the new
         // revision doesn't.
         self.left += u32::from(gone);
         let serves = draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy;
-        self.healthy += u32::from(serves && record.state != S::Blocking && !record.quarantined());
+        self.healthy += u32::from(serves && record.state() != S::Blocking && !record.quarantined());
     }
 }

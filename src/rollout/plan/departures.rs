@@ -20,29 +20,25 @@ impl Planner<'_> {
             if draft.sight.lifecycle != Lifecycle::Leaving {
                 continue;
             }
-            let step = match draft.record.state {
-                S::Allowing | S::PostAllowing => Step::Fail,
-                S::Succeeded if !over => Step::Relapse,
-                _ => Step::Leave,
-            };
+            let state = draft.record.state();
+            let serves = matches!(state, S::Allowing | S::PostAllowing) || state == S::Succeeded && !over;
             match draft.sight.condemned.clone() {
-                Some(why)
-                    if step != Step::Leave && draft.record.touched && draft.record.goal == Goal::New =>
-                {
+                Some(why) if serves && draft.record.touched && draft.record.goal == Goal::New => {
                     let cause = Cause::Unhealthy(why);
                     let fault =
                         Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
                     let words = fault.words();
                     draft.record.fault = Some(fault.clone());
-                    draft.record.failure = Some(Failure { fault, quarantined: false });
+                    let failure = Box::new(Failure { fault, quarantined: false });
+                    let step =
+                        if state == S::Succeeded { Step::Relapse(failure) } else { Step::Fail(failure) };
                     draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
                 }
-                _ if !draft.record.state.is_final() => {
-                    let back = draft.record.wait.map_or(draft.record.state, |wait| wait.back);
-                    draft.record.left_standby = matches!(back, S::Deploying | S::Restoring)
+                _ if !draft.record.state().is_final() => {
+                    let from_standby = matches!(draft.record.engaged(), S::Deploying | S::Restoring)
                         && by_standby(&draft.record)
                         && !draft.sight.given_up;
-                    draft.step(Step::Leave, self.now, "left the Auto Scaling group")?;
+                    draft.step(Step::Leave { from_standby }, self.now, "left the Auto Scaling group")?;
                 }
                 _ => {}
             }

@@ -40,16 +40,17 @@ impl Planner<'_> {
         let ready: Vec<&Draft> = self
             .drafts
             .iter()
-            .filter(|draft| draft.record.state == state && draft.record.attempt.is_none())
+            .filter(|draft| draft.record.state() == state && draft.record.running().is_none())
             .collect();
         let Some(oldest) = ready.iter().map(|draft| draft.record.since).min() else { return };
-        let more_to_come = kind == DispatchKind::Run && self.count(|record| record.state == S::Blocking) > 0;
+        let more_to_come =
+            kind == DispatchKind::Run && self.count(|record| record.state() == S::Blocking) > 0;
         if more_to_come && self.now < oldest + COALESCE {
             return self.wake(oldest + COALESCE);
         }
         let order = |draft: &&Draft| Order {
             instance: draft.record.id.clone(),
-            first: draft.record.resume.unwrap_or(kind.first_event()),
+            first: draft.record.phase.resume().unwrap_or(kind.first_event()),
             good: draft.record.good.clone(),
         };
         let (solo, together): (Vec<&Draft>, Vec<&Draft>) =
@@ -72,8 +73,8 @@ impl Planner<'_> {
         let mut standby: BTreeMap<&str, Vec<&Draft>> = BTreeMap::new();
         let mut deregister: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
-            let quarantine = draft.record.state == S::Failed && draft.record.quarantined();
-            if !(draft.record.state == S::Blocking || quarantine) {
+            let quarantine = draft.record.state() == S::Failed && draft.record.quarantined();
+            if !(draft.record.state() == S::Blocking || quarantine) {
                 continue;
             }
             if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::InService {
@@ -138,10 +139,10 @@ impl Planner<'_> {
         let mut exit: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut register: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
-            let left_in_service = draft.record.state == S::Failed
+            let left_in_service = draft.record.state() == S::Failed
                 && !draft.record.quarantined()
                 && draft.record.batch.is_some();
-            if !(draft.record.state == S::Allowing || left_in_service) {
+            if !(draft.record.state() == S::Allowing || left_in_service) {
                 continue;
             }
             if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::Standby {

@@ -48,7 +48,7 @@ impl Planner<'_> {
                         lines.push(format!("baking batch {}: {} s left", self.batch, left.as_secs()));
                     }
                 }
-                let held = self.count(|r| r.state == S::Staged && r.batch.is_some());
+                let held = self.count(|r| r.state() == S::Staged && r.batch.is_some());
                 if held > 0 {
                     lines.push(format!(
                         "{held} of batch {} wait for capacity: {}",
@@ -75,7 +75,7 @@ impl Planner<'_> {
     fn explain_one(&self, index: usize, capacity: &str) -> Option<String> {
         let draft = &self.drafts[index];
         let since = draft.record.since;
-        let words = match draft.record.state {
+        let words = match draft.record.state() {
             S::Staged if draft.record.batch.is_some() => {
                 format!("waits for capacity: {capacity}")
             }
@@ -101,15 +101,15 @@ impl Planner<'_> {
                 format!("waits for the balancer: {}; about {left} s", describe(draft.sight))
             }
             S::Waiting => {
-                let wait = draft.record.wait?;
+                let wait = draft.record.wait()?;
                 let why = draft.record.fault.as_ref().map(|fault| fault.words()).unwrap_or_default();
-                format!("retry in {} s at {}: {why}", self.left(wait.until), wait.back)
+                format!("retry in {} s at {}: {why}", self.left(wait.until), wait.back.state())
             }
             S::Deploying | S::Restoring | S::PreBlocking | S::PostAllowing if draft.attempt.is_some() => {
                 let ran = self.now.duration_since(since).max(SignedDuration::ZERO).as_secs();
                 format!("hooks run, {ran} s")
             }
-            S::Failed => draft.record.failure.as_ref()?.fault.words(),
+            S::Failed => draft.record.failure()?.fault.words(),
             _ => return None,
         };
         Some(words)

@@ -30,7 +30,7 @@ impl Planner<'_> {
             return Ok(());
         }
         for draft in &mut self.drafts {
-            match draft.record.state {
+            match draft.record.state() {
                 S::Pending => draft.step(Step::Stage, self.now, "staging")?,
                 S::Staged => {
                     draft.step(Step::DeployAtLaunch, self.now, "its hooks run before it goes into service")?
@@ -50,7 +50,7 @@ impl Planner<'_> {
                 continue;
             }
             let (group, instance) = (draft.record.group.clone(), draft.record.id.clone());
-            let proceed = match draft.record.state {
+            let proceed = match draft.record.state() {
                 S::Allowing | S::PostAllowing | S::Succeeded => Some(true),
                 S::Failed | S::Skipped | S::Restored => Some(false),
                 _ => None,

@@ -166,7 +166,7 @@ impl Fleet {
 
     fn lose(&mut self, who: usize) {
         let member = self.at(who);
-        let state = member.record.state;
+        let state = member.record.state();
         let running = member.attempt.as_ref().filter(|attempt| attempt.outcome.is_none());
         let running = running.map(|attempt| attempt.number);
         let kind = KINDS.into_iter().find(|kind| state_of(*kind) == state).unwrap_or(DispatchKind::Run);
@@ -360,7 +360,7 @@ impl Fleet {
     fn tick(&mut self, cut: Option<(usize, bool)>) -> Plan {
         for member in &self.toy.snapshot.members {
             let outcome = member.attempt.as_ref().and_then(|attempt| attempt.outcome.as_ref());
-            let ran = matches!(member.record.state, S::Deploying | S::Restoring);
+            let ran = matches!(member.record.state(), S::Deploying | S::Restoring);
             if ran && matches!(outcome, Some(Outcome::Succeeded { .. })) {
                 self.unproven.remove(&member.record.id);
             }

@@ -24,8 +24,9 @@ impl Fleet {
         });
         assert!(!stopped || begun.is_none(), "stopped, and new work is started: {begun:?}");
         // Whoever serves is taken out only if enough stay in service then; those that left on their own don't count.
-        let has_left =
-            |member: &&Member| member.record.state == S::Gone || member.sight.lifecycle == Lifecycle::Leaving;
+        let has_left = |member: &&Member| {
+            member.record.state() == S::Gone || member.sight.lifecycle == Lifecycle::Leaving
+        };
         let gone = after.members.iter().filter(has_left).count();
         let deployment = &after.deployment;
         let at_start = deployment.healthy_at_start.saturating_sub(u32::try_from(gone).unwrap());
@@ -56,12 +57,11 @@ impl Fleet {
             );
             // One whose AfterAllowTraffic failed serves already.
             let failed_last = record
-                .failure
-                .as_ref()
+                .failure()
                 .is_some_and(|failure| failure.fault.event == LifecycleEvent::AfterAllowTraffic);
             assert!(!failed_last || !record.quarantined(), "taken out after it was let in: {member:?}");
             // Out of service: in work, quarantined by name, on its way back, or about to be tried again.
-            let back = record.state == S::Failed && record.batch.is_some();
+            let back = record.state() == S::Failed && record.batch.is_some();
             let named = record.in_work() || record.quarantined() || back || again && untaken(record);
             assert!(!is_standing_by(member) || named, "out of service and forgotten: {member:?}");
         }
@@ -108,16 +108,16 @@ impl Fleet {
 
 /// Its turn hasn't come.
 fn untaken(record: &Instance) -> bool {
-    record.state == S::Staged || record.in_staging()
+    record.state() == S::Staged || record.in_staging()
 }
 
 fn is_blocked(record: &Instance) -> bool {
-    record.state == S::Blocking || record.quarantined()
+    record.state() == S::Blocking || record.quarantined()
 }
 
 /// BeforeBlockTraffic hooks run so that it can be taken out.
 fn is_promised(record: &Instance) -> bool {
-    is_blocked(record) || record.state == S::PreBlocking
+    is_blocked(record) || record.state() == S::PreBlocking
 }
 
 fn serves(member: &Member) -> bool {

@@ -16,7 +16,7 @@ use super::{
     class::{Class, backoff, classify},
     event::{LifecycleEvent, RUN},
     snapshot::{Attempt, Lifecycle, Sight, Snapshot},
-    state::{Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Wait},
+    state::{Back, Cause, DeploymentState, Failure, Fault, Instance, Phase, Wait},
     transition::{Illegal, Step, next},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -116,20 +116,27 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn step(&mut self, step: Step, now: Timestamp, note: impl Into<String>) -> Result<(), Illegal> {
-        self.record.state = next(self.record.state, step)?;
-        self.record.since = now;
-        self.record.attempt = None;
-        self.attempt = None;
         if step == Step::Restore {
-            // Another release: from its own beginning, and with retries of its own.
-            (self.record.transient, self.record.unknown, self.record.resume) = (0, 0, None);
+            // Another release: with retries of its own.
+            (self.record.transient, self.record.unknown) = (0, 0);
         }
-        if step != Step::Wait {
-            self.record.wait = None;
-        }
-        self.record.kept_since = None;
+        self.record.phase = next(&self.record.phase, step)?;
+        self.record.since = now;
+        self.attempt = None;
         self.notes.push(note.into());
         Ok(())
+    }
+
+    /// It is over, by this fault.
+    fn give_up(
+        &mut self,
+        fault: Fault,
+        quarantined: bool,
+        now: Timestamp,
+        note: impl Into<String>,
+    ) -> Result<(), Illegal> {
+        self.record.fault = Some(fault.clone());
+        self.step(Step::Fail(Box::new(Failure { fault, quarantined })), now, note)
     }
 }
 
@@ -143,16 +150,15 @@ impl Draft<'_> {
     /// and what was half done to it is said.
     fn let_be(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
         let quarantined = self.stands_by();
-        let skips = next(self.record.state, Step::Skip).is_ok();
+        let skips = next(&self.record.phase, Step::Skip).is_ok();
         if !quarantined && !self.record.touched && skips {
             return self.step(Step::Skip, now, note);
         }
         let cause = Cause::Deadline(note.to_owned());
         let event = LifecycleEvent::ApplicationStop;
         let fault = self.record.fault.clone().unwrap_or(Fault { event, hook: None, cause, tail: Vec::new() });
-        self.record.failure = Some(Failure { fault, quarantined });
         let fate = if quarantined { "kept in quarantine" } else { "left in service as it is" };
-        self.step(Step::Fail, now, format!("{note}; {fate}"))
+        self.step(Step::Fail(Box::new(Failure { fault, quarantined })), now, format!("{note}; {fate}"))
     }
 }
 
@@ -208,14 +214,9 @@ impl<'a> Planner<'a> {
         u32::try_from(self.drafts.iter().filter(|draft| which(&draft.record)).count()).unwrap_or(u32::MAX)
     }
 
-    /// A fault on draft `index`: waits for a retry in state `back`, or ends Failed, by class and what is left.
-    fn fault(
-        &mut self,
-        index: usize,
-        fault: Fault,
-        back: InstanceState,
-        quarantine: bool,
-    ) -> Result<(), Illegal> {
+    /// A fault on draft `index`: waits for a retry that goes on at `back`, or ends Failed, by class and what is left. Where
+    /// the retry begins follows from the fault, not from `back`.
+    fn fault(&mut self, index: usize, fault: Fault, back: Back, quarantine: bool) -> Result<(), Illegal> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let launch = self.is_launch();
@@ -226,8 +227,11 @@ impl<'a> Planner<'a> {
             // An attempt that was given up for lost is at work still: that uses up nothing.
             let until = now + retry.cap.min(PAUSE_WHILE_BUSY);
             let words = fault.words();
-            (draft.record.fault, draft.record.wait) = (Some(fault), Some(Wait { until, back }));
-            return draft.step(Step::Wait, now, format!("{words}; waiting until that one has ended"));
+            draft.record.fault = Some(fault);
+            // It begins where it was to begin.
+            let back = back.at(draft.record.phase.resume());
+            let note = format!("{words}; waiting until that one has ended");
+            return draft.step(Step::Wait(Wait { until, back }), now, note);
         }
         let class = classify(&fault, retry);
         let (used, allowed) = match class {
@@ -238,28 +242,26 @@ impl<'a> Planner<'a> {
         *used += 1;
         let (used, words) = (*used, fault.words());
         draft.record.fault = Some(fault.clone());
-        if used < allowed && (!cancelled || back == InstanceState::Restoring) {
-            let seed = draft.record.attempt.unwrap_or_default().unsigned_abs();
+        if used < allowed && (!cancelled || back == Back::Restoring) {
+            let seed = draft.record.attempt().unwrap_or_default().unsigned_abs();
             let pause = backoff(retry, used, seed);
             let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-            draft.record.resume = match (back, &fault.cause) {
-                // Only the dispatch that deploys has events to choose from.
-                (InstanceState::Deploying, Cause::AgentLost(_)) => Some(LifecycleEvent::ApplicationStop),
-                (InstanceState::Deploying | InstanceState::Blocking, _) => match fault.event.retry_from() {
+            let resume = match (back, &fault.cause) {
+                (Back::Deploying { .. }, Cause::AgentLost(_)) => Some(LifecycleEvent::ApplicationStop),
+                _ => match fault.event.retry_from() {
                     // Not drained in time: the run begins where it was to begin.
-                    LifecycleEvent::BlockTraffic => draft.record.resume,
+                    LifecycleEvent::BlockTraffic => draft.record.phase.resume(),
                     event => Some(event).filter(|event| RUN.contains(event)),
                 },
-                _ => None,
             };
-            draft.record.wait = Some(Wait { until, back });
+            let back = back.at(resume);
             let note = format!(
                 "{words}; {}, retry {used} of {} in {:.1} s",
                 class.word(),
                 allowed - 1,
                 pause.as_secs_f64()
             );
-            draft.step(Step::Wait, now, note)
+            draft.step(Step::Wait(Wait { until, back }), now, note)
         } else {
             let why = match class {
                 Class::Permanent => "permanent: not tried again".to_owned(),
@@ -271,8 +273,7 @@ impl<'a> Planner<'a> {
                 (_, true) => "quarantined out of the balancer",
                 (_, false) => "left in service",
             };
-            draft.record.failure = Some(Failure { fault, quarantined: quarantine });
-            draft.step(Step::Fail, now, format!("{words}; {why}; {fate}"))
+            draft.give_up(fault, quarantine, now, format!("{words}; {why}; {fate}"))
         }
     }
 
@@ -290,9 +291,7 @@ impl<'a> Planner<'a> {
         let mut changes = Vec::new();
         for draft in self.drafts {
             if draft.record != *draft.before {
-                if draft.record.state == InstanceState::Succeeded
-                    && draft.before.state != InstanceState::Succeeded
-                {
+                if draft.record.phase == Phase::Succeeded && draft.before.phase != Phase::Succeeded {
                     changes.push(Change::Good(draft.record.id.clone()));
                 }
                 let note = (!draft.notes.is_empty()).then(|| draft.notes.join("; "));

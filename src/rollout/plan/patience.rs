@@ -4,8 +4,8 @@
 use super::{Change, Planner};
 use crate::rollout::{
     snapshot::Blind,
-    state::{Cause, DeploymentState as D, Failure, Fault, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{Cause, DeploymentState as D, Fault, InstanceState as S},
+    transition::Illegal,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,7 +38,7 @@ impl Planner<'_> {
             return;
         }
         for draft in &mut self.drafts {
-            if matches!(draft.record.state, S::Blocking | S::Allowing) {
+            if matches!(draft.record.state(), S::Blocking | S::Allowing) {
                 draft.record.since = self.now;
             }
         }
@@ -69,10 +69,10 @@ impl Planner<'_> {
         for index in 0..self.drafts.len() {
             let draft = &self.drafts[index];
             let waits = matches!(
-                draft.record.state,
+                draft.record.state(),
                 S::Staging | S::PreBlocking | S::Deploying | S::PostAllowing | S::Restoring
             );
-            if !waits || draft.attempt.is_some() || draft.record.attempt.is_some() {
+            if !waits || draft.attempt.is_some() || draft.record.running().is_some() {
                 continue;
             }
             let deadline = draft.record.since + PATIENCE;
@@ -82,9 +82,9 @@ impl Planner<'_> {
             }
             let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
             // One in its last hooks serves already.
-            let in_hand = draft.record.state != S::PostAllowing && !self.is_launch();
+            let in_hand = draft.record.state() != S::PostAllowing && !self.is_launch();
             let quarantined = out && in_hand && (draft.record.touched || draft.record.kept_out);
-            let event = self.running_event(draft.record.state);
+            let event = self.running_event(draft.record.state());
             let refused = self.snapshot.refused.values().map(|refused| refused.message.as_str()).next();
             let why = refused.unwrap_or("its command could not be sent");
             let cause = Cause::Undelivered(format!("{why}, for {} min", PATIENCE.as_mins()));
@@ -96,9 +96,7 @@ impl Planner<'_> {
             };
             let note = format!("{}; {fate}", fault.words());
             let draft = &mut self.drafts[index];
-            draft.record.fault = Some(fault.clone());
-            draft.record.failure = Some(Failure { fault, quarantined });
-            draft.step(Step::Fail, self.now, note)?;
+            draft.give_up(fault, quarantined, self.now, note)?;
         }
         Ok(())
     }
@@ -129,7 +127,7 @@ impl Planner<'_> {
             None => "it waited for a person, and nobody came",
         };
         for draft in &mut self.drafts {
-            if draft.record.state.is_final() {
+            if draft.record.state().is_final() {
                 continue;
             }
             draft.let_be(self.now, why)?;

@@ -4,7 +4,7 @@ use super::{PATIENCE, Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Health, Lifecycle, Outcome, Sight},
-    state::{Cause, Failure, Fault, Goal, Instance, InstanceState as S},
+    state::{Back, Cause, Fault, Goal, Instance, InstanceState as S, Phase},
     transition::{Illegal, Step},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +32,7 @@ impl Planner<'_> {
     /// Attempts that ended.
     pub(super) fn read_outcomes(&mut self) -> Result<(), Illegal> {
         for index in 0..self.drafts.len() {
-            let state = self.drafts[index].record.state;
+            let state = self.drafts[index].record.state();
             let Some(attempt) = self.drafts[index].attempt else { continue };
             match attempt.outcome.clone() {
                 Some(Outcome::Succeeded { current }) => self.attempt_succeeded(index, current)?,
@@ -40,7 +40,7 @@ impl Planner<'_> {
                 Some(Outcome::Failed(fault)) => self.attempt_failed(index, fault)?,
                 Some(Outcome::NotSent { alone }) => {
                     let draft = &mut self.drafts[index];
-                    draft.record.attempt = None;
+                    draft.record.forget_attempt();
                     draft.record.solo |= alone;
                     draft.attempt = None;
                 }
@@ -64,11 +64,12 @@ impl Planner<'_> {
 
     pub(super) fn attempt_deadline(&self, index: usize) -> SignedDuration {
         let record = &self.drafts[index].record;
-        match record.state {
+        match record.state() {
             // What executionTimeout allows, and the delivery before it.
             S::Staging => self.snapshot.policy.deadlines.staging + SignedDuration::from_mins(10),
             _ => {
-                let seconds = record.run_seconds.unwrap_or(self.snapshot.revision.run_seconds);
+                let seconds = record.running().and_then(|running| running.run_seconds);
+                let seconds = seconds.unwrap_or(self.snapshot.revision.run_seconds);
                 SignedDuration::from_secs(seconds) + SignedDuration::from_mins(10)
             }
         }
@@ -86,8 +87,7 @@ impl Planner<'_> {
     fn attempt_succeeded(&mut self, index: usize, current: Option<String>) -> Result<(), Illegal> {
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let draft = &mut self.drafts[index];
-        draft.record.resume = None;
-        match draft.record.state {
+        match draft.record.state() {
             S::Staging => {
                 // A fleet that drover has not deployed to before: what serves now is what a cancel puts back.
                 if draft.record.good.is_none() && draft.sight.health == Health::Healthy {
@@ -126,7 +126,7 @@ impl Planner<'_> {
     fn attempt_stopped(&mut self, index: usize, event: Option<LifecycleEvent>) -> Result<(), Illegal> {
         let draft = &mut self.drafts[index];
         let after = event.map_or("before its first lifecycle event".into(), |event| format!("at {event}"));
-        match draft.record.state {
+        match draft.record.state() {
             S::Deploying => {
                 draft.record.goal = Goal::Old;
                 draft.step(
@@ -145,10 +145,10 @@ impl Planner<'_> {
     fn attempt_failed(&mut self, index: usize, fault: Fault) -> Result<(), Illegal> {
         // One that was quarantined, and tried again, is out of service still.
         let stands_by = self.drafts[index].stands_by();
-        match self.drafts[index].record.state {
-            S::Staging => self.fault(index, fault, S::Staging, stands_by),
-            S::PreBlocking => self.fault(index, fault, S::PreBlocking, stands_by),
-            S::PostAllowing => self.fault(index, fault, S::PostAllowing, false),
+        match self.drafts[index].record.state() {
+            S::Staging => self.fault(index, fault, Back::Staging, stands_by),
+            S::PreBlocking => self.fault(index, fault, Back::PreBlocking, stands_by),
+            S::PostAllowing => self.fault(index, fault, Back::PostAllowing, false),
             S::Deploying if self.snapshot.deployment.cancel.is_some() => {
                 self.note_loss(index, &fault);
                 let draft = &mut self.drafts[index];
@@ -161,8 +161,8 @@ impl Planner<'_> {
                     format!("{words}; cancelled: putting the former release back"),
                 )
             }
-            S::Deploying => self.fault(index, fault, S::Deploying, true),
-            S::Restoring => self.fault(index, fault, S::Restoring, true),
+            S::Deploying => self.fault(index, fault, Back::Deploying { resume: None }, true),
+            S::Restoring => self.fault(index, fault, Back::Restoring, true),
             _ => Ok(()),
         }
     }
@@ -173,7 +173,7 @@ impl Planner<'_> {
             return Ok(());
         }
         for index in 0..self.drafts.len() {
-            match self.drafts[index].record.state {
+            match self.drafts[index].record.state() {
                 S::Blocking => self.read_blocking(index)?,
                 S::Allowing => self.read_allowing(index)?,
                 _ => {}
@@ -215,7 +215,7 @@ impl Planner<'_> {
             tail: Vec::new(),
         };
         let touched = self.drafts[index].record.touched;
-        self.fault(index, fault, S::Blocking, touched)
+        self.fault(index, fault, Back::Blocking { resume: None }, touched)
     }
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
@@ -255,13 +255,14 @@ impl Planner<'_> {
             || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
         // AWS itself being refused is waited out elsewhere; another's hook is waited for as long as a deployment may take.
         let kept_for = if launch { self.snapshot.policy.deadlines.deployment } else { KEPT_OUT };
-        if !kept_out && draft.record.kept_since.take().is_some() {
+        let Phase::Allowing { kept_since } = &mut draft.record.phase else { return Ok(()) };
+        if !kept_out && kept_since.take().is_some() {
             // The wait for its health begins.
             draft.record.since = now;
-        } else if kept_out && draft.record.kept_since.is_none() {
-            draft.record.kept_since = Some(now);
+        } else if kept_out {
+            kept_since.get_or_insert(now);
         }
-        let kept = draft.record.kept_since.map(|since| since + kept_for);
+        let kept = kept_since.map(|since| since + kept_for);
         let patience = if by_account { PATIENCE } else { SignedDuration::ZERO };
         let deadline = kept.unwrap_or(draft.record.since + limit + patience);
         if self.now < deadline {
@@ -285,41 +286,32 @@ impl Planner<'_> {
         if kept_out && !launch {
             // It would meet the same again, whatever is run on it.
             let note = format!("{}; quarantined", fault.words());
-            draft.record.fault = Some(fault.clone());
-            draft.record.failure = Some(Failure { fault, quarantined: true });
-            return draft.step(Step::Fail, self.now, note);
+            return draft.give_up(fault, true, self.now, note);
         }
         if draft.record.goal == Goal::Old {
             let note = format!("{}; quarantined", fault.words());
-            draft.record.fault = Some(fault.clone());
-            draft.record.failure = Some(Failure { fault, quarantined: true });
-            return draft.step(Step::Fail, self.now, note);
+            return draft.give_up(fault, true, self.now, note);
         }
         if self.is_launch() {
             let draft = &mut self.drafts[index];
             let note = format!("{}; left to the balancer and Auto Scaling", fault.words());
-            draft.record.fault = Some(fault.clone());
-            draft.record.failure = Some(Failure { fault, quarantined: false });
-            return draft.step(Step::Fail, self.now, note);
+            return draft.give_up(fault, false, self.now, note);
         }
-        self.fault(index, fault, S::Blocking, true)
+        self.fault(index, fault, Back::Blocking { resume: None }, true)
     }
 
     /// Retries that are due.
     pub(super) fn resume_due(&mut self) -> Result<(), Illegal> {
         let mut next: Option<Timestamp> = None;
         for draft in &mut self.drafts {
-            if draft.record.state != S::Waiting {
-                continue;
-            }
-            let Some(wait) = draft.record.wait else { continue };
+            let Some(wait) = draft.record.wait() else { continue };
             let serves = draft.sight.lifecycle == Lifecycle::InService;
             if self.now < wait.until {
                 next = Some(next.map_or(wait.until, |earlier| earlier.min(wait.until)));
-            } else if serves && matches!(wait.back, S::Blocking | S::PreBlocking) {
+            } else if serves && matches!(wait.back, Back::Blocking { .. } | Back::PreBlocking) {
                 draft.step(Step::Yield, self.now, "its turn again")?;
             } else {
-                draft.step(Step::Resume(wait.back), self.now, "trying again")?;
+                draft.step(Step::Resume, self.now, "trying again")?;
             }
         }
         if let Some(at) = next {

@@ -38,7 +38,7 @@ fn a_restore_begins_at_its_own_beginning_whatever_the_retry_was_to_resume() {
     let mut toy = Toy::new(4, policy("1"));
     runs_end_with(&mut toy, &failed_at(LifecycleEvent::ApplicationStart, 75));
     toy.until(|toy| toy.states(S::Waiting) > 0);
-    assert_eq!(toy.snapshot.members[0].record.resume, Some(LifecycleEvent::ApplicationStart));
+    assert_eq!(toy.snapshot.members[0].record.resume(), Some(LifecycleEvent::ApplicationStart));
     toy.snapshot.deployment.cancel = Some(Cancel::After);
     let orders = orders_of(&mut toy, DispatchKind::Restore);
     assert_eq!(orders[0].first, LifecycleEvent::ApplicationStop, "Install would be skipped");
@@ -53,7 +53,7 @@ fn a_restore_is_over_when_the_host_says_that_the_former_release_is_current() {
     toy.results[0].3 = Outcome::Succeeded { current: Some("new".into()) };
     toy.until(|toy| toy.states(S::Restoring) == 0);
     let record = &toy.snapshot.members[0].record;
-    assert_eq!(record.state, S::Waiting, "{record:?}");
+    assert_eq!(record.state(), S::Waiting, "{record:?}");
     assert!(record.fault.as_ref().unwrap().words().contains("left new as the current release, not old"));
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Restored)), (D::Cancelled, 1));
@@ -73,7 +73,7 @@ fn after_a_late_drain_the_run_begins_at_its_first_event() {
 /// Auto Scaling takes the instance away because the balancer found it unhealthy, before our own deadline.
 fn taken_away_by_its_health_check(toy: &mut Toy) -> String {
     toy.until(|toy| toy.states(S::Allowing) > 0);
-    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state == S::Allowing).unwrap();
+    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state() == S::Allowing).unwrap();
     member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
     let id = member.record.id.clone();
     toy.coming.retain(|(_, who, ..)| *who != id);
@@ -87,8 +87,8 @@ fn an_instance_that_a_health_check_takes_away_with_the_new_revision_is_a_failure
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Halted);
     let record = &toy.member(&id).record;
-    assert_eq!((record.state, record.quarantined()), (S::Failed, false));
-    assert!(record.failure.as_ref().unwrap().fault.words().contains("ELB system health check failure"));
+    assert_eq!((record.state(), record.quarantined()), (S::Failed, false));
+    assert!(record.failure().unwrap().fault.words().contains("ELB system health check failure"));
     assert_eq!(toy.states(S::Staged), 4, "the next batch is not begun");
     toy.is_in_order();
 }
@@ -107,7 +107,7 @@ fn a_revision_that_health_checks_take_away_is_rolled_back_where_that_is_wanted()
 fn one_that_succeeded_and_is_then_taken_away_by_its_health_check_counts_too() {
     let mut toy = Toy::new(6, policy("1"));
     toy.until(|toy| toy.states(S::Succeeded) > 0);
-    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state == S::Succeeded).unwrap();
+    let member = toy.snapshot.members.iter_mut().find(|m| m.record.state() == S::Succeeded).unwrap();
     member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
@@ -192,10 +192,10 @@ fn a_fleet_that_cannot_be_thinned_any_more_halts_with_the_arithmetic() {
     let mut toy = Toy::new(6, Policy { min_in_service: Some(Size::Count(4)), ..policy("1") });
     toy.until(|toy| toy.states(S::Succeeded) > 0);
     // Three fall over by themselves, and stay so.
-    for member in toy.snapshot.members.iter_mut().filter(|m| m.record.state == S::Succeeded) {
+    for member in toy.snapshot.members.iter_mut().filter(|m| m.record.state() == S::Succeeded) {
         member.sight.health = Health::Unhealthy("Target.Timeout".into());
     }
-    let rest = toy.snapshot.members.iter_mut().filter(|m| m.record.state == S::Staged).take(1);
+    let rest = toy.snapshot.members.iter_mut().filter(|m| m.record.state() == S::Staged).take(1);
     rest.for_each(|member| member.sight = Sight::gone());
     let begun = toy.now;
     toy.run();
@@ -234,7 +234,7 @@ fn the_desired_capacity_that_standby_took_comes_back_where_the_instance_does_not
     toy.fail(2, 9, Cause::Exit(1), "bad disk");
     toy.until(|toy| toy.states(S::Deploying) > 0);
     // One is terminated while it stands by: Auto Scaling doesn't replace what it no longer counts.
-    let at = toy.snapshot.members.iter().position(|member| member.record.state == S::Deploying).unwrap();
+    let at = toy.snapshot.members.iter().position(|member| member.record.state() == S::Deploying).unwrap();
     toy.snapshot.members[at].sight = Sight::gone();
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Partial, "{:?}", toy.snapshot.deployment);
@@ -277,7 +277,7 @@ fn what_can_not_be_seen_is_judged_by_nobody_and_halts_in_the_end() {
     (toy.snapshot.blind, toy.snapshot.regained) = (None, true);
     toy.tick();
     toy.snapshot.regained = false;
-    let at = toy.snapshot.members.iter().position(|m| m.record.state == S::Allowing).unwrap();
+    let at = toy.snapshot.members.iter().position(|m| m.record.state() == S::Allowing).unwrap();
     toy.snapshot.members[at].sight.lifecycle = Lifecycle::InService;
     toy.snapshot.members[at].sight.health = Health::Healthy;
     toy.run();
@@ -301,7 +301,7 @@ fn one_that_aws_never_lets_back_is_quarantined_by_name() {
             break;
         }
     }
-    let words = toy.snapshot.members.iter().find_map(|m| m.record.failure.clone()).unwrap();
+    let words = toy.snapshot.members.iter().find_map(|m| m.record.failure()).unwrap();
     assert!(words.quarantined && words.fault.words().contains("at its MaxSize"), "{words:?}");
     assert_eq!(toy.now.duration_since(begun).as_mins(), 30);
 }

@@ -173,7 +173,7 @@ impl Toy {
     }
 
     fn states(&self, state: S) -> usize {
-        self.snapshot.members.iter().filter(|member| member.record.state == state).count()
+        self.snapshot.members.iter().filter(|member| member.record.state() == state).count()
     }
 
     /// Everything that was taken out is back in or quarantined by name; the group is as it was.
@@ -314,7 +314,7 @@ fn an_agent_lost_while_staging_is_staged_again_from_the_start() {
     while toy.states(S::Waiting) == 0 {
         toy.tick();
     }
-    assert!(toy.snapshot.members.iter().all(|member| member.record.resume.is_none()));
+    assert!(toy.snapshot.members.iter().all(|member| member.record.resume().is_none()));
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Succeeded);
 }
@@ -352,7 +352,7 @@ fn an_instance_that_leaves_is_no_failure() {
     while toy.states(S::Deploying) == 0 {
         toy.tick();
     }
-    let at = toy.snapshot.members.iter().position(|member| member.record.state == S::Deploying).unwrap();
+    let at = toy.snapshot.members.iter().position(|member| member.record.state() == S::Deploying).unwrap();
     toy.snapshot.members[at].sight.lifecycle = Lifecycle::Leaving;
     toy.run();
     assert_eq!(
@@ -449,7 +449,7 @@ proptest! {
         let group = &toy.snapshot.groups["asg"];
         prop_assert!(group.hold.is_none() && group.suspended.is_empty());
         for member in &toy.snapshot.members {
-            if member.record.state != S::Gone && member.sight.lifecycle != Lifecycle::Leaving {
+            if member.record.state() != S::Gone && member.sight.lifecycle != Lifecycle::Leaving {
                 prop_assert_eq!(member.sight.lifecycle == Lifecycle::Standby, member.record.quarantined(), "{:?}", member);
             }
         }

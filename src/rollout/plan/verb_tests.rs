@@ -100,7 +100,7 @@ fn a_target_that_turns_unhealthy_while_it_bakes_is_a_failure() {
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
     let record = &toy.member("i-00").record;
     assert!(!record.quarantined(), "the balancer judges it");
-    assert!(record.failure.as_ref().unwrap().fault.words().contains("turned unhealthy"), "{record:?}");
+    assert!(record.failure().unwrap().fault.words().contains("turned unhealthy"), "{record:?}");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn downloads_that_break_off_alike_are_tried_again() {
         let tail = vec!["the bundle could not be downloaded (curl ended with 52)".to_owned()];
         let fault = Fault { event: LifecycleEvent::DownloadBundle, hook: None, cause: Cause::Download, tail };
         let member = toy.member(id);
-        let attempt = member.record.attempt.unwrap_or(1);
+        let attempt = member.record.attempt().unwrap_or(1);
         member.attempt =
             Some(Attempt { number: attempt, created_at: now, outcome: Some(Outcome::Failed(fault)) });
         toy.results.retain(|(_, instance, ..)| instance != id);
@@ -241,14 +241,14 @@ fn one_that_is_unhealthy_with_the_new_release_gets_the_former_one_back_on_cancel
     let mut toy = Toy::new(4, policy("1"));
     toy.until(|toy| toy.states(S::Succeeded) == 1);
     let member = toy.member("i-02");
-    assert_eq!(member.record.state, S::Staged);
+    assert_eq!(member.record.state(), S::Staged);
     // As one waits whose health check failed after its hooks had run.
     (member.record.touched, member.record.batch) = (true, Some(2));
     member.sight.health = Health::Unhealthy("Target.FailedHealthChecks".into());
     toy.snapshot.deployment.cancel = Some(Cancel::After);
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Cancelled);
-    assert_eq!(toy.member("i-02").record.state, S::Restored);
+    assert_eq!(toy.member("i-02").record.state(), S::Restored);
     assert_eq!(toy.dispatches.last(), Some(&(DispatchKind::Restore, 1)));
     toy.is_in_order();
 }
@@ -272,7 +272,7 @@ fn one_that_joins_is_staged_while_the_batches_go_on() {
     toy.until(|toy| toy.states(S::Staging) == 1);
     toy.results.retain(|(_, instance, ..)| instance != "i-99");
     toy.until(|toy| toy.states(S::Succeeded) == 4);
-    assert_eq!(toy.member("i-99").record.state, S::Staging);
+    assert_eq!(toy.member("i-99").record.state(), S::Staging);
 }
 
 #[test]
@@ -284,13 +284,13 @@ fn one_that_leaves_is_gone_whatever_it_was_at() {
             Revision { pre_block: true, post_allow: true, run_seconds: 60, ..Revision::default() };
         toy.fail(0, 1, Cause::Exit(75), "one");
         toy.until(|toy| toy.states(state) > 0);
-        let member = toy.snapshot.members.iter_mut().find(|member| member.record.state == state).unwrap();
+        let member = toy.snapshot.members.iter_mut().find(|member| member.record.state() == state).unwrap();
         member.sight = Sight::gone();
         let id = member.record.id.clone();
         let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
         (group.min, group.desired) = (group.min.min(3), group.desired.min(3));
         toy.run();
-        assert_eq!(toy.member(&id).record.state, S::Gone, "{state}");
+        assert_eq!(toy.member(&id).record.state(), S::Gone, "{state}");
         let ended = (toy.snapshot.deployment.state, toy.states(S::Succeeded), toy.states(S::Gone));
         assert_eq!(ended, (D::Succeeded, 3, 1), "{state}");
         assert!(toy.snapshot.groups["asg"].hold.is_none(), "{state}");
@@ -361,7 +361,7 @@ fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran()
     toy.snapshot.deployment.cancel = Some(Cancel::After);
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Cancelled);
-    assert!(toy.member("i-00").record.quarantined() && toy.member("i-00").record.state == S::Failed);
+    assert!(toy.member("i-00").record.quarantined() && toy.member("i-00").record.state() == S::Failed);
     toy.is_in_order();
 }
 

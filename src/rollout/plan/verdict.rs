@@ -10,7 +10,7 @@ use crate::rollout::{
     event::LifecycleEvent,
     policy::OnFailure,
     snapshot::{Group, Health, Hold, Lifecycle},
-    state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S},
+    state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S, Phase},
     transition::{Illegal, Step},
 };
 use std::collections::BTreeMap;
@@ -39,9 +39,9 @@ impl Planner<'_> {
             self.halt(reason);
             return self.give_up_waiting_on(event);
         }
-        let failed = self.count(|record| record.state == S::Failed && self.counts(record));
+        let failed = self.count(|record| record.state() == S::Failed && self.counts(record));
         let allowed = self.snapshot.policy.max_failed.of(self.total());
-        let first = |record: &Instance| record.state == S::Failed && record.batch == Some(1);
+        let first = |record: &Instance| record.state() == S::Failed && record.batch == Some(1);
         let canary_failed = self.count(|record| first(record) && self.counts(record)) > 0;
         let deployment = &self.snapshot.deployment;
         let began = deployment.resumed_at.unwrap_or(deployment.started_at);
@@ -106,17 +106,19 @@ impl Planner<'_> {
         let mut tried: BTreeMap<LifecycleEvent, u32> = BTreeMap::new();
         let mut alike: BTreeMap<(LifecycleEvent, String), Alike> = BTreeMap::new();
         for draft in &self.drafts {
-            let failing = matches!(draft.record.state, S::Failed | S::Waiting) && self.counts(&draft.record);
+            let failing =
+                matches!(draft.record.state(), S::Failed | S::Waiting) && self.counts(&draft.record);
             let Some(fault) = draft.record.fault.as_ref().filter(|_| failing) else { continue };
             *tried.entry(fault.event).or_default() += 1;
             let Some(line) = fault.tail.last() else { continue };
             let seen = alike.entry((fault.event, normalise(line))).or_default();
             seen.all += 1;
-            seen.exhausted += u32::from(draft.record.state == S::Failed);
+            seen.exhausted += u32::from(draft.record.state() == S::Failed);
             seen.passing |= classify(fault, &self.snapshot.policy.retry) == Class::Transient;
         }
         // Two of two say enough; of two hundred in hand it takes twenty.
-        let few = self.count(|record| record.batch.is_some() && !record.state.is_final()).div_ceil(10).max(2);
+        let few =
+            self.count(|record| record.batch.is_some() && !record.state().is_final()).div_ceil(10).max(2);
         let is_systemic = |event: LifecycleEvent, seen: &Alike| {
             let tried = tried.get(&event).copied().unwrap_or_default();
             let by_share = seen.exhausted >= 2 && seen.exhausted * 2 >= tried;
@@ -135,10 +137,10 @@ impl Planner<'_> {
     }
 
     fn anyone_passed(&self, event: LifecycleEvent) -> bool {
-        self.drafts.iter().any(|draft| match draft.record.state {
+        self.drafts.iter().any(|draft| match draft.record.state() {
             S::Succeeded | S::Allowing | S::PostAllowing => {
                 draft.record.touched && event < LifecycleEvent::AllowTraffic
-                    || draft.record.state == S::Succeeded
+                    || draft.record.state() == S::Succeeded
             }
             S::Staged | S::PreBlocking | S::Blocking | S::Deploying => {
                 event == LifecycleEvent::DownloadBundle
@@ -157,15 +159,15 @@ impl Planner<'_> {
         }
         for draft in &mut self.drafts {
             let Health::Unhealthy(why) = &draft.sight.health else { continue };
-            if draft.record.state == S::Succeeded && draft.record.batch.is_some() {
+            if draft.record.state() == S::Succeeded && draft.record.batch.is_some() {
                 let cause =
                     Cause::Unhealthy(format!("in service with the new revision, it turned unhealthy: {why}"));
                 let fault =
                     Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
                 let words = fault.words();
                 draft.record.fault = Some(fault.clone());
-                draft.record.failure = Some(Failure { fault, quarantined: false });
-                draft.step(Step::Relapse, self.now, format!("{words}; left in service"))?;
+                let failure = Box::new(Failure { fault, quarantined: false });
+                draft.step(Step::Relapse(failure), self.now, format!("{words}; left in service"))?;
             }
         }
         Ok(())
@@ -176,10 +178,10 @@ impl Planner<'_> {
             let Some(fault) = draft.record.fault.clone().filter(|fault| fault.event == event) else {
                 continue;
             };
-            if draft.record.state == S::Waiting {
+            if draft.record.state() == S::Waiting {
                 let quarantined = draft.stands_by();
-                draft.record.failure = Some(Failure { fault, quarantined });
-                draft.step(Step::Fail, self.now, "the failure is systemic: not tried again")?;
+                let failure = Box::new(Failure { fault, quarantined });
+                draft.step(Step::Fail(failure), self.now, "the failure is systemic: not tried again")?;
             }
         }
         Ok(())
@@ -197,7 +199,7 @@ impl Planner<'_> {
         if held.iter().any(|draft| !serves(draft) || capacity.take(draft.before)) {
             return None;
         }
-        let waiting = self.count(|record| record.state == S::Staged);
+        let waiting = self.count(|record| record.state() == S::Staged);
         let words = format!("{waiting} instances wait, but {}", capacity.words());
         let quarantined = self.count(|record| record.quarantined());
         if quarantined > 0 {
@@ -223,7 +225,7 @@ impl Planner<'_> {
     /// Whether anything is still under way that a halt, too, sees through.
     pub(super) fn busy(&self) -> bool {
         self.count(|record| record.in_work()) > 0
-            || self.drafts.iter().any(|draft| draft.record.state == S::Staging && draft.attempt.is_some())
+            || self.drafts.iter().any(|draft| draft.record.state() == S::Staging && draft.attempt.is_some())
     }
 
     /// Everything put back: the end, or the rest of a halt.
@@ -231,7 +233,7 @@ impl Planner<'_> {
         if self.rolling_back {
             return;
         }
-        let over = self.count(|record| !record.state.is_final()) == 0;
+        let over = self.count(|record| !record.state().is_final()) == 0;
         let halted = self.state.waits_for_a_person();
         if !(over || halted && !self.busy()) {
             return;
@@ -278,15 +280,15 @@ impl Planner<'_> {
     }
 
     fn final_state(&self) -> (D, Option<String>) {
-        let failed = self.count(|record| record.state == S::Failed);
-        let succeeded = self.count(|record| record.state == S::Succeeded);
+        let failed = self.count(|record| record.state() == S::Failed);
+        let succeeded = self.count(|record| record.state() == S::Succeeded);
         if self.is_launch() && self.snapshot.deployment.cancel.is_none() && failed > 0 {
-            let words = self.drafts.iter().find_map(|draft| draft.record.failure.as_ref());
+            let words = self.drafts.iter().find_map(|draft| draft.record.failure());
             return (D::Failed, words.map(|failure| failure.fault.words()));
         }
         if self.snapshot.deployment.cancel.is_some() {
-            let restored = self.count(|record| record.state == S::Restored);
-            let untouched = self.count(|record| record.state == S::Skipped);
+            let restored = self.count(|record| record.state() == S::Restored);
+            let untouched = self.count(|record| record.state() == S::Skipped);
             let words = format!(
                 "{succeeded} on the new revision, {restored} restored, {untouched} untouched, {failed} quarantined or failed"
             );
@@ -301,17 +303,17 @@ impl Planner<'_> {
             let limit = self.snapshot.policy.deadlines.halted;
             return (D::Failed, Some(format!("{why}; nobody came within {limit:#}")));
         }
-        let gone = self.count(|record| record.state == S::Gone);
-        if gone > 0 && failed + succeeded + self.count(|record| record.state == S::Skipped) == 0 {
+        let gone = self.count(|record| record.state() == S::Gone);
+        if gone > 0 && failed + succeeded + self.count(|record| record.state() == S::Skipped) == 0 {
             if self.is_launch() {
                 // It says nothing about the revision.
                 return (D::Cancelled, Some("it left the Auto Scaling group".into()));
             }
             return (D::Failed, Some(format!("all {gone} instances left the group: none has the revision")));
         }
-        if let [only] = self.drafts.iter().filter(|d| d.record.state == S::Failed).collect::<Vec<_>>()[..]
+        if let [only] = self.drafts.iter().filter(|d| d.record.state() == S::Failed).collect::<Vec<_>>()[..]
             && succeeded == 0
-            && let Some(failure) = &only.record.failure
+            && let Some(failure) = only.record.failure()
         {
             return (D::Failed, Some(format!("{}: {}", only.record.id, failure.fault.words())));
         }
@@ -333,7 +335,8 @@ impl Planner<'_> {
     /// quarantined one it comes back with the instance itself, or with MinSize.
     fn lost_capacity(&self, group: &str) -> u32 {
         self.count(|record| {
-            record.group == group && record.state == S::Gone && record.left_standby && self.counts(record)
+            let left = matches!(record.phase, Phase::Gone { left_standby: true });
+            left && record.group == group && self.counts(record)
         })
     }
 

@@ -1,0 +1,419 @@
+//! The record of an instance in a deployment: where it stands, with what belongs to that alone, and what is known of it
+//! whatever happens.
+
+use super::{
+    event::LifecycleEvent,
+    fault::short,
+    recorded::Recorded,
+    state::{Failure, Fault, Goal, InstanceState},
+    transition::{Illegal, Step, next},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where an instance stands. What belongs to one phase goes with it: no later one meets its leftovers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// See [`InstanceState::Pending`].
+    #[default]
+    Pending,
+    /// The attempt that stages, once one is recorded.
+    Staging(Option<Running>),
+    /// On the host, and its turn may come.
+    Staged {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    /// The attempt that runs the BeforeBlockTraffic hooks.
+    PreBlocking(Option<Running>),
+    /// On its way out of the balancer.
+    Blocking {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    /// The run of the deployment's revision.
+    Deploying {
+        /// Where it begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+        /// The attempt, once one is recorded.
+        attempt: Option<Running>,
+    },
+    /// On its way back in.
+    Allowing {
+        /// Since when it is ready for service, and AWS doesn't let it in.
+        kept_since: Option<Timestamp>,
+    },
+    /// The attempt that runs the AfterAllowTraffic hooks.
+    PostAllowing(Option<Running>),
+    /// See [`InstanceState::Succeeded`].
+    Succeeded,
+    /// A retry is due later.
+    Waiting(Wait),
+    /// The run of the former release, from its own beginning.
+    Restoring(Option<Running>),
+    /// See [`InstanceState::Restored`].
+    Restored,
+    /// How it ended.
+    Failed(Box<Failure>),
+    /// Left the group.
+    Gone {
+        /// From standby, where the desired capacity had gone down with it.
+        left_standby: bool,
+    },
+    /// See [`InstanceState::Skipped`].
+    Skipped,
+}
+
+/// An attempt (see the store) that a phase waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    pub number: i64,
+    /// Seconds that its hooks may take together; none: those of the revision's main events.
+    pub run_seconds: Option<i64>,
+    /// It was asked to stop.
+    pub stop: Option<Stop>,
+}
+
+/// What an attempt was asked, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// At once; else after the lifecycle event in work.
+    pub at_once: bool,
+    /// When it was last asked to.
+    pub sent: Timestamp,
+}
+
+/// A retry that is due later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When it is due.
+    pub until: Timestamp,
+    /// Where it goes on.
+    pub back: Back,
+}
+
+/// Where a retry goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Back {
+    Staging,
+    PreBlocking,
+    Blocking {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    Deploying {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    PostAllowing,
+    Restoring,
+}
+
+impl Back {
+    /// The state's name.
+    pub fn state(self) -> InstanceState {
+        self.phase().state()
+    }
+
+    /// Where the run begins, if not at the first event.
+    pub fn resume(self) -> Option<LifecycleEvent> {
+        self.phase().resume()
+    }
+
+    /// The same, beginning there where a run is to come.
+    pub fn at(self, resume: Option<LifecycleEvent>) -> Back {
+        match self {
+            Back::Blocking { .. } => Back::Blocking { resume },
+            Back::Deploying { .. } => Back::Deploying { resume },
+            other => other,
+        }
+    }
+
+    /// The phase itself, with no attempt yet.
+    pub fn phase(self) -> Phase {
+        match self {
+            Back::Staging => Phase::Staging(None),
+            Back::PreBlocking => Phase::PreBlocking(None),
+            Back::Blocking { resume } => Phase::Blocking { resume },
+            Back::Deploying { resume } => Phase::Deploying { resume, attempt: None },
+            Back::PostAllowing => Phase::PostAllowing(None),
+            Back::Restoring => Phase::Restoring(None),
+        }
+    }
+}
+
+impl Phase {
+    /// The phase's name.
+    pub fn state(&self) -> InstanceState {
+        use InstanceState as S;
+        match self {
+            Phase::Pending => S::Pending,
+            Phase::Staging(_) => S::Staging,
+            Phase::Staged { .. } => S::Staged,
+            Phase::PreBlocking(_) => S::PreBlocking,
+            Phase::Blocking { .. } => S::Blocking,
+            Phase::Deploying { .. } => S::Deploying,
+            Phase::Allowing { .. } => S::Allowing,
+            Phase::PostAllowing(_) => S::PostAllowing,
+            Phase::Succeeded => S::Succeeded,
+            Phase::Waiting(_) => S::Waiting,
+            Phase::Restoring(_) => S::Restoring,
+            Phase::Restored => S::Restored,
+            Phase::Failed(_) => S::Failed,
+            Phase::Gone { .. } => S::Gone,
+            Phase::Skipped => S::Skipped,
+        }
+    }
+
+    /// Where the run begins, or would, if not at the first event.
+    pub fn resume(&self) -> Option<LifecycleEvent> {
+        match self {
+            Phase::Staged { resume } | Phase::Blocking { resume } | Phase::Deploying { resume, .. } => {
+                *resume
+            }
+            _ => None,
+        }
+    }
+
+    fn running(&self) -> Option<&Running> {
+        match self {
+            Phase::Staging(attempt)
+            | Phase::PreBlocking(attempt)
+            | Phase::Deploying { attempt, .. }
+            | Phase::PostAllowing(attempt)
+            | Phase::Restoring(attempt) => attempt.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The place for an attempt, in a phase that waits for one.
+    pub(super) fn place(&mut self) -> Option<&mut Option<Running>> {
+        match self {
+            Phase::Staging(attempt)
+            | Phase::PreBlocking(attempt)
+            | Phase::Deploying { attempt, .. }
+            | Phase::PostAllowing(attempt)
+            | Phase::Restoring(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+}
+
+/// A membership in a target group, as journalled before the instance is taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// ARN of the target group.
+    pub target_group: String,
+    /// The target's port.
+    pub port: u16,
+    /// Registered and deregistered by the Auto Scaling group itself; else by us.
+    pub owned: bool,
+    /// It was registered there when it was looked for.
+    #[serde(default)]
+    pub seen: bool,
+    /// Neither its Auto Scaling group nor the configuration names the target group, and it was not healthy there at the
+    /// start: it is drained there too, but its health there is waited for by nobody.
+    #[serde(default)]
+    pub unwatched: bool,
+}
+
+impl Membership {
+    /// Its target: a target group may hold an instance on several ports.
+    pub fn target(&self) -> (String, u16) {
+        (self.target_group.clone(), self.port)
+    }
+}
+
+/// What the store remembers of an instance in a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Recorded", try_from = "Recorded")]
+pub struct Instance {
+    /// `i-…`.
+    pub id: String,
+    /// Availability zone.
+    pub zone: String,
+    /// Name of its Auto Scaling group.
+    pub group: String,
+    /// Where it is registered when in service.
+    pub memberships: Vec<Membership>,
+    /// Where it stands …
+    pub phase: Phase,
+    /// … since when.
+    pub since: Timestamp,
+    /// Which release it is to end with.
+    pub goal: Goal,
+    /// The last release known good on it, if any.
+    pub good: Option<String>,
+    /// The batch in which it was started; from 1.
+    pub batch: Option<u32>,
+    /// Attempts so far, staging not counted.
+    pub attempts: u32,
+    /// Retries used after transient failures.
+    pub transient: u32,
+    /// Retries used after failures of unknown class.
+    pub unknown: u32,
+    /// A run was dispatched: the running release may have been touched.
+    pub touched: bool,
+    /// What went wrong last, also while it is retried.
+    pub fault: Option<Fault>,
+    /// To be dispatched alone: a dispatch with others was refused for an id among them.
+    pub solo: bool,
+    /// Its BeforeBlockTraffic hooks are through.
+    pub pre_blocked: bool,
+    /// It came into service after the deployment had begun.
+    pub joined: bool,
+    /// When its launch was last kept waiting by a heartbeat.
+    pub heartbeat: Option<Timestamp>,
+    /// When its launch was answered. Another hook may hold it on.
+    pub answered: Option<Timestamp>,
+    /// It was in service and healthy when the deployment began.
+    pub healthy_at_start: bool,
+    /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
+    pub kept_out: bool,
+    /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
+    pub busy_until: Option<Timestamp>,
+}
+
+impl Instance {
+    /// A new, pending one.
+    pub fn new(id: &str, zone: &str, group: &str, now: Timestamp) -> Self {
+        Instance {
+            id: id.into(),
+            zone: zone.into(),
+            group: group.into(),
+            memberships: Vec::new(),
+            phase: Phase::Pending,
+            since: now,
+            goal: Goal::New,
+            good: None,
+            batch: None,
+            attempts: 0,
+            transient: 0,
+            unknown: 0,
+            touched: false,
+            fault: None,
+            solo: false,
+            pre_blocked: false,
+            joined: false,
+            heartbeat: None,
+            answered: None,
+            healthy_at_start: false,
+            kept_out: false,
+            busy_until: None,
+        }
+    }
+
+    /// The name of the phase it is in.
+    pub fn state(&self) -> InstanceState {
+        self.phase.state()
+    }
+
+    /// The attempt that it waits for.
+    pub fn running(&self) -> Option<&Running> {
+        self.phase.running()
+    }
+
+    /// The number of the attempt that it waits for.
+    pub fn attempt(&self) -> Option<i64> {
+        self.running().map(|running| running.number)
+    }
+
+    /// It waits for this attempt from now on. Nothing in a phase that waits for none.
+    pub fn begin(&mut self, number: i64, run_seconds: Option<i64>) {
+        if let Some(place) = self.phase.place() {
+            *place = Some(Running { number, run_seconds, stop: None });
+        }
+    }
+
+    /// The attempt that it waited for was never sent.
+    pub fn forget_attempt(&mut self) {
+        if let Some(place) = self.phase.place() {
+            *place = None;
+        }
+    }
+
+    /// This attempt was asked to stop, if it is the one that it waits for.
+    pub fn note_stop(&mut self, number: i64, stop: Stop) {
+        let running = self.phase.place().and_then(Option::as_mut);
+        if let Some(running) = running.filter(|running| running.number == number) {
+            running.stop = Some(stop);
+        }
+    }
+
+    /// Where its run begins, or would, if not at the first event; after the retry that is due too.
+    pub fn resume(&self) -> Option<LifecycleEvent> {
+        self.phase.resume().or(self.wait().and_then(|wait| wait.back.resume()))
+    }
+
+    /// The retry that is due.
+    pub fn wait(&self) -> Option<Wait> {
+        match self.phase {
+            Phase::Waiting(wait) => Some(wait),
+            _ => None,
+        }
+    }
+
+    /// How it ended, if it failed.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.phase {
+            Phase::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Where it stands; waiting, where it goes on.
+    pub fn engaged(&self) -> InstanceState {
+        self.wait().map_or(self.state(), |wait| wait.back.state())
+    }
+
+    /// Whether it has been taken in hand (see [`InstanceState::is_in_work`]), waiting for a retry included.
+    pub fn in_work(&self) -> bool {
+        self.engaged().is_in_work()
+    }
+
+    /// Whether it is still being staged, waiting for a retry of it included.
+    pub fn in_staging(&self) -> bool {
+        matches!(self.engaged(), InstanceState::Pending | InstanceState::Staging)
+    }
+
+    /// A person wants it tried again: from the start, with all its retries. Only a failed one can be.
+    pub fn try_again(&mut self, now: Timestamp) -> Result<(), Illegal> {
+        let again = Instance {
+            memberships: self.memberships.clone(),
+            good: self.good.clone(),
+            attempts: self.attempts,
+            touched: self.touched,
+            joined: self.joined,
+            healthy_at_start: self.healthy_at_start,
+            kept_out: self.quarantined() || self.kept_out,
+            ..Instance::new(&self.id, &self.zone, &self.group, now)
+        };
+        next(&self.phase, Step::TryAgain)?;
+        *self = again;
+        Ok(())
+    }
+
+    /// What it is on at the end of a deployment, and whether it serves, in words.
+    pub fn fate(&self) -> String {
+        use InstanceState::*;
+        let former = self.good.as_deref().map_or_else(
+            || "its former release".to_owned(),
+            |good| format!("its former release {}", short(good)),
+        );
+        match self.state() {
+            Succeeded => "on the new revision, in service".to_owned(),
+            Restored => format!("back on {former}, in service"),
+            Gone => "gone: it left the group".to_owned(),
+            Failed if self.quarantined() => "quarantined, out of the balancer".to_owned(),
+            Failed if self.touched => "on the new revision, in service, but failed".to_owned(),
+            _ => format!("untouched, on {former}"),
+        }
+    }
+
+    /// Failed and kept out of the balancer.
+    pub fn quarantined(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.quarantined)
+    }
+}
