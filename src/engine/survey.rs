@@ -18,7 +18,7 @@ use crate::{
         snapshot::{Health, Lifecycle, Sight},
         state::{Instance, InstanceState, Phase},
     },
-    store::DeploymentRow,
+    store::{DeploymentRow, QuarantineRow},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -216,6 +216,11 @@ impl Engine {
                     Lifecycle::Standby if room > 0 && online.contains(&instance.id) => {
                         room -= 1;
                         record.kept_out = true;
+                        let kept = quarantines.iter().find(|kept| kept.instance == instance.id);
+                        record.owed = match kept {
+                            Some(kept) => self.is_owed(kept).await?,
+                            None => false,
+                        };
                     }
                     Lifecycle::Standby if only == Some(instance.id.as_str()) => {
                         return refuse(match room {
@@ -284,6 +289,16 @@ impl Engine {
             }
         }
         Ok((members, sights, total))
+    }
+
+    /// Whether the deployment that quarantined it left its desired capacity to the rollback after it.
+    async fn is_owed(&self, kept: &QuarantineRow) -> anyhow::Result<bool> {
+        let row = self.store.deployment(kept.deployment).await?;
+        if row.is_none_or(|row| row.rolled_back_by.is_none()) {
+            return Ok(false);
+        }
+        let records = super::record::readable_instances(&self.store, kept.deployment).await?;
+        Ok(records.iter().any(|record| record.id == kept.instance && !record.is_replaced()))
     }
 
     /// Those of these instances whose agent can be reached.

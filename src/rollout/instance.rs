@@ -272,6 +272,8 @@ pub struct Instance {
     pub healthy_at_start: bool,
     /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
     pub kept_out: bool,
+    /// In quarantine when it was taken in hand, and the desired capacity that standby took with it was never given back.
+    pub owed: bool,
     /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
     pub busy_until: Option<Timestamp>,
 }
@@ -301,6 +303,7 @@ impl Instance {
             answered: None,
             healthy_at_start: false,
             kept_out: false,
+            owed: false,
             busy_until: None,
         }
     }
@@ -388,6 +391,7 @@ impl Instance {
             joined: self.joined,
             healthy_at_start: self.healthy_at_start,
             kept_out: self.quarantined() || self.kept_out,
+            owed: self.owed,
             ..Instance::new(&self.id, &self.zone, &self.group, now)
         };
         next(&self.phase, Step::TryAgain)?;
@@ -410,6 +414,11 @@ impl Instance {
             Failed if self.touched => "on the new revision, in service, but failed".to_owned(),
             _ => format!("untouched, on {former}"),
         }
+    }
+
+    /// Kept out by an earlier deployment, which gave the desired capacity back: Auto Scaling has launched another for it.
+    pub fn is_replaced(&self) -> bool {
+        self.kept_out && !self.healthy_at_start && !self.owed
     }
 
     /// Failed and kept out of the balancer.

@@ -50,6 +50,8 @@ pub struct Recorded {
     healthy_at_start: bool,
     #[serde(default)]
     kept_out: bool,
+    #[serde(default)]
+    owed: bool,
     /// In state Gone.
     #[serde(default)]
     left_standby: bool,
@@ -112,6 +114,7 @@ impl From<Instance> for Recorded {
             answered: instance.answered,
             healthy_at_start: instance.healthy_at_start,
             kept_out: instance.kept_out,
+            owed: instance.owed,
             busy_until: instance.busy_until,
         }
     }
@@ -144,6 +147,7 @@ impl TryFrom<Recorded> for Instance {
             answered: row.answered,
             healthy_at_start: row.healthy_at_start,
             kept_out: row.kept_out,
+            owed: row.owed,
             busy_until: row.busy_until,
         })
     }

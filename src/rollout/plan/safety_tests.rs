@@ -239,9 +239,45 @@ fn the_desired_capacity_that_standby_took_comes_back_where_the_instance_does_not
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Partial, "{:?}", toy.snapshot.deployment);
     let group = &toy.snapshot.groups["asg"];
-    // The quarantined one brings its own back.
-    assert_eq!((group.min, group.desired), (2, 5));
+    assert_eq!((group.min, group.desired), (2, 6), "of the quarantined one too");
     assert!(group.hold.is_none());
+}
+
+#[test]
+fn the_desired_capacity_of_quarantined_ones_comes_back_once() {
+    // At a halt MinSize brings it back; at the end nothing is added to that.
+    let mut toy = Toy::new(6, policy("2"));
+    toy.fail(2, 9, Cause::Exit(1), "bad disk");
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Halted);
+    assert_eq!((toy.snapshot.groups["asg"].min, toy.snapshot.groups["asg"].desired), (6, 6));
+    toy.resume();
+    toy.run();
+    assert_eq!(toy.snapshot.deployment.state, D::Partial, "{:?}", toy.snapshot.deployment);
+    assert_eq!((toy.snapshot.groups["asg"].min, toy.snapshot.groups["asg"].desired), (6, 6));
+    // While it waits for a person, it is not given back: the instance may be tried again.
+    let mut toy = Toy::new(6, policy("2"));
+    toy.snapshot.groups.get_mut("asg").unwrap().min = 2;
+    toy.fail(2, 9, Cause::Exit(1), "bad disk");
+    toy.run();
+    assert_eq!(toy.snapshot.groups["asg"].desired, 5);
+}
+
+#[test]
+fn a_rollback_gives_back_what_the_deployment_before_it_left_to_it() {
+    for (owed, desired) in [(true, 6), (false, 5)] {
+        let mut toy = Toy::new(6, Policy { max_failed: Size::Count(1), ..policy("2") });
+        toy.snapshot.deployment.healthy_at_start = 5;
+        let group = toy.snapshot.groups.get_mut("asg").unwrap();
+        (group.min, group.desired) = (1, 5);
+        let member = &mut toy.snapshot.members[2];
+        (member.record.kept_out, member.record.owed, member.record.healthy_at_start) = (true, owed, false);
+        (member.sight.lifecycle, member.sight.health) = (Lifecycle::Standby, Health::Out);
+        toy.fail(2, 9, Cause::Exit(1), "bad disk");
+        toy.run();
+        assert_eq!(toy.snapshot.deployment.state, D::Partial, "{:?}", toy.snapshot.deployment);
+        assert_eq!(toy.snapshot.groups["asg"].desired, desired, "owed: {owed}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     Change, DispatchKind, Draft, Effect, Planner,
     admit::{is_held, serves},
-    progress::CLOSE_LOOK,
+    progress::{CLOSE_LOOK, by_standby},
 };
 use crate::rollout::{
     class::{Class, classify, normalise},
@@ -255,12 +255,13 @@ impl Planner<'_> {
         if over && goes_on && !self.is_launch() && !self.baked() {
             return;
         }
-        let in_order = !self.held_back && self.plan.effects.is_empty() && self.release_groups();
+        // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
+        let ends = over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some());
+        let in_order = !self.held_back && self.plan.effects.is_empty() && self.release_groups(ends);
         if (!in_order || self.blind().is_some()) && !over_now {
             return;
         }
-        // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
-        if over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some()) {
+        if ends {
             let (state, mut reason) = self.final_state();
             if let Some(left) = self.left_changed() {
                 reason = Some(reason.map_or(left.clone(), |reason| format!("{reason}; {left}")));
@@ -331,22 +332,32 @@ impl Planner<'_> {
         (if succeeded > 0 { D::Partial } else { D::Failed }, Some(words))
     }
 
-    /// Instances of this group that left it from standby, where the desired capacity had gone down with them. Of a
-    /// quarantined one it comes back with the instance itself, or with MinSize.
-    fn lost_capacity(&self, group: &str) -> u32 {
-        self.count(|record| {
-            let left = matches!(record.phase, Phase::Gone { left_standby: true });
-            left && record.group == group && self.counts(record)
-        })
+    /// What standby took of this group's desired capacity and doesn't give back by itself: that of instances which left from
+    /// it and, at the end, of quarantined ones. While it waits for a person, and where a rollback follows, those are about
+    /// to be tried again, and bring theirs along.
+    fn lost_capacity(&self, group: &str, seen: &Group, ends: bool) -> u32 {
+        let ends = ends && !self.snapshot.deployment.rolled_back;
+        let lost = self.count(|record| {
+            let left = matches!(record.phase, Phase::Gone { left_standby: true }) && self.counts(record);
+            let stays = record.quarantined() && !record.is_replaced() && by_standby(record);
+            record.group == group && (left || ends && stays)
+        });
+        // Never to more than there was: MinSize may have brought some back already.
+        let at_start = self.count(|record| {
+            let served = !record.joined && (record.state() != S::Skipped || record.healthy_at_start);
+            record.group == group && served && !(record.is_replaced() && record.quarantined())
+        });
+        let returned = seen.hold.as_ref().map_or(0, |hold| hold.returned);
+        lost.min(returned + at_start.saturating_sub(seen.desired))
     }
 
-    /// Puts the Auto Scaling groups back in order; true when nothing is left to put back.
-    fn release_groups(&mut self) -> bool {
+    /// Puts the Auto Scaling groups back in order; true when nothing is left to put back. `ends`: the deployment does too.
+    fn release_groups(&mut self, ends: bool) -> bool {
         let mut done = true;
         for (name, group) in &self.snapshot.groups {
             let Some(hold) = &group.hold else { continue };
             done = false;
-            let lost = self.lost_capacity(name);
+            let lost = self.lost_capacity(name, group, ends);
             self.plan.effects.push(put_back(name, group, hold, lost));
         }
         // What AWS refused a moment ago waits here too.
