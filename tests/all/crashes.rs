@@ -26,7 +26,7 @@ pub async fn hook_runs(playground: &Playground) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_and_nothing_is_lost() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let mut random = StdRng::seed_from_u64(20);
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());

@@ -1,7 +1,7 @@
 //! One AWS call after the other is answered with AccessDenied in mid-rollout, each in a cloud of its own, side by side. For
 //! twelve seconds in the test run; `tests/denied SECONDS` takes longer and prints what a person reads meanwhile.
 
-use crate::ground::{Play as _, Repository, TURN, number, policy, serving, setup, states, until};
+use crate::ground::{Play as _, Repository, TURN, TURNS, number, policy, serving, setup, states, until};
 use drover::cli::demo::playground::Playground;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const CALLS: [&str; 15] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_denied_is_waited_out_and_blamed_on_nobody() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire_many(TURNS).await;
     let seconds = number("DROVER_DENIED_SECONDS", 12);
     let mut rows = Vec::new();
     // Each is a cloud with three machines, which mostly wait.

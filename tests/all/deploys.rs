@@ -17,7 +17,7 @@ fn no_failures(report: &LoadReport) {
 /// What a newcomer does, as a script would do it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_deploys_without_a_failed_request() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let run = || Command::new(DROVER).args(["demo", "--exit", "--json", "--seed", "7"]).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -44,7 +44,7 @@ async fn the_demo_deploys_without_a_failed_request() {
 /// Nine instances, another seed, three other kinds of fault; and every line is in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_faults_are_survived_and_every_line_is_in_the_log() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
@@ -82,7 +82,7 @@ async fn other_faults_are_survived_and_every_line_is_in_the_log() {
 /// The control run: what the load measures is real.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_draining_requests_fail() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
@@ -99,7 +99,7 @@ async fn without_draining_requests_fail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main"]);
@@ -129,7 +129,7 @@ async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_instance_within_the_budget_is_quarantined() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
@@ -157,7 +157,7 @@ async fn one_bad_instance_within_the_budget_is_quarantined() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_deployment_puts_touched_instances_back() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);

@@ -306,7 +306,7 @@ async fn run(mut trials: Trials, ground: Ground, seed: u64, points: &[Point]) {
 }
 
 async fn run_sample(ground: Ground, count: usize) {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let seed = number("DROVER_SEED", 4);
     println!("seed {seed}");
     let trials = Trials::start(ground, seed).await;
@@ -334,7 +334,7 @@ async fn the_crash_matrix_with_a_standby_on_postgresql() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "tests/crash runs it"]
 async fn the_whole_crash_matrix() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let seed = number("DROVER_SEED", 4);
     for ground in [Ground::File, Ground::Outbound] {
         let trials = Trials::start(ground, seed).await;

@@ -6,7 +6,7 @@ use drover::cli::demo::playground::{GROUP, Playground};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_way_in_the_whole_log_comes_by_cloudwatch() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);

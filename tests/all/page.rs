@@ -109,7 +109,7 @@ impl Browser {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_signs_in_deploys_watches_and_cancels() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);

@@ -48,7 +48,7 @@ async fn deployments(world: &Playground) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_push_deploys_once_and_nothing_else_does() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let main = repository.git(&["rev-parse", "main"]);

@@ -50,7 +50,7 @@ fn untouched(world: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_is_none_is_refused_at_once() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main"]);
@@ -96,7 +96,7 @@ async fn a_revision_that_is_none_is_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_work_fails_before_a_host_is_touched() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main"]);
@@ -156,7 +156,7 @@ async fn what_can_not_work_fails_before_a_host_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_fleet_is_refused() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);

@@ -15,7 +15,7 @@ fn shown(readme: &str) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_shows_what_a_rehearsal_prints() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository { path: directory.path().join("repository") };
     sample::create_repository(&repository.path).unwrap();

@@ -58,7 +58,7 @@ fn calls(audit: &Value, action: &str) -> Vec<Value> {
 /// Finding 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_gone_from_the_configuration_halts_and_nobody_else_is_touched() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (mut world, repository) = world(directory.path(), 3, "batch = \"1\"").await;
     let wanted = repository.git(&["rev-parse", "main"]);
@@ -113,7 +113,7 @@ async fn a_group_gone_from_the_configuration_halts_and_nobody_else_is_touched() 
 /// Finding 26: a failed attempt was about to be resumed past Install when the deployment was cancelled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_after_a_retried_event_switches_the_release_back() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let lines =
         "batch = \"1\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"20s\"\ncap = \"20s\"";
@@ -153,7 +153,7 @@ async fn a_cancel_after_a_retried_event_switches_the_release_back() {
 /// Finding 27.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_health_checks_take_away_is_a_failure() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let lines = "batch = \"1\"\n[applications.sample.groups.demo.policy.deadlines]\nhealth = \"5m\"";
     let (world, _repository) = world(directory.path(), 4, lines).await;
@@ -178,7 +178,7 @@ async fn a_revision_that_health_checks_take_away_is_a_failure() {
 /// Finding 28.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_least_in_service_holds_for_a_small_target_group_too() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, _repository) = world(directory.path(), 6, "batch = \"3\"\nmin_in_service = \"50%\"").await;
     let small = json!({ "target_groups": [{
@@ -217,7 +217,7 @@ async fn the_least_in_service_holds_for_a_small_target_group_too() {
 /// Finding 3: a target group is deleted in mid-rollout.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let once = policy("batch = \"1\"") + "attempts_unknown = 1\n";
     let quick = once + "[applications.sample.groups.demo.policy.deadlines]\nhealth = \"1s\"\n";
@@ -246,7 +246,7 @@ async fn a_target_group_that_is_gone_halts_the_rollout_in_order() {
 /// Finding 14.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_read_stops_a_deployment_with_words() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (mut world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
     let id = world.submit("main").await;
@@ -280,7 +280,7 @@ async fn what_can_not_be_read_stops_a_deployment_with_words() {
 /// Finding 10: what is staged needs no link, and GitHub may be away while it is deployed and put back.
 #[tokio::test(flavor = "multi_thread")]
 async fn github_may_be_away_once_everything_is_staged() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
@@ -304,7 +304,7 @@ async fn github_may_be_away_once_everything_is_staged() {
 /// Findings 4 and 19: reads that are a moment old, or miss something.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_look_is_not_the_truth() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, _repository) = world(directory.path(), 4, "batch = \"2\"").await;
     let ids = serving(&group(&world, "sample").await);

@@ -17,7 +17,7 @@ const CLOUDS: u64 = 6;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "tests/soak runs it"]
 async fn the_soak() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let (rollouts, seed) = (number("DROVER_SOAK_ROLLOUTS", 200), number("DROVER_SEED", 1));
     let begun = Instant::now();
     println!("soak: {rollouts} rollouts, seed {seed}");

@@ -41,7 +41,7 @@ async fn in_service(world: &Playground) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_pauses_resumes_retries_and_rolls_back() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository, good) = world_of(directory.path(), 6, "batch = \"3\"").await;
 
@@ -136,7 +136,7 @@ async fn a_person_pauses_resumes_retries_and_rolls_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository, good) = world_of(directory.path(), 3, "batch = \"2\"").await;
     let id = world.submit(&good).await;
@@ -169,7 +169,7 @@ async fn a_rollback_reaches_whoever_serves_the_bad_revision() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_needs_no_healthy_instance_and_no_release_that_the_hosts_still_hold() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository, good) = world_of(directory.path(), 3, "batch = \"1\"").await;
     let bad = repository.commit("5");

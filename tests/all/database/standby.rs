@@ -17,7 +17,7 @@ async fn answer(url: &str, path: &str) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let mut server = Postgres::start();
     let repository = Repository::wrapped(directory.path());

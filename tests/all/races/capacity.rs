@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_terminated_in_any_state_are_gone_and_their_successors_join() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository) = world(directory.path(), 5, "batch = \"1\"").await;
     let wanted = repository.git(&["rev-parse", "main"]);
@@ -43,7 +43,7 @@ async fn instances_terminated_in_any_state_are_gone_and_their_successors_join() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn desired_capacity_may_change_and_standby_be_refused_in_mid_rollout() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository) = world(directory.path(), 4, "batch = \"2\"").await;
     let wanted = repository.git(&["rev-parse", "main"]);
@@ -81,7 +81,7 @@ async fn desired_capacity_may_change_and_standby_be_refused_in_mid_rollout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_goes_away_in_mid_hook_is_not_waited_for_as_long_as_its_hooks_may_take() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let policy = policy("batch = \"1\"\nmax_failed = \"1\"\nmin_in_service = \"1\"")
         + "attempts = 1\n"

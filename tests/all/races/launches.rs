@@ -13,7 +13,7 @@ fn launches(all: &Value) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_gets_the_revision_that_is_its_and_is_given_up_when_that_fails() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository) = world(directory.path(), 4, "batch = \"1\"").await;
     let [good, new] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));

@@ -13,7 +13,7 @@ async fn calls(world: &Playground) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_is_refused_by_name_before_anything_is_touched() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
     let launch = json!({ "ScalingProcesses": ["Launch"] });
@@ -54,7 +54,7 @@ async fn what_can_not_be_is_refused_by_name_before_anything_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_did_is_left_alone_and_put_back() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository) = world(directory.path(), 5, "batch = \"2\"").await;
     let wanted = repository.git(&["rev-parse", "main"]);
@@ -146,7 +146,7 @@ policy = { batch = "1" }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_that_share_and_span_auto_scaling_groups_take_turns() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, repository) =
         world_of(directory.path(), 2, &format!("{}{GROUPS}", policy("batch = \"1\""))).await;

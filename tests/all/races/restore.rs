@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_put_back_from_its_tag_when_the_daemons_disk_is_gone() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (mut world, repository) = world(directory.path(), 4, "batch = \"2\"").await;
     let id = world.submit("main").await;
@@ -46,7 +46,7 @@ async fn a_group_is_put_back_from_its_tag_when_the_daemons_disk_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quarantined_instances_are_listed_retried_released_and_terminated() {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, _repository) = world(directory.path(), 4, "batch = \"2\"\nmax_failed = \"2\"").await;
     let ids = serving(&world.group("sample").await);
