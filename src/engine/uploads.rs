@@ -122,8 +122,7 @@ impl Engine {
                     reading.token = read.token;
                     let mut items = Vec::new();
                     for message in read.messages {
-                        reading.frames.feed(&message, |item| items.push(item));
-                        reading.frames.feed("\n", |item| items.push(item));
+                        reading.frames.event(&message, |item| items.push(item));
                     }
                     self.take_uploaded(attempt, items).await?;
                 }

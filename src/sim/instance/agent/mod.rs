@@ -250,7 +250,7 @@ impl Agent {
         let mut due = tokio::time::Instant::now() + every;
         loop {
             if tokio::time::Instant::now() >= due {
-                uploads.send(&self.service, false).await;
+                uploads.tick(&self.service).await;
                 due = tokio::time::Instant::now() + every;
             }
             // In this order: an outcome written just before the worker ended is seen.
@@ -260,7 +260,7 @@ impl Agent {
             };
             if let Some(outcome) = folder.outcome() {
                 // The terminal status comes after the final upload.
-                uploads.send(&self.service, true).await;
+                uploads.finish(&self.service, every).await;
                 return Some(outcome);
             }
             if !alive {

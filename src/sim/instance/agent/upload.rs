@@ -1,15 +1,19 @@
-//! What a command writes, uploaded while it runs: whole lines only; the rest of a line at the end.
+//! What a command writes, uploaded while it runs, as the real agent does it (3.3.0.0, its source): whole lines in events, once
+//! a second and a few at a time; an event loses its last newline once the command is complete; a long line is cut.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::client::Service;
 use super::state::{Document, Folder};
 
-/// At most this much at a time.
-const PIECE: u64 = 512 * 1024;
+/// An event holds as many lines as fit into this.
+const EVENT: usize = 200_000;
+/// Events of one stream in one tick.
+const EVENTS_PER_TICK: u64 = 4;
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// How far a command's output has been uploaded. It begins afresh after a restart of the agent, where the uploaded
@@ -28,40 +32,90 @@ impl Uploads {
         Uploads { folder: folder.clone(), command, sent }
     }
 
-    /// Sends what is new; with `all`, an unfinished last line too.
-    pub(super) async fn send(&mut self, service: &Service, all: bool) {
-        let Some(command) = self.command.clone() else { return };
-        for (at, stream) in STREAMS.iter().enumerate() {
-            loop {
-                let bytes = self.read(stream, self.sent[at]);
-                let whole = bytes.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
-                let last = (bytes.len() as u64) < PIECE;
-                let length = match whole {
-                    Some(end) if !(all && last) => end,
-                    _ if all || !last => bytes.len(),
-                    _ => 0,
-                };
-                if length == 0 {
-                    break;
-                }
-                let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                let text = text.strip_suffix('\n').unwrap_or(&text);
-                let body = json!({ "command_id": command, "stream": stream, "text": text });
-                service.insist("upload", body).await;
-                self.sent[at] += length as u64;
-                // Without room on the disk, a restart uploads again what was uploaded before.
-                drop(self.folder.write("uploaded.json", &self.sent));
+    /// One tick: sends what is new, as far as it goes.
+    pub(super) async fn tick(&mut self, service: &Service) {
+        for at in 0..STREAMS.len() {
+            self.send(service, at, false).await;
+        }
+    }
+
+    /// The command is complete: sends all there is left, a tick after the other.
+    pub(super) async fn finish(&mut self, service: &Service, every: Duration) {
+        for at in 0..STREAMS.len() {
+            while self.send(service, at, true).await {
+                tokio::time::sleep(every).await;
             }
         }
+    }
+
+    /// A tick of one stream; whether there may be more.
+    async fn send(&mut self, service: &Service, at: usize, complete: bool) -> bool {
+        let Some(command) = self.command.clone() else { return false };
+        for _ in 0..EVENTS_PER_TICK {
+            let bytes = self.read(STREAMS[at], self.sent[at]);
+            let length = event_length(&bytes, complete);
+            if length == 0 {
+                return false;
+            }
+            let body = json!({ "command_id": command, "stream": STREAMS[at], "text": message(&bytes[..length], complete) });
+            service.insist("upload", body).await;
+            self.sent[at] += length as u64;
+            // Without room on the disk, a restart uploads again what was uploaded before.
+            drop(self.folder.write("uploaded.json", &self.sent));
+        }
+        true
     }
 
     fn read(&self, stream: &str, from: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         let read = File::open(self.folder.0.join(stream)).and_then(|mut file| {
             file.seek(SeekFrom::Start(from))?;
-            file.take(PIECE).read_to_end(&mut bytes)
+            file.take(EVENT as u64).read_to_end(&mut bytes)
         });
         drop(read);
         bytes
+    }
+}
+
+/// How many of these bytes, which are [`EVENT`] at most, go into the next event.
+fn event_length(bytes: &[u8], complete: bool) -> usize {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
+    match whole {
+        // What follows the last newline waits, unless nothing can come any more.
+        Some(_) if complete && bytes.len() < EVENT => bytes.len(),
+        Some(end) => end,
+        None if complete || bytes.len() == EVENT => bytes.len(),
+        None => 0,
+    }
+}
+
+/// An event's text. What is not UTF-8 doesn't survive.
+fn message(bytes: &[u8], complete: bool) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    match text.strip_suffix('\n') {
+        Some(stripped) if complete => stripped.to_owned(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_lines_while_it_runs_and_the_rest_at_the_end() {
+        assert_eq!(event_length(b"one\ntwo\nthr", false), 8);
+        assert_eq!(event_length(b"thr", false), 0);
+        assert_eq!(event_length(b"one\nthr", true), 7);
+        assert_eq!((event_length(b"", false), event_length(b"", true)), (0, 0));
+        let long = vec![b'x'; EVENT];
+        assert_eq!(event_length(&long, false), EVENT, "a long line is cut");
+    }
+
+    #[test]
+    fn an_event_keeps_its_last_newline_until_the_command_is_complete() {
+        assert_eq!(message(b"one\r\ntwo\n", false), "one\ntwo\n");
+        assert_eq!(message(b"one\r\ntwo\n", true), "one\ntwo");
+        assert_eq!(message(b"one\n\n", true), "one\n");
     }
 }
