@@ -39,11 +39,14 @@ pub enum Format {
     Result,
 }
 
+/// What a shell makes of SIGINT.
+pub const INTERRUPTED: i32 = 130;
+
 /// How a follow came to its end.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// The command line's exit code: the deployment's; 0 for a reader who left, which is no failure, and where
-    /// the log was only printed.
+    /// The command line's exit code: the deployment's; [`INTERRUPTED`] after Ctrl-C, so that what is to follow on success
+    /// doesn't; 0 where whoever read the output left, and where the log was only printed.
     pub exit_code: i32,
     /// The reader left before the end; the deployment goes on.
     pub detached: bool,
@@ -76,13 +79,13 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     let mut burst = Vec::with_capacity(BURST);
     let end = loop {
         tokio::select! {
-            () = &mut interrupt => return Ok(detach(screen, id)),
+            () = &mut interrupt => return Ok(detach(screen, id, INTERRUPTED)),
             _ = frames.tick(), if wants_progress => screen.draw(polled.borrow().as_ref()),
             _ = events.recv_many(&mut burst, BURST) => match screen.take(burst.drain(..)) {
                 Ok(Step::On) => {}
                 Ok(Step::End(end)) => break end,
                 Ok(Step::Lost(error)) => return Err(error.into()),
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(detach(screen, id)),
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(detach(screen, id, 0)),
                 Err(e) => return Err(e).context("writing the log to standard output failed"),
             },
         }
@@ -118,10 +121,10 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     Ok(Outcome { exit_code, detached: false, deployment: Some(deployment) })
 }
 
-fn detach(screen: Screen, id: u64) -> Outcome {
+fn detach(screen: Screen, id: u64, exit_code: i32) -> Outcome {
     drop(screen);
     eprintln!("detached: the deployment goes on; re-attach with: drover logs {id} -f");
-    Outcome { detached: true, ..Outcome::default() }
+    Outcome { exit_code, detached: true, ..Outcome::default() }
 }
 
 /// The deployment at its end; asked for again while the daemon is away.

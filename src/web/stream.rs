@@ -8,7 +8,14 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::json;
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use warp::{Reply as _, reply::Response};
 
 /// A quiet stream says that it is alive this often.
@@ -94,16 +101,22 @@ pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form) -> Respons
     let stop = web.stop.clone();
     let follow = wanted.follow;
     let rows = with_pings(web.logs.follow(deployment, wanted));
+    let broken = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&broken);
     let text = rows.map(move |item| match item {
         Some(Ok(rows)) => form.rows(&rows),
-        // The reader comes back with the last number it has seen.
+        // Without an `end` the reader knows that there is more, and comes back with the last number it has seen.
         Some(Err(error)) => {
             tracing::warn!("reading the log of deployment {deployment}: {error}");
+            seen.store(true, Ordering::Relaxed);
             String::new()
         }
         None => form.alive().to_owned(),
     });
     let end = stream::once(async move {
+        if broken.load(Ordering::Relaxed) {
+            return String::new();
+        }
         let row = web.store.deployment(deployment).await.ok().flatten();
         let end = row.filter(|row| !follow || exit_code(row).is_some());
         end.map(|row| form.end(&row.state, exit_code(&row))).unwrap_or_default()

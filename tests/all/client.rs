@@ -157,6 +157,20 @@ fn a_follow_survives_a_broken_stream_and_ends_with_the_deployments_code() {
 }
 
 #[test]
+fn a_stored_log_that_is_cut_is_read_on_and_never_taken_for_whole() {
+    let api = Api::start(|_, before| match before {
+        // A daemon that stops ends what it sends in order, but for the last row.
+        0 => Answer::Whole(200, row(1, "i-1", "one")),
+        _ => Answer::Whole(200, row(2, "i-1", "two") + PARTIAL),
+    });
+    let output = api.run(&["logs", "7"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = "i-1 ApplicationStart | one\ni-1 ApplicationStart | two\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), said);
+    assert_eq!(api.asked.lock().unwrap()[1], "GET /api/v1/deployments/7/logs?after=1&follow=false");
+}
+
+#[test]
 fn interrupting_a_follow_detaches() {
     let api = Api::start(|_, _| Answer::Hang(row(1, "i-1", "one")));
     let mut child = api.command(&["logs", "7", "-f"]).spawn().unwrap();
@@ -165,7 +179,7 @@ fn interrupting_a_follow_detaches() {
     assert_eq!(line, "i-1 ApplicationStart | one\n");
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(130), "deploy a -f && deploy b -f goes no further");
     let said = "detached: the deployment goes on; re-attach with: drover logs 7 -f\n";
     assert_eq!(String::from_utf8(output.stderr).unwrap(), said);
     assert!(api.asked.lock().unwrap().iter().all(|asked| asked.starts_with("GET ")));

@@ -175,7 +175,6 @@ impl Reader {
             let chunk = match tokio::time::timeout(SILENCE, response.chunk()).await {
                 Err(_) => return Close::Silent,
                 Ok(Err(error)) => return Close::Broken(self.client.broken(&error)),
-                Ok(Ok(None)) if !self.query.follow => return Close::End(None),
                 Ok(Ok(None)) => return self.closed_without_an_end().await,
                 Ok(Ok(Some(chunk))) => chunk,
             };
@@ -208,6 +207,9 @@ impl Reader {
 
     /// A stream that closes without saying so is a daemon that went away; unless the deployment has ended.
     async fn closed_without_an_end(&self) -> Close {
+        if !self.query.follow {
+            return Close::Broken(self.broken("the log stream closed before its end"));
+        }
         match self.client.deployment(self.id).await {
             Ok(deployment) if deployment.exit_code.is_some() && deployment.last_seq <= self.query.after => {
                 Close::End(Some(End { state: deployment.state, exit_code: deployment.exit_code }))
