@@ -190,11 +190,15 @@ impl Engine {
         records.map(|(id, text)| Ok((id, serde_json::from_str(&text)?))).collect()
     }
 
+    /// The record of a quarantined instance in the deployment that took it out.
+    pub(super) async fn kept_record(&self, row: &QuarantineRow) -> anyhow::Result<Option<Instance>> {
+        let records = record::instances(&self.store, row.deployment).await?;
+        Ok(records.into_iter().find(|record| record.id == row.instance))
+    }
+
     /// Where a quarantined instance was registered before it was taken out.
     pub(super) async fn journalled(&self, row: &QuarantineRow) -> anyhow::Result<Vec<Membership>> {
-        let records = record::instances(&self.store, row.deployment).await?.into_iter();
-        let mut of_it = records.filter(|record| record.id == row.instance);
-        Ok(of_it.next().map(|record| record.memberships).unwrap_or_default())
+        Ok(self.kept_record(row).await?.map(|record| record.memberships).unwrap_or_default())
     }
 
     /// Whether a deployment under way sees to a released instance: it has it in hand, or lets it back in by itself, since

@@ -297,8 +297,7 @@ impl Engine {
         if row.is_none_or(|row| row.rolled_back_by.is_none()) {
             return Ok(false);
         }
-        let records = super::record::readable_instances(&self.store, kept.deployment).await?;
-        Ok(records.iter().any(|record| record.id == kept.instance && !record.is_replaced()))
+        Ok(self.kept_record(kept).await?.is_some_and(|record| !record.is_replaced()))
     }
 
     /// Those of these instances whose agent can be reached.

@@ -12,10 +12,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where an instance stands. What belongs to one phase goes with it: no later one meets its leftovers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// See [`InstanceState::Pending`].
-    #[default]
     Pending,
     /// The attempt that stages, once one is recorded.
     Staging(Option<Running>),
@@ -189,7 +188,7 @@ impl Phase {
     }
 
     /// The place for an attempt, in a phase that waits for one.
-    pub(super) fn place(&mut self) -> Option<&mut Option<Running>> {
+    fn place(&mut self) -> Option<&mut Option<Running>> {
         match self {
             Phase::Staging(attempt)
             | Phase::PreBlocking(attempt)

@@ -4,7 +4,7 @@ use super::{Planner, progress::by_standby};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::Lifecycle,
-    state::{Cause, DeploymentState, Failure, Fault, Goal, InstanceState as S},
+    state::{Cause, DeploymentState, Fault, Goal, InstanceState as S},
     transition::{Illegal, Step},
 };
 
@@ -27,12 +27,9 @@ impl Planner<'_> {
                     let cause = Cause::Unhealthy(why);
                     let fault =
                         Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
-                    let words = fault.words();
-                    draft.record.fault = Some(fault.clone());
-                    let failure = Box::new(Failure { fault, quarantined: false });
-                    let step =
-                        if state == S::Succeeded { Step::Relapse(failure) } else { Step::Fail(failure) };
-                    draft.step(step, self.now, format!("{words}; Auto Scaling has taken it away"))?;
+                    let note = format!("{}; Auto Scaling has taken it away", fault.words());
+                    let step = if state == S::Succeeded { Step::Relapse } else { Step::Fail };
+                    draft.end_by(step, fault, false, self.now, note)?;
                 }
                 _ if !draft.record.state().is_final() => {
                     let from_standby = matches!(draft.record.engaged(), S::Deploying | S::Restoring)

@@ -127,16 +127,17 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// It is over, by this fault.
-    fn give_up(
+    /// It is over, by this fault: `step` is [`Step::Fail`], or [`Step::Relapse`] for one that had succeeded.
+    fn end_by(
         &mut self,
+        step: fn(Box<Failure>) -> Step,
         fault: Fault,
         quarantined: bool,
         now: Timestamp,
         note: impl Into<String>,
     ) -> Result<(), Illegal> {
         self.record.fault = Some(fault.clone());
-        self.step(Step::Fail(Box::new(Failure { fault, quarantined })), now, note)
+        self.step(step(Box::new(Failure { fault, quarantined })), now, note)
     }
 }
 
@@ -273,7 +274,7 @@ impl<'a> Planner<'a> {
                 (_, true) => "quarantined out of the balancer",
                 (_, false) => "left in service",
             };
-            draft.give_up(fault, quarantine, now, format!("{words}; {why}; {fate}"))
+            draft.end_by(Step::Fail, fault, quarantine, now, format!("{words}; {why}; {fate}"))
         }
     }
 

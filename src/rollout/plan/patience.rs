@@ -5,7 +5,7 @@ use super::{Change, Planner};
 use crate::rollout::{
     snapshot::Blind,
     state::{Cause, DeploymentState as D, Fault, InstanceState as S},
-    transition::Illegal,
+    transition::{Illegal, Step},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -96,7 +96,7 @@ impl Planner<'_> {
             };
             let note = format!("{}; {fate}", fault.words());
             let draft = &mut self.drafts[index];
-            draft.give_up(fault, quarantined, self.now, note)?;
+            draft.end_by(Step::Fail, fault, quarantined, self.now, note)?;
         }
         Ok(())
     }

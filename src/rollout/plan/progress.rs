@@ -286,16 +286,16 @@ impl Planner<'_> {
         if kept_out && !launch {
             // It would meet the same again, whatever is run on it.
             let note = format!("{}; quarantined", fault.words());
-            return draft.give_up(fault, true, self.now, note);
+            return draft.end_by(Step::Fail, fault, true, self.now, note);
         }
         if draft.record.goal == Goal::Old {
             let note = format!("{}; quarantined", fault.words());
-            return draft.give_up(fault, true, self.now, note);
+            return draft.end_by(Step::Fail, fault, true, self.now, note);
         }
         if self.is_launch() {
             let draft = &mut self.drafts[index];
             let note = format!("{}; left to the balancer and Auto Scaling", fault.words());
-            return draft.give_up(fault, false, self.now, note);
+            return draft.end_by(Step::Fail, fault, false, self.now, note);
         }
         self.fault(index, fault, Back::Blocking { resume: None }, true)
     }

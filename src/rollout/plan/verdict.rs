@@ -10,7 +10,7 @@ use crate::rollout::{
     event::LifecycleEvent,
     policy::OnFailure,
     snapshot::{Group, Health, Hold, Lifecycle},
-    state::{Cause, DeploymentState as D, Failure, Fault, Instance, InstanceState as S, Phase},
+    state::{Cause, DeploymentState as D, Fault, Instance, InstanceState as S, Phase},
     transition::{Illegal, Step},
 };
 use std::collections::BTreeMap;
@@ -164,10 +164,8 @@ impl Planner<'_> {
                     Cause::Unhealthy(format!("in service with the new revision, it turned unhealthy: {why}"));
                 let fault =
                     Fault { event: LifecycleEvent::AllowTraffic, hook: None, cause, tail: Vec::new() };
-                let words = fault.words();
-                draft.record.fault = Some(fault.clone());
-                let failure = Box::new(Failure { fault, quarantined: false });
-                draft.step(Step::Relapse(failure), self.now, format!("{words}; left in service"))?;
+                let note = format!("{}; left in service", fault.words());
+                draft.end_by(Step::Relapse, fault, false, self.now, note)?;
             }
         }
         Ok(())
@@ -180,8 +178,8 @@ impl Planner<'_> {
             };
             if draft.record.state() == S::Waiting {
                 let quarantined = draft.stands_by();
-                let failure = Box::new(Failure { fault, quarantined });
-                draft.step(Step::Fail(failure), self.now, "the failure is systemic: not tried again")?;
+                let note = "the failure is systemic: not tried again";
+                draft.end_by(Step::Fail, fault, quarantined, self.now, note)?;
             }
         }
         Ok(())
