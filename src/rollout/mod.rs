@@ -14,6 +14,7 @@ pub mod event;
 pub mod fault;
 pub mod instance;
 pub mod paper;
+pub mod phase;
 pub mod plan;
 pub mod policy;
 pub mod recorded;

@@ -3,7 +3,8 @@
 
 use super::{
     event::LifecycleEvent,
-    instance::{Back, Instance, Membership, Phase, Running, Stop, Wait},
+    instance::{Instance, Membership},
+    phase::{Back, Phase, Running, Stop, Wait},
     state::{Failure, Fault, Goal, InstanceState},
 };
 use jiff::Timestamp;

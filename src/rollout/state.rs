@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 
 pub use super::{
     fault::{Cause, Failure, Fault},
-    instance::{Back, Instance, Membership, Phase, Running, Stop, Wait},
+    instance::{Instance, Membership},
+    phase::{Back, Phase, Running, Stop, Wait},
 };
 
 /// Where a deployment stands.

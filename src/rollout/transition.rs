@@ -1,7 +1,7 @@
 //! The one transition function of an instance. A pair that can't happen is an error with both names in it.
 
 use super::{
-    instance::{Phase, Wait},
+    phase::{Phase, Wait},
     state::{Failure, InstanceState},
 };
 use thiserror::Error;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::rollout::{
         event::LifecycleEvent,
-        instance::Back,
+        phase::Back,
         state::{Cause, Fault},
     };
     use jiff::Timestamp;

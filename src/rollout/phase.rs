@@ -1,0 +1,197 @@
+//! Where an instance stands in a deployment, with what belongs to that alone.
+
+use super::{
+    event::LifecycleEvent,
+    state::{Failure, InstanceState},
+};
+use jiff::Timestamp;
+
+/// Where an instance stands. What belongs to one phase goes with it: no later one meets its leftovers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// See [`InstanceState::Pending`].
+    Pending,
+    /// The attempt that stages, once one is recorded.
+    Staging(Option<Running>),
+    /// On the host, and its turn may come.
+    Staged {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    /// The attempt that runs the BeforeBlockTraffic hooks.
+    PreBlocking(Option<Running>),
+    /// On its way out of the balancer.
+    Blocking {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    /// The run of the deployment's revision.
+    Deploying {
+        /// Where it begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+        /// The attempt, once one is recorded.
+        attempt: Option<Running>,
+    },
+    /// On its way back in.
+    Allowing {
+        /// Since when it is ready for service, and AWS doesn't let it in.
+        kept_since: Option<Timestamp>,
+    },
+    /// The attempt that runs the AfterAllowTraffic hooks.
+    PostAllowing(Option<Running>),
+    /// See [`InstanceState::Succeeded`].
+    Succeeded,
+    /// A retry is due later.
+    Waiting(Wait),
+    /// The run of the former release, from its own beginning.
+    Restoring(Option<Running>),
+    /// See [`InstanceState::Restored`].
+    Restored,
+    /// How it ended.
+    Failed(Box<Failure>),
+    /// Left the group.
+    Gone {
+        /// From standby, where the desired capacity had gone down with it.
+        left_standby: bool,
+    },
+    /// See [`InstanceState::Skipped`].
+    Skipped,
+}
+
+/// An attempt (see the store) that a phase waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    pub number: i64,
+    /// Seconds that its hooks may take together; none: those of the revision's main events.
+    pub run_seconds: Option<i64>,
+    /// It was asked to stop.
+    pub stop: Option<Stop>,
+}
+
+/// What an attempt was asked, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// At once; else after the lifecycle event in work.
+    pub at_once: bool,
+    /// When it was last asked to.
+    pub sent: Timestamp,
+}
+
+/// A retry that is due later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When it is due.
+    pub until: Timestamp,
+    /// Where it goes on.
+    pub back: Back,
+}
+
+/// Where a retry goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Back {
+    Staging,
+    PreBlocking,
+    Blocking {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    Deploying {
+        /// Where the run begins, if not at the first event.
+        resume: Option<LifecycleEvent>,
+    },
+    PostAllowing,
+    Restoring,
+}
+
+impl Back {
+    /// The state's name.
+    pub fn state(self) -> InstanceState {
+        self.phase().state()
+    }
+
+    /// Where the run begins, if not at the first event.
+    pub fn resume(self) -> Option<LifecycleEvent> {
+        self.phase().resume()
+    }
+
+    /// The same, beginning there where a run is to come.
+    pub fn at(self, resume: Option<LifecycleEvent>) -> Back {
+        match self {
+            Back::Blocking { .. } => Back::Blocking { resume },
+            Back::Deploying { .. } => Back::Deploying { resume },
+            other => other,
+        }
+    }
+
+    /// The phase itself, with no attempt yet.
+    pub fn phase(self) -> Phase {
+        match self {
+            Back::Staging => Phase::Staging(None),
+            Back::PreBlocking => Phase::PreBlocking(None),
+            Back::Blocking { resume } => Phase::Blocking { resume },
+            Back::Deploying { resume } => Phase::Deploying { resume, attempt: None },
+            Back::PostAllowing => Phase::PostAllowing(None),
+            Back::Restoring => Phase::Restoring(None),
+        }
+    }
+}
+
+impl Phase {
+    /// The phase's name.
+    pub fn state(&self) -> InstanceState {
+        use InstanceState as S;
+        match self {
+            Phase::Pending => S::Pending,
+            Phase::Staging(_) => S::Staging,
+            Phase::Staged { .. } => S::Staged,
+            Phase::PreBlocking(_) => S::PreBlocking,
+            Phase::Blocking { .. } => S::Blocking,
+            Phase::Deploying { .. } => S::Deploying,
+            Phase::Allowing { .. } => S::Allowing,
+            Phase::PostAllowing(_) => S::PostAllowing,
+            Phase::Succeeded => S::Succeeded,
+            Phase::Waiting(_) => S::Waiting,
+            Phase::Restoring(_) => S::Restoring,
+            Phase::Restored => S::Restored,
+            Phase::Failed(_) => S::Failed,
+            Phase::Gone { .. } => S::Gone,
+            Phase::Skipped => S::Skipped,
+        }
+    }
+
+    /// Where the run begins, or would, if not at the first event.
+    pub fn resume(&self) -> Option<LifecycleEvent> {
+        match self {
+            Phase::Staged { resume } | Phase::Blocking { resume } | Phase::Deploying { resume, .. } => {
+                *resume
+            }
+            _ => None,
+        }
+    }
+
+    /// The attempt that it waits for.
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Phase::Staging(attempt)
+            | Phase::PreBlocking(attempt)
+            | Phase::Deploying { attempt, .. }
+            | Phase::PostAllowing(attempt)
+            | Phase::Restoring(attempt) => attempt.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The place for an attempt, in a phase that waits for one.
+    pub(super) fn place(&mut self) -> Option<&mut Option<Running>> {
+        match self {
+            Phase::Staging(attempt)
+            | Phase::PreBlocking(attempt)
+            | Phase::Deploying { attempt, .. }
+            | Phase::PostAllowing(attempt)
+            | Phase::Restoring(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+}
