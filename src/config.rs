@@ -53,6 +53,9 @@ pub struct Server {
     pub database: Option<String>,
     /// How often AWS is asked while something is in work. Default 1 s.
     pub poll: SignedDuration,
+    /// Bundles of so many revisions, the last that were deployed, stay on the daemon's disk; those of deployments that are
+    /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that is gone is fetched anew.
+    pub keep_bundles: u32,
 }
 
 impl Default for Server {
@@ -65,6 +68,7 @@ impl Default for Server {
             data: "/var/lib/drover".into(),
             database: None,
             poll: SignedDuration::from_secs(1),
+            keep_bundles: 50,
         }
     }
 }
@@ -125,7 +129,8 @@ pub struct GitHub {
     /// are refused and branches are polled instead.
     pub webhook_secret_env: String,
     /// How often the branches of groups with `auto_deploy` are polled; `"0s"` never. Default every 30 s where there is no
-    /// webhook secret (120 requests an hour and branch; GitHub allows 5,000 an hour), else never.
+    /// webhook secret, else every 5 min, for deliveries that were lost. A branch that hasn't moved costs none of GitHub's
+    /// 5,000 requests an hour (its answer is conditional).
     pub poll_branches: Option<SignedDuration>,
 }
 
@@ -142,6 +147,8 @@ impl Default for GitHub {
 
 /// Without a webhook, branches are polled this often.
 const POLL_BRANCHES: SignedDuration = SignedDuration::from_secs(30);
+/// Beside a webhook, this often.
+const CATCH_UP: SignedDuration = SignedDuration::from_mins(5);
 
 impl GitHub {
     /// The webhook's secret, from the environment.
@@ -151,7 +158,7 @@ impl GitHub {
 
     /// How often branches are polled, if at all.
     pub fn polling(&self) -> Option<SignedDuration> {
-        let default = if self.webhook_secret().is_some() { SignedDuration::ZERO } else { POLL_BRANCHES };
+        let default = if self.webhook_secret().is_some() { CATCH_UP } else { POLL_BRANCHES };
         Some(self.poll_branches.unwrap_or(default)).filter(|pause| !pause.is_zero())
     }
 }
@@ -162,7 +169,7 @@ impl GitHub {
 pub struct Application {
     /// `owner/name` on GitHub.
     pub repository: String,
-    /// A commit must be on this branch (or on an allowed tag) to be deployed. Default `main`.
+    /// A commit must be on this branch to be deployed. Default `main`.
     #[serde(default = "default_branch")]
     pub branch: String,
     /// Releases kept on an instance. Default 5, as CodeDeploy.

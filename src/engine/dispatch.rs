@@ -3,8 +3,8 @@
 use super::{
     Engine,
     act::send_intent,
+    bundles::Bundle,
     crash,
-    prepare::Bundle,
     record::{self, json},
 };
 use crate::{

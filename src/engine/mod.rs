@@ -7,6 +7,7 @@
 mod act;
 mod adopt;
 mod away;
+mod bundles;
 mod crash;
 mod dispatch;
 mod estimate;
@@ -56,8 +57,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -88,10 +88,12 @@ pub struct Engine {
     readings: uploads::Readings,
     /// The log group has been made, or tried, since the start.
     log_group_made: AtomicBool,
-    bundles: PathBuf,
+    bundles: bundles::Bundles,
     queue: Notify,
     /// A push was delivered.
     pushed: Notify,
+    /// What is known of the repositories that deploy by themselves.
+    following: Mutex<push::Following>,
     running: Mutex<HashMap<i64, Arc<Notify>>>,
     explained: Mutex<HashMap<i64, Explain>>,
     /// How much is left of each rollout, as last estimated.
@@ -157,7 +159,7 @@ impl Engine {
     /// An engine that doesn't run yet.
     pub fn new(parts: Parts) -> Arc<Engine> {
         let Parts { config, store, logs, fleet, github, secrets, public_url, stop } = parts;
-        let bundles = config.server.data.join("bundles");
+        let bundles = bundles::Bundles::new(config.server.data.join("bundles"));
         Arc::new(Engine {
             config,
             store,
@@ -171,6 +173,7 @@ impl Engine {
             bundles,
             queue: Notify::new(),
             pushed: Notify::new(),
+            following: Mutex::default(),
             running: Mutex::default(),
             explained: Mutex::default(),
             left: Mutex::default(),
@@ -219,6 +222,10 @@ impl Engine {
             notify.notify_one();
         }
         self.queue.notify_one();
+    }
+
+    fn following(&self) -> MutexGuard<'_, push::Following> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_target_groups(&self, deployment: i64, arns: &[String]) -> Option<Vec<TargetGroup>> {

@@ -2,30 +2,21 @@
 
 use super::{
     Engine,
+    bundles::Bundle,
     preconditions::{Trouble, refuse},
     record::{self, json},
 };
 use crate::{
     config::Group,
-    github::GitHubError,
     logs::{lines_of, note_chunk},
-    revision::{appspec::AppSpec, bundle},
     rollout::{plan::HELD, policy::Mode, state::Instance},
     store::DeploymentRow,
 };
-use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
-use std::path::PathBuf;
 
 /// The agent of an instance that launches is up within this, or its launch is given up. It registers when it has booted;
 /// the lifecycle hook's own heartbeat time-out is longer.
 const AGENT_COMES: SignedDuration = SignedDuration::from_mins(10);
-
-/// A bundle on the daemon's disk.
-pub(super) struct Bundle {
-    pub(super) sha256: String,
-    pub(super) appspec: AppSpec,
-}
 
 impl Engine {
     pub(super) async fn prepare(&self, row: &DeploymentRow) -> anyhow::Result<()> {
@@ -134,45 +125,5 @@ impl Engine {
             Ok(bundle) => Ok(bundle),
             Err(reason) => refuse(format!("revision {sha} can't be deployed: {reason}")),
         }
-    }
-
-    /// The outer error may pass; the inner one says what is wrong with the revision.
-    pub(super) async fn fetch_bundle(
-        &self,
-        repository: &str,
-        sha: &str,
-    ) -> anyhow::Result<Result<Bundle, String>> {
-        let path = self.bundle_path(sha);
-        if !tokio::fs::try_exists(&path).await? {
-            tokio::fs::create_dir_all(&self.bundles)
-                .await
-                .with_context(|| format!("making {}", self.bundles.display()))?;
-            match self.github.download(repository, sha, &path).await {
-                Ok(()) => {}
-                Err(GitHubError::Revision(reason)) => return Ok(Err(reason)),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let examined = tokio::task::spawn_blocking(move || bundle::examine(&path)).await?;
-        Ok(examined.map(|examined| Bundle { sha256: examined.sha256, appspec: examined.appspec }))
-    }
-
-    /// The bundle of a deployed revision, fetched anew where it isn't on this daemon's disk: a command of the daemon before
-    /// may ask for it.
-    pub async fn bundle_again(&self, sha: &str) -> anyhow::Result<PathBuf> {
-        let path = self.bundle_path(sha);
-        if tokio::fs::try_exists(&path).await? {
-            return Ok(path);
-        }
-        let Some(repository) = self.store.repository_of(sha).await? else {
-            anyhow::bail!("no deployment has this revision")
-        };
-        self.fetch_bundle(&repository, sha).await?.map_err(anyhow::Error::msg)?;
-        Ok(path)
-    }
-
-    /// Where the bundle of a revision is kept.
-    fn bundle_path(&self, sha: &str) -> PathBuf {
-        self.bundles.join(format!("{sha}.tar.gz"))
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! Imports octocrab and [`crate::config`]; no store, no engine.
 
+mod ask;
+
 use crate::config::GitHub;
+use ask::{Limits, Said, ask, ask_since};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
-use octocrab::{Octocrab, models::commits::GithubCommitStatus, params::repos::Commitish};
-use std::{path::Path, time::Duration};
+use octocrab::{Octocrab, params::repos::Commitish};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tower_http::follow_redirect::RequestUri;
@@ -15,11 +20,58 @@ use tower_http::follow_redirect::RequestUri;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For the whole of a tarball.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// A larger archive is refused: it would fill the hosts' disks too.
+const LARGEST_ARCHIVE: u64 = 2 * 1024 * 1024 * 1024;
+/// A name becomes a part of a URL's path; its slashes stay, as GitHub takes them.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// GitHub, as drover sees it.
 #[derive(Clone, Debug)]
 pub struct Repositories {
     api: Octocrab,
+    limits: Arc<Limits>,
+}
+
+/// How one commit stands to another in the repository's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is the other one.
+    Identical,
+    /// It comes after the other one.
+    Ahead,
+    /// It comes before the other one.
+    Behind,
+    /// Each has commits that the other one lacks, or they have none in common.
+    Diverged,
+}
+
+#[derive(Deserialize)]
+struct Comparison {
+    status: Standing,
+}
+
+#[derive(Deserialize)]
+struct RepositoryAnswer {
+    id: u64,
+}
+
+#[derive(Deserialize)]
+struct CommitAnswer {
+    sha: String,
+    commit: CommitText,
+}
+
+#[derive(Deserialize)]
+struct CommitText {
+    message: String,
+}
+
+impl From<CommitAnswer> for Commit {
+    fn from(answer: CommitAnswer) -> Commit {
+        let title = answer.commit.message.lines().next().unwrap_or_default().to_owned();
+        Commit { sha: answer.sha, title }
+    }
 }
 
 /// A commit that belongs to the repository.
@@ -52,7 +104,7 @@ impl Repositories {
         if let Some(token) = std::env::var(&config.token_env).ok().filter(|token| !token.is_empty()) {
             builder = builder.personal_token(token);
         }
-        Ok(Repositories { api: builder.build()? })
+        Ok(Repositories { api: builder.build()?, limits: Arc::default() })
     }
 
     /// Resolves a full or abbreviated SHA, a branch or a tag, and proves that the commit is on `branch`: GitHub serves
@@ -64,44 +116,98 @@ impl Repositories {
         branch: &str,
     ) -> Result<Commit, GitHubError> {
         check_name(revision)?;
-        let (owner, name) = split(repository)?;
-        let commit = self.api.commits(owner, name).get(revision).await.map_err(|e| match status(&e) {
-            Some(422 | 404) if looks_like_sha(revision) => GitHubError::Revision(format!(
-                "no commit {revision} in {repository}: unknown, or an abbreviation of several; give the full SHA, and push it first"
-            )),
-            Some(422 | 404) => {
-                GitHubError::Revision(format!("no branch, tag or commit '{revision}' in {repository}, or no access to it"))
-            }
-            _ => unavailable(&format!("asking GitHub for '{revision}' of {repository}"), &e),
-        })?;
-        let sha = commit.sha;
-        let comparison = self.api.commits(owner, name).compare(branch, sha.clone()).send().await;
-        let refused = |how: &str| {
-            GitHubError::Revision(format!(
-                "commit {sha} is not on branch {branch} of {repository} ({how}): it comes from a fork or was never merged"
-            ))
+        let commit = self.lookup(repository, revision).await?;
+        let head = self.head(repository, branch).await?;
+        let how = match self.standing(repository, &commit.sha, &head.sha).await? {
+            Some(Standing::Behind | Standing::Identical) => return Ok(commit),
+            Some(Standing::Ahead) => "ahead of it",
+            Some(Standing::Diverged) => "diverged from it",
+            None => "no common history",
         };
-        match comparison {
-            Ok(comparison) => match comparison.status {
-                GithubCommitStatus::Behind | GithubCommitStatus::Identical => {}
-                GithubCommitStatus::Ahead => return Err(refused("ahead of it")),
-                _ => return Err(refused("diverged from it")),
-            },
-            Err(e) if status(&e) == Some(404) => return Err(refused("no common history")),
-            Err(e) => return Err(unavailable(&format!("comparing {sha} with {branch} of {repository}"), &e)),
-        }
-        let title = commit.commit.message.lines().next().unwrap_or_default().to_owned();
-        Ok(Commit { sha, title })
+        Err(GitHubError::Revision(format!(
+            "commit {} is not on branch {branch} of {repository} ({how}): it comes from a fork or was never merged",
+            commit.sha
+        )))
     }
 
-    /// The head of a branch.
+    /// The commit that a person's word names. A branch goes before a tag of the same name, and both before an
+    /// abbreviated SHA; `heads/…` and `tags/…` tell them apart.
+    async fn lookup(&self, repository: &str, revision: &str) -> Result<Commit, GitHubError> {
+        let what = format!("asking GitHub for '{revision}' of {repository}");
+        let hex = looks_like_sha(revision);
+        let spelled = revision.starts_with("heads/") || revision.starts_with("tags/");
+        let names = match (hex, spelled) {
+            (true, _) if revision.len() == 40 => vec![revision.to_owned()],
+            (true, _) => vec![format!("heads/{revision}"), format!("tags/{revision}"), revision.to_owned()],
+            (false, true) => {
+                vec![revision.to_owned(), format!("heads/{revision}"), format!("tags/{revision}")]
+            }
+            (false, false) => vec![format!("heads/{revision}"), format!("tags/{revision}")],
+        };
+        for name in &names {
+            let path = commit_path(repository, name)?;
+            if let Some(answer) = ask::<CommitAnswer>(&self.api, &self.limits, &path, &what).await? {
+                return Ok(answer.into());
+            }
+        }
+        Err(GitHubError::Revision(if hex {
+            format!(
+                "no commit {revision} in {repository}: unknown, or an abbreviation of several; give the full SHA, and push it first"
+            )
+        } else {
+            format!("no branch, tag or commit '{revision}' in {repository}, or no access to it")
+        }))
+    }
+
+    /// How `sha` stands to `other`; none: they have no history in common, or GitHub doesn't know one of them (yet).
+    pub async fn standing(
+        &self,
+        repository: &str,
+        sha: &str,
+        other: &str,
+    ) -> Result<Option<Standing>, GitHubError> {
+        if sha == other {
+            return Ok(Some(Standing::Identical));
+        }
+        let what = format!("comparing {sha} with {other} of {repository}");
+        // The commits between them don't matter here.
+        let path = format!("{}/compare/{other}...{sha}?per_page=1", path(repository)?);
+        let comparison = ask::<Comparison>(&self.api, &self.limits, &path, &what).await?;
+        Ok(comparison.map(|comparison| comparison.status))
+    }
+
+    /// The head of a branch, never of a tag of that name.
     pub async fn head(&self, repository: &str, branch: &str) -> Result<Commit, GitHubError> {
         check_name(branch)?;
-        let (owner, name) = split(repository)?;
-        let what = format!("asking GitHub for the head of {branch} of {repository}");
-        let commit = self.api.commits(owner, name).get(branch).await.map_err(|e| unavailable(&what, &e))?;
-        let title = commit.commit.message.lines().next().unwrap_or_default().to_owned();
-        Ok(Commit { sha: commit.sha, title })
+        let path = commit_path(repository, &format!("heads/{branch}"))?;
+        let what = asking_for_head(repository, branch);
+        let answer = ask::<CommitAnswer>(&self.api, &self.limits, &path, &what).await?;
+        Ok(answer.ok_or_else(|| no_branch(repository, branch))?.into())
+    }
+
+    /// The head of a branch with its ETag; none: it is what the given ETag stands for. Such an answer costs no quota.
+    pub async fn head_since(
+        &self,
+        repository: &str,
+        branch: &str,
+        etag: Option<&str>,
+    ) -> Result<Option<(Commit, Option<String>)>, GitHubError> {
+        check_name(branch)?;
+        let path = commit_path(repository, &format!("heads/{branch}"))?;
+        let what = asking_for_head(repository, branch);
+        match ask_since::<CommitAnswer>(&self.api, &self.limits, &path, etag, &what).await? {
+            Said::Yes(answer, etag) => Ok(Some((answer.into(), etag))),
+            Said::Unchanged => Ok(None),
+            Said::No => Err(no_branch(repository, branch)),
+        }
+    }
+
+    /// GitHub's number of a repository, which stays when it is renamed or transferred.
+    pub async fn id(&self, repository: &str) -> Result<u64, GitHubError> {
+        let what = format!("asking GitHub for {repository}");
+        let answer = ask::<RepositoryAnswer>(&self.api, &self.limits, &path(repository)?, &what).await?;
+        let missing = || format!("there is no repository {repository}, or no access to it");
+        answer.map(|answer| answer.id).ok_or_else(|| GitHubError::Revision(missing()))
     }
 
     /// GitHub's own link to the commit's tarball: good for some minutes, without a token.
@@ -123,36 +229,69 @@ impl Repositories {
 
     /// Writes the commit's tarball to `path`, which appears only when it is whole.
     pub async fn download(&self, repository: &str, sha: &str, path: &Path) -> Result<(), GitHubError> {
-        let (owner, name) = split(repository)?;
         let what = format!("downloading {repository} at {sha}");
-        let fetch = async {
-            let response = self
-                .api
-                .repos(owner, name)
-                .download_tarball(Commitish(sha.to_owned()))
-                .await
-                .map_err(|e| unavailable(&what, &e))?;
-            let status = response.status();
-            if !status.is_success() {
-                return Err(GitHubError::Unavailable(format!("{what}: GitHub answered {status}")));
-            }
-            let failed = |e: std::io::Error| {
-                GitHubError::Unavailable(format!("{what}: writing {}: {e}", path.display()))
-            };
-            let part = path.with_extension("part");
-            let mut file = tokio::fs::File::create(&part).await.map_err(failed)?;
-            let mut body =
-                response.into_body().into_data_stream().map_err(|e| unavailable(&what, &e)).boxed();
-            while let Some(bytes) = body.next().await {
-                file.write_all(&bytes?).await.map_err(failed)?;
-            }
-            file.sync_all().await.map_err(failed)?;
-            tokio::fs::rename(&part, path).await.map_err(failed)
-        };
+        let fetch = self.fetch(repository, sha, path, &what);
         tokio::time::timeout(DOWNLOAD_TIMEOUT, fetch).await.map_err(|_| {
             GitHubError::Unavailable(format!("{what}: not done within {} s", DOWNLOAD_TIMEOUT.as_secs()))
         })?
     }
+
+    async fn fetch(&self, repository: &str, sha: &str, path: &Path, what: &str) -> Result<(), GitHubError> {
+        let (owner, name) = split(repository)?;
+        let response = self
+            .api
+            .repos(owner, name)
+            .download_tarball(Commitish(sha.to_owned()))
+            .await
+            .map_err(|e| unavailable(what, &e))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(GitHubError::Unavailable(format!("{what}: GitHub answered {status}")));
+        }
+        let failed =
+            |e: std::io::Error| GitHubError::Unavailable(format!("{what}: writing {}: {e}", path.display()));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // Removed when it is dropped: nothing half-done stays.
+        let part =
+            tempfile::Builder::new().prefix(".").suffix(".part").tempfile_in(folder).map_err(failed)?;
+        let mut file = tokio::fs::File::from_std(part.reopen().map_err(failed)?);
+        let mut body = response.into_body().into_data_stream().map_err(|e| unavailable(what, &e)).boxed();
+        let mut bytes = 0;
+        while let Some(piece) = body.next().await {
+            let piece = piece?;
+            bytes += piece.len() as u64;
+            if bytes > LARGEST_ARCHIVE {
+                return Err(GitHubError::Revision(format!(
+                    "its archive is larger than {} GiB: keep what is not source out of the repository",
+                    LARGEST_ARCHIVE >> 30
+                )));
+            }
+            file.write_all(&piece).await.map_err(failed)?;
+        }
+        file.sync_all().await.map_err(failed)?;
+        part.persist(path).map_err(|e| failed(e.error))?;
+        // The name is on the disk only when its folder is.
+        tokio::fs::File::open(folder).await.map_err(failed)?.sync_all().await.map_err(failed)
+    }
+}
+
+/// The part of the API's path that names a repository.
+fn path(repository: &str) -> Result<String, GitHubError> {
+    let (owner, name) = split(repository)?;
+    Ok(format!("/repos/{owner}/{name}"))
+}
+
+/// The part of the API's path that names a commit, by SHA or by `heads/…` or `tags/…`.
+fn commit_path(repository: &str, name: &str) -> Result<String, GitHubError> {
+    Ok(format!("{}/commits/{}", path(repository)?, utf8_percent_encode(name, IN_PATH)))
+}
+
+fn asking_for_head(repository: &str, branch: &str) -> String {
+    format!("asking GitHub for the head of {branch} of {repository}")
+}
+
+fn no_branch(repository: &str, branch: &str) -> GitHubError {
+    GitHubError::Revision(format!("there is no branch {branch} in {repository}, or no access to it"))
 }
 
 fn split(repository: &str) -> Result<(&str, &str), GitHubError> {
@@ -165,28 +304,23 @@ fn looks_like_sha(revision: &str) -> bool {
     revision.len() >= 4 && revision.len() <= 40 && revision.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// What git allows in a name of a commit, and no more: it becomes part of a URL.
+/// What git allows in a name of a commit (git-check-ref-format), and no more.
 fn check_name(revision: &str) -> Result<(), GitHubError> {
-    let sound = |c: char| c.is_alphanumeric() || "-_./+@".contains(c);
+    let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     if revision.is_empty()
         || revision.len() > 255
         || revision.starts_with(['-', '/', '.'])
-        || revision.ends_with('/')
+        || revision.ends_with(['/', '.'])
         || revision.contains("..")
-        || !revision.chars().all(sound)
+        || revision.contains("//")
+        || revision.contains("@{")
+        || revision.chars().any(forbidden)
     {
         return Err(GitHubError::Revision(format!(
             "'{revision}' is no revision: give a full or abbreviated SHA, a branch or a tag"
         )));
     }
     Ok(())
-}
-
-fn status(error: &octocrab::Error) -> Option<u16> {
-    match error {
-        octocrab::Error::GitHub { source, .. } => Some(source.status_code.as_u16()),
-        _ => None,
-    }
 }
 
 fn unavailable(what: &str, error: &octocrab::Error) -> GitHubError {
@@ -212,10 +346,10 @@ mod tests {
 
     #[test]
     fn names_that_are_no_revision_never_reach_github() {
-        for name in ["", "-x", "a..b", "a b", "a?b", "../x", "a#b", "x/"] {
+        for name in ["", "-x", "a..b", "a b", "a?b", "../x", "a^b", "x/", "a//b", "a\nb"] {
             assert!(check_name(name).is_err(), "{name}");
         }
-        for name in ["main", "feature/x", "v1.2.3", "0123abc", "release+1"] {
+        for name in ["main", "feature/x#1", "100%", "v1.2.3", "0123abc", "release+1"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
     }

@@ -43,6 +43,19 @@ struct Parameter {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Rename {
+    from: String,
+    to: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lag {
+    on: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Shown {
     name: Option<String>,
 }
@@ -104,6 +117,18 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
                     return Err((500, json!({"error": format!("an instance can't reach {address}: {e}")})));
                 }
             }
+            Ok((200, json!({})))
+        }
+        (&Method::POST, ["github", "rename"]) => {
+            let Rename { from, to } = read(call)?;
+            if cloud.github.rename(&from, &to) {
+                Ok((200, json!({})))
+            } else {
+                Err(missing(&format!("repository '{from}'")))
+            }
+        }
+        (&Method::POST, ["github", "lag"]) => {
+            cloud.github.lag(read::<Lag>(call)?.on).await;
             Ok((200, json!({})))
         }
         (&Method::POST, ["parameters"]) => {

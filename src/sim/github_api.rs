@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::audit::Call as Line;
 use super::cloud::Cloud;
@@ -12,13 +13,12 @@ use super::github::{GitHub, Reply, Request, error};
 use super::server::{Answer, Call, json_response, response};
 use super::throttle;
 
-/// Answers a request for `/repos/…` or an archive's short-lived address.
+/// Answers a request for `/repos/…`, `/repositories/…` or an archive's short-lived address.
 pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
     let segments = call.segments();
     let query = call.query();
     let download = segments.first().is_some_and(|s| s == "_codeload");
-    let rest = &segments[1..];
-    let action = if download { "DownloadTarball" } else { GitHub::action(rest) };
+    let action = if download { "DownloadTarball" } else { GitHub::action(&segments) };
     let (id, struck) = cloud.with(|state| {
         let id = state.uuid();
         let now = state.clock.now();
@@ -49,12 +49,22 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         _ if download => cloud.github.archive(query.get("token").map_or("", String::as_str)).await,
         _ => {
             let raw = call.header("accept").contains("raw");
-            cloud.github.answer(&Request { segments: rest, query: &query, base: &base, raw }).await
+            let target = call.uri.path_and_query().map_or("", |target| target.as_str());
+            let request = Request { segments: &segments, target, query: &query, base: &base, raw };
+            cloud.github.answer(&request).await
         }
     };
+    // A conditional request whose answer is the same is answered without it.
+    let etag = match &reply {
+        Reply::Json(200, body) => Some(format!("W/\"{}\"", hex::encode(Sha256::digest(body.to_string())))),
+        _ => None,
+    };
+    let unchanged = etag.as_deref().is_some_and(|etag| call.header("if-none-match") == etag);
     let (status, code) = match &reply {
         Reply::Json(status, body) if *status >= 400 => (*status, body["message"].as_str().map(str::to_owned)),
+        _ if unchanged => (304, None),
         Reply::Json(status, _) => (*status, None),
+        Reply::Moved(_) => (301, None),
         Reply::Redirect(_) => (302, None),
         Reply::Bytes(..) => (200, None),
     };
@@ -82,6 +92,15 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         return None;
     }
     let mut answer = match reply {
+        _ if unchanged => response(304, "application/json; charset=utf-8", ""),
+        Reply::Moved(path) => {
+            let url = format!("{base}{path}");
+            let mut answer = json_response(301, &json!({"message": "Moved Permanently", "url": url}));
+            if let Ok(value) = url.parse() {
+                answer.headers_mut().insert(header::LOCATION, value);
+            }
+            answer
+        }
         Reply::Json(status, body) => json_response(status, &body),
         Reply::Bytes(media, bytes) => response(200, media, bytes),
         Reply::Redirect(path) => {
@@ -93,6 +112,9 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         }
     };
     let headers = answer.headers_mut();
+    if let Some(value) = etag.and_then(|etag| etag.parse().ok()) {
+        headers.insert(header::ETAG, value);
+    }
     headers.insert("x-ratelimit-limit", 5000.into());
     headers.insert("x-ratelimit-remaining", if limited { 0.into() } else { 4999.into() });
     if limited {

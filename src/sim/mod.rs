@@ -44,6 +44,8 @@
 //! |---|---|
 //! | `POST /_sim/world`, `GET /_sim/world` | creates groups and target groups; shows all with their states |
 //! | `POST /_sim/reach {"address"}` | a loopback address that all instances, present and future, can reach |
+//! | `POST /_sim/github/rename {"from", "to"}` | gives a repository another name; GitHub redirects the old one by its number |
+//! | `POST /_sim/github/lag {"on"}` | from now on GitHub's API shows commits and branches as they are at this moment; or again as they are |
 //! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
 //! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
 //! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |

@@ -142,7 +142,7 @@ async fn handle(cloud: Arc<Cloud>, request: Request<Incoming>) -> Answer {
     match segments.as_slice() {
         ["_sim", rest @ ..] => Some(control::answer(&cloud, &call, rest).await),
         ["_agent", "v1", verb] => Some(agent(&cloud, &call, verb).await),
-        ["_codeload", ..] | ["repos", ..] => github_api::answer(&cloud, &call).await,
+        ["_codeload" | "repos" | "repositories", ..] => github_api::answer(&cloud, &call).await,
         [] => aws::answer(&cloud, &call).await,
         _ => Some(json_response(404, &json!({"message": "Not Found"}))),
     }

@@ -57,12 +57,20 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes a delivery down; false if its id or its body came before. Forgets those that are long over.
+    /// Writes a delivery down; false if its id or its body came before and is in work or done. One that was refused or
+    /// ignored may come again: its cause may have been mended. Forgets those that are long over.
     pub async fn insert_delivery(&mut self, row: &DeliveryRow) -> Result<bool> {
         sqlx::query("DELETE FROM deliveries WHERE finished_at < $1")
             .bind(row.received_at - KEPT_MILLISECONDS)
             .execute(&mut *self.inner)
             .await?;
+        sqlx::query(
+            "DELETE FROM deliveries WHERE (id = $1 OR digest = $2) AND state IN ('refused', 'ignored')",
+        )
+        .bind(text(&row.id))
+        .bind(&row.digest)
+        .execute(&mut *self.inner)
+        .await?;
         let done = sqlx::query(
             "INSERT INTO deliveries (id, digest, repository, branch, sha, pusher, state, received_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",

@@ -87,6 +87,20 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
+    /// The revisions that were deployed last, newest first.
+    pub async fn newest_revisions(&self, limit: i64) -> Result<Vec<String>> {
+        let query = "SELECT sha FROM deployments GROUP BY sha ORDER BY MAX(id) DESC LIMIT $1";
+        let rows = sqlx::query(query).bind(limit).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The revisions that may be run again: of what isn't over, and the last good one of each instance.
+    pub async fn needed_revisions(&self) -> Result<Vec<String>> {
+        let query = "SELECT sha FROM deployments WHERE finished_at IS NULL UNION SELECT sha FROM revisions";
+        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
     /// The hooks of a revision, as JSON, as its newest deployment has written them down.
     pub async fn revision_of(&self, sha: &str) -> Result<Option<String>> {
         let query = "SELECT revision FROM deployments WHERE sha = $1 AND revision IS NOT NULL ORDER BY id DESC LIMIT 1";
@@ -305,6 +319,20 @@ impl Tx<'_> {
             sqlx::query(query).bind(id).bind(other).execute(&mut *self.inner).await?;
         }
         Ok(())
+    }
+
+    /// The newest deployment to a whole group.
+    pub async fn newest_rollout(&mut self, group: &str) -> Result<Option<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE group_name = $1 AND only_instance IS NULL AND launch = 0 \
+             ORDER BY id DESC LIMIT 1";
+        Ok(sqlx::query_as(query).bind(group).fetch_optional(&mut *self.inner).await?)
+    }
+
+    /// The newest deployment of a revision to a whole group.
+    pub async fn rollout_of(&mut self, group: &str, sha: &str) -> Result<Option<i64>> {
+        let query = "SELECT MAX(id) FROM deployments WHERE group_name = $1 AND sha = $2 AND only_instance IS NULL \
+             AND launch = 0";
+        Ok(sqlx::query(query).bind(group).bind(sha).fetch_one(&mut *self.inner).await?.get(0))
     }
 
     /// Queued deployments of a group that nobody submitted.

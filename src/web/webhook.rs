@@ -38,6 +38,8 @@ struct PushEvent {
 #[derive(Deserialize)]
 struct Repository {
     full_name: String,
+    #[serde(default)]
+    id: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +133,7 @@ impl Delivery {
                 delivery: delivery.clone(),
                 digest: hex::encode(Sha256::digest(&self.body)),
                 repository: push.repository.full_name,
+                repository_id: push.repository.id,
                 branch: branch.to_owned(),
                 sha: push.after.to_ascii_lowercase(),
                 pusher: push.pusher.map_or_else(|| "somebody".into(), |pusher| pusher.name),
@@ -144,7 +147,7 @@ impl Delivery {
             Received::Duplicate => {
                 said(StatusCode::OK, json!({ "status": "duplicate", "delivery": delivery }))
             }
-            Received::Ignored => ignored(format!("no group has auto_deploy for branch {branch}")),
+            Received::Ignored(why) => ignored(why),
         }
     }
 }

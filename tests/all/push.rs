@@ -1,10 +1,11 @@
 //! What deploys by itself: signed pushes, and nothing else that comes to the same door.
 
-use crate::ground::{Play as _, Repository, TURN, setup};
+use crate::ground::{Play as _, Repository, TURN, setup, until};
 use drover::cli::demo::playground::Playground;
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::path::Path;
 
 fn push(sha: &str, branch: &str) -> String {
     json!({
@@ -44,6 +45,130 @@ async fn deliver(
 
 async fn deployments(world: &Playground) -> usize {
     world.api("deployments").await["deployments"].as_array().unwrap().len()
+}
+
+/// A push that is signed as it should be; what the daemon answers.
+async fn pushed(world: &Playground, id: &str, body: &str) -> String {
+    let signature = sign(&world.webhook_secret, body);
+    let (_, answer) = deliver(world, Some(signature), "push", id, body).await;
+    answer["status"].as_str().unwrap_or_else(|| panic!("refused: {answer}")).to_owned()
+}
+
+/// Waits for words in the daemon's own log.
+async fn said(directory: &Path, words: &str) {
+    let log = directory.join("daemon.log");
+    let there = || async { std::fs::read_to_string(&log).unwrap_or_default().contains(words) };
+    until(words, 60, there).await;
+}
+
+/// How GitHub answered the questions of this kind: their statuses.
+async fn asked(world: &Playground, action: &str) -> Vec<u64> {
+    let audit = world.look("audit?after=0").await.unwrap();
+    let calls = audit["calls"].as_array().unwrap().iter();
+    calls.filter(|call| call["action"] == action).filter_map(|call| call["status"].as_u64()).collect()
+}
+
+/// Whatever order deliveries come in, the branch's head is what is deployed.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_repeated_and_replayed_pushes_leave_the_head() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let (older, newer) = (repository.git(&["rev-parse", "main~1"]), repository.git(&["rev-parse", "main"]));
+    let first = repository.git(&["rev-parse", "main~2"]);
+    let world = Playground::start(setup(directory.path(), &repository, &first)).await.unwrap();
+    // The newer one comes first, then the older one, while the newer one rolls and once more when it is through.
+    assert_eq!(pushed(&world, "d-newer", &push(&newer, "main")).await, "accepted");
+    assert_eq!(pushed(&world, "d-older", &push(&older, "main")).await, "accepted");
+    let words =
+        format!("superseded: main has moved on from {older} to {newer}; sample/demo has it by deployment 1");
+    said(directory.path(), &words).await;
+    let ended = world.ended(1).await;
+    assert_eq!((&ended["state"], &ended["revision"]["sha"]), (&json!("Succeeded"), &json!(newer)));
+    // A replay: GitHub's button gives the same id, a thief another one.
+    for id in ["d-older", "d-thief"] {
+        assert_eq!(pushed(&world, id, &push(&older, "main")).await, "duplicate");
+    }
+    // The same push as another hook tells it.
+    assert_eq!(pushed(&world, "d-later", &push(&older, "main").replace("ada", "bob")).await, "accepted");
+    let again = || async {
+        std::fs::read_to_string(directory.path().join("daemon.log")).unwrap().matches(&words).count() == 2
+    };
+    until("the later one is dealt with", 60, again).await;
+    assert_eq!(deployments(&world).await, 1);
+    // Taken back by force: then the older one is the head, and is deployed.
+    repository.git(&["reset", "-q", "--hard", &older]);
+    assert_eq!(pushed(&world, "d-force", &push(&older, "main").replace("ada", "eve")).await, "accepted");
+    let ended = world.ended(2).await;
+    assert_eq!((&ended["state"], &ended["revision"]["sha"]), (&json!("Succeeded"), &json!(older)));
+    world.stop().await;
+}
+
+/// GitHub's API learns of a push after its webhook, may be away, and may know the repository by another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_waits_until_github_knows_it_whatever_the_repository_is_called() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    let world = Playground::start(setup(directory.path(), &repository, &first)).await.unwrap();
+    let known = || async { !asked(&world, "GetRepository").await.is_empty() };
+    until("the repository's number is asked for", 60, known).await;
+    // Renamed, and its API behind: neither the commit nor the head is there.
+    world.control("github/rename", &json!({ "from": "acme/sample", "to": "acme/renamed" })).await.unwrap();
+    world.control("github/lag", &json!({ "on": true })).await.unwrap();
+    let sha = repository.commit("5");
+    let of = |name: &str, id: i64| {
+        let mut body: Value = serde_json::from_str(&push(&sha, "main")).unwrap();
+        body["repository"] = json!({ "full_name": name, "id": id });
+        body.to_string()
+    };
+    assert_eq!(pushed(&world, "d-other", &of("acme/other", 77)).await, "ignored");
+    assert_eq!(pushed(&world, "d-1", &of("acme/renamed", 1)).await, "accepted");
+    said(directory.path(), "the repository acme/sample is called acme/renamed now").await;
+    said(directory.path(), &format!("not yet: commit {sha} is not on branch main")).await;
+    assert_eq!(deployments(&world).await, 0);
+    // Once it is known there, GitHub is away for a moment.
+    let fault = json!({ "kind": "error", "match": { "action": "GetCommit" }, "times": 2 });
+    world.control("faults", &fault).await.unwrap();
+    world.control("github/lag", &json!({ "on": false })).await.unwrap();
+    let ended = world.ended(1).await;
+    assert_eq!((&ended["state"], &ended["revision"]["sha"]), (&json!("Succeeded"), &json!(sha)));
+    assert!(asked(&world, "GetCommit").await.contains(&301), "the old name is redirected");
+    world.stop().await;
+}
+
+/// A refused delivery may be sent again with GitHub's button once its cause is mended; a poll beside the webhook brings what
+/// no delivery told of, and costs no quota while nothing moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_may_come_again_and_what_was_lost_is_polled_for() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    repository.git(&["branch", "100%/feature#1"]);
+    let first = repository.git(&["rev-parse", "main"]);
+    let mut world = Playground::start(setup(directory.path(), &repository, &first)).await.unwrap();
+    world.kill_daemon().await.unwrap();
+    let config = std::fs::read_to_string(world.config_path()).unwrap();
+    let config = config
+        .replace("[github]\n", "[github]\npoll_branches = \"2s\"\n")
+        .replace("auto_deploy = true\n", "auto_deploy = true\nbranch = \"100%/feature#1\"\n");
+    std::fs::write(world.config_path(), config).unwrap();
+    world.start_daemon().await.unwrap();
+    // Pushed to a branch that nothing follows; the button asks again.
+    for _ in 0..2 {
+        assert_eq!(pushed(&world, "d-1", &push(&first, "topic")).await, "ignored");
+    }
+    let polled =
+        || async { asked(&world, "GetCommit").await.iter().filter(|status| **status == 304).count() >= 2 };
+    until("polls that cost nothing", 60, polled).await;
+    assert_eq!(deployments(&world).await, 0, "a head seen for the first time is only remembered");
+    repository.git(&["checkout", "-q", "100%/feature#1"]);
+    let sha = repository.commit("5");
+    let ended = world.ended(1).await;
+    assert_eq!((&ended["state"], &ended["revision"]["sha"]), (&json!("Succeeded"), &json!(sha)), "{ended:#}");
+    assert_eq!(ended["by"], "new head of 100%/feature#1");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,10 @@
 //! The repository is only read. Objects of its forks are seen through `GIT_ALTERNATE_OBJECT_DIRECTORIES`, as GitHub
 //! keeps one object store for a network of forks; their refs are not.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::process::Command;
 
@@ -13,12 +15,22 @@ use tokio::process::Command;
 pub struct Git {
     path: PathBuf,
     alternates: OsString,
+    /// What the API still shows.
+    past: Arc<Mutex<Option<Past>>>,
+}
+
+/// A repository as it was: GitHub's API knows a pushed commit some time after the webhook was sent.
+#[derive(Debug, Default)]
+struct Past {
+    /// Commits by `refs/…`.
+    refs: HashMap<String, String>,
+    commits: HashSet<String>,
 }
 
 impl Git {
     /// Opens a repository; an error names the path.
     pub async fn open(path: &Path) -> anyhow::Result<Self> {
-        let git = Self { path: path.to_owned(), alternates: OsString::new() };
+        let git = Self { path: path.to_owned(), alternates: OsString::new(), past: Arc::default() };
         anyhow::ensure!(
             git.text(&["rev-parse", "--git-dir"]).await.is_some(),
             "can't read a git repository at {}: give the path of one that has at least one commit",
@@ -57,8 +69,38 @@ impl Git {
         Some(String::from_utf8_lossy(&self.bytes(args).await?).trim_end().to_owned())
     }
 
-    /// The commit that a full or abbreviated SHA, a branch or a tag names; an ambiguous abbreviation names none.
+    /// Shows from now on what is there at this moment, or again what is there.
+    pub async fn lag(&self, lags: bool) {
+        let past = if lags {
+            let refs = self.text(&["for-each-ref", "--format=%(refname) %(objectname)"]).await;
+            let refs = refs.unwrap_or_default();
+            let split =
+                |line: &str| line.split_once(' ').map(|(name, sha)| (name.to_owned(), sha.to_owned()));
+            let commits = self.text(&["rev-list", "--all"]).await.unwrap_or_default();
+            let commits = commits.lines().map(str::to_owned).collect();
+            Some(Past { refs: refs.lines().filter_map(split).collect(), commits })
+        } else {
+            None
+        };
+        *self.past.lock().unwrap_or_else(PoisonError::into_inner) = past;
+    }
+
+    /// The commit that a full or abbreviated SHA, a branch or a tag names; an ambiguous abbreviation names none. A tag goes
+    /// before a branch of its name, as in git.
     pub async fn commit(&self, reference: &str) -> Option<String> {
+        let found = self.present(reference).await?;
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(past) = past.as_ref() else { return Some(found) };
+        let named = [
+            format!("refs/{reference}"),
+            format!("refs/tags/{reference}"),
+            format!("refs/heads/{reference}"),
+        ];
+        let shown = named.iter().find_map(|name| past.refs.get(name)).cloned();
+        shown.or_else(|| past.commits.contains(&found).then_some(found))
+    }
+
+    async fn present(&self, reference: &str) -> Option<String> {
         if reference.is_empty()
             || reference.starts_with('-')
             || reference.contains([':', '^', '~', '@', ' ', '*'])
@@ -74,7 +116,7 @@ impl Git {
                     vec![format!("refs/{name}")]
                 }
                 name if name.starts_with("refs/") => vec![name.to_owned()],
-                name => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
+                name => vec![format!("refs/tags/{name}"), format!("refs/heads/{name}")],
             };
             for name in names {
                 let spec = format!("{name}^{{commit}}");

@@ -1,14 +1,15 @@
 //! GitHub's REST API over real git repositories.
 //!
 //! Served: a repository, its commits (by SHA, abbreviation, branch or tag), branches, refs, comparisons, contents and
-//! archives. A commit that exists only in a fork is served through the parent, as GitHub does.
+//! archives. A commit that exists only in a fork is served through the parent, as GitHub does. A renamed repository is
+//! redirected to by its number. The API may lag: it then shows commits, branches and comparisons as they were.
 
 mod git;
 mod shape;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -35,6 +36,8 @@ pub enum Reply {
     Json(u16, Value),
     /// A redirection to this path on the same host.
     Redirect(String),
+    /// The repository has another name now: the path by its number.
+    Moved(String),
     /// Bytes of a media type.
     Bytes(&'static str, Vec<u8>),
 }
@@ -42,8 +45,10 @@ pub enum Reply {
 /// A request for the API.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Decoded path segments after `/repos/`.
+    /// Decoded path segments, from `repos` or `repositories` on.
     pub segments: &'a [String],
+    /// The path and the query as they came.
+    pub target: &'a str,
     /// Decoded query parameters.
     pub query: &'a BTreeMap<String, String>,
     /// `http://host:port`, for the addresses in the answers.
@@ -55,24 +60,49 @@ pub struct Request<'a> {
 /// All repositories.
 #[derive(Debug, Default)]
 pub struct GitHub {
-    repositories: BTreeMap<String, Git>,
+    /// By number, from 1.
+    repositories: Vec<Git>,
+    names: Mutex<Names>,
     links: Mutex<HashMap<String, (Instant, String, String)>>,
+}
+
+/// What repositories are called, and were.
+#[derive(Debug, Default)]
+struct Names {
+    /// The present name of each, in the order of their numbers.
+    now: Vec<String>,
+    /// Numbers by former names.
+    former: BTreeMap<String, usize>,
+}
+
+impl Names {
+    /// Index and name of the repository with this number.
+    fn numbered(&self, number: &str) -> Option<(usize, String)> {
+        let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+        Some((index, self.now.get(index)?.clone()))
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.now.iter().position(|now| now.eq_ignore_ascii_case(name))
+    }
 }
 
 impl GitHub {
     /// Opens the repositories, and the forks whose objects are seen through their parents.
     pub async fn open(repositories: &[RepositorySpec], forks: &[RepositorySpec]) -> anyhow::Result<Self> {
-        let mut all = BTreeMap::new();
+        let mut all = Self::default();
+        let mut names = Names::default();
         for spec in repositories {
             anyhow::ensure!(
                 spec.name.split('/').filter(|p| !p.is_empty()).count() == 2,
                 "'{}' is no repository name: write OWNER/NAME=PATH",
                 spec.name
             );
-            all.insert(spec.name.to_lowercase(), Git::open(&spec.path).await?);
+            all.repositories.push(Git::open(&spec.path).await?);
+            names.now.push(spec.name.clone());
         }
         for fork in forks {
-            let parent = all.get_mut(&fork.name.to_lowercase());
+            let parent = names.index(&fork.name).and_then(|index| all.repositories.get_mut(index));
             let parent = parent.ok_or_else(|| {
                 anyhow::anyhow!(
                     "a fork of '{}' is given, but not that repository: add --repo {}=PATH",
@@ -82,16 +112,41 @@ impl GitHub {
             })?;
             parent.add_fork(&fork.path).await?;
         }
-        Ok(Self { repositories: all, links: Mutex::default() })
+        all.names = Mutex::new(names);
+        Ok(all)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a repository another name; false if there is none of the old one.
+    pub fn rename(&self, old: &str, new: &str) -> bool {
+        let mut names = self.names();
+        let Some(index) = names.index(old) else { return false };
+        names.former.insert(old.to_lowercase(), index);
+        names.former.remove(&new.to_lowercase());
+        if let Some(name) = names.now.get_mut(index) {
+            new.clone_into(name);
+        }
+        true
+    }
+
+    /// From now on the API shows all repositories as they are at this moment; or as they are whenever it is asked.
+    pub async fn lag(&self, lags: bool) {
+        for git in &self.repositories {
+            git.lag(lags).await;
+        }
     }
 
     /// The name under which a request is audited.
     pub fn action(segments: &[String]) -> &'static str {
-        match segments.get(2).map(String::as_str) {
+        let rest = Self::rest(segments);
+        match rest.first().map(String::as_str) {
             None => "GetRepository",
-            Some("commits") if segments.len() == 3 => "ListCommits",
+            Some("commits") if rest.len() == 1 => "ListCommits",
             Some("commits") => "GetCommit",
-            Some("branches") if segments.len() == 3 => "ListBranches",
+            Some("branches") if rest.len() == 1 => "ListBranches",
             Some("branches") => "GetBranch",
             Some("tags") => "ListTags",
             Some("git") => "GetRef",
@@ -102,12 +157,36 @@ impl GitHub {
         }
     }
 
+    /// What follows the repository in a path.
+    fn rest(segments: &[String]) -> &[String] {
+        let named = if segments.first().is_some_and(|root| root == "repositories") { 2 } else { 3 };
+        segments.get(named..).unwrap_or_default()
+    }
+
     /// Answers a request.
     pub async fn answer(&self, request: &Request<'_>) -> Reply {
-        let [owner, name, rest @ ..] = request.segments else { return not_found() };
-        let full = format!("{owner}/{name}");
-        let Some(git) = self.repositories.get(&full.to_lowercase()) else { return not_found() };
-        let shape = shape::Shape { git, base: request.base, name: &full };
+        let (index, full) = match request.segments {
+            [root, number, ..] if root == "repositories" => {
+                let Some(found) = self.names().numbered(number) else { return not_found() };
+                found
+            }
+            [_, owner, name, ..] => {
+                let full = format!("{owner}/{name}");
+                let names = self.names();
+                if let Some(index) = names.index(&full) {
+                    (index, full)
+                } else {
+                    let Some(index) = names.former.get(&full.to_lowercase()) else { return not_found() };
+                    let rest = request.target.splitn(4, '/').nth(3).and_then(|rest| rest.split_once('/'));
+                    let rest = rest.map_or_else(String::new, |(_, rest)| format!("/{rest}"));
+                    return Reply::Moved(format!("/repositories/{}{rest}", index + 1));
+                }
+            }
+            _ => return not_found(),
+        };
+        let Some(git) = self.repositories.get(index) else { return not_found() };
+        let rest = Self::rest(request.segments);
+        let shape = shape::Shape { git, number: index + 1, base: request.base, name: &full };
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         match rest.as_slice() {
             [] => shape.repository().await,
@@ -153,7 +232,8 @@ impl GitHub {
         if until <= Instant::now() {
             return not_found();
         }
-        let Some(git) = self.repositories.get(&full.to_lowercase()) else { return not_found() };
+        let Some(index) = self.names().index(&full) else { return not_found() };
+        let Some(git) = self.repositories.get(index) else { return not_found() };
         let prefix = format!("--prefix={}-{}/", full.replace('/', "-"), &sha[..7]);
         match git.bytes(&["archive", "--format=tar.gz", &prefix, &sha]).await {
             Some(bytes) => Reply::Bytes("application/x-gzip", bytes),

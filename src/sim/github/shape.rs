@@ -10,6 +10,7 @@ use super::{Reply, base64_lines, error, not_found};
 /// One repository's answers.
 pub(super) struct Shape<'a> {
     pub git: &'a Git,
+    pub number: usize,
     pub base: &'a str,
     pub name: &'a str,
 }
@@ -28,8 +29,8 @@ impl Shape<'_> {
         Reply::Json(
             200,
             json!({
-                "id": 1,
-                "node_id": "R_1",
+                "id": self.number,
+                "node_id": format!("R_{}", self.number),
                 "name": short,
                 "full_name": self.name,
                 "owner": self.user(owner),
