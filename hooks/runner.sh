@@ -6,7 +6,7 @@
 # SPECFILE holds shell assignments in single quotes (D_KIND, D_APP ...). It is read once and deleted.
 # The last line on stdout is the result, `drover: result attempt=... status=... event=... hook=... exit=... bytes=... sha256=... at=... current=...`.
 # Without D_LOG_URL the log goes to stdout before that: as it is, or with D_LOG_FORM=frames in pieces, each behind a line
-# `<RS>drover@ NONCE OFFSET BYTES text|base64`.
+# `<RS>drover@ NONCE OFFSET BYTES text|base64 CKSUM`.
 # In hook names % and white space are written %25 and %20.
 #
 # Exit codes
@@ -765,7 +765,9 @@ frames() {
 		fi
 		form=base64 code=base64
 		if plain "$FRAMED" "$bytes"; then form=text code=cat; fi
-		printf '\036drover@ %s %s %s %s\n' "$NONCE" "$FRAMED" "$bytes" "$form"
+		sum=-
+		if have cksum; then sum=$(part "$FRAMED" "$bytes" | cksum) sum=${sum%% *}; fi
+		printf '\036drover@ %s %s %s %s %s\n' "$NONCE" "$FRAMED" "$bytes" "$form" "$sum"
 		part "$FRAMED" "$bytes" | "$code"
 		FRAMED=$((FRAMED + bytes))
 	done

@@ -35,7 +35,7 @@ mod uploads;
 mod verbs;
 
 pub use group::{Act, GroupError, LockRequest};
-pub use outcome::RunnerResult;
+pub use outcome::{End as LogEnd, RunnerResult};
 pub use plan::RehearsalView;
 pub use preconditions::{Findings, examine};
 pub use push::{Push, Received};
@@ -56,7 +56,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
@@ -85,7 +85,7 @@ pub struct Engine {
     /// URL under which instances reach this daemon; none: nothing comes in.
     public_url: Option<String>,
     /// Logs that are read from CloudWatch.
-    readings: uploads::Readings,
+    uploads: uploads::Uploads,
     /// The log group has been made, or tried, since the start.
     log_group_made: AtomicBool,
     bundles: bundles::Bundles,
@@ -168,7 +168,7 @@ impl Engine {
             github,
             secrets,
             public_url,
-            readings: uploads::Readings::default(),
+            uploads: uploads::Uploads::default(),
             log_group_made: AtomicBool::new(false),
             bundles,
             queue: Notify::new(),
@@ -202,6 +202,9 @@ impl Engine {
     pub async fn run(self: Arc<Self>) {
         self.tasks.spawn(Arc::clone(&self).follow_pushes());
         self.tasks.spawn(Arc::clone(&self).follow_launches());
+        if self.public_url.is_none() {
+            self.tasks.spawn(Arc::clone(&self).follow_uploads());
+        }
         while !self.stop.is_cancelled() {
             if let Err(error) = self.look_at_queue().await {
                 error!("looking at the queue: {error}");
@@ -268,7 +271,7 @@ impl Engine {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).forget(deployment);
         self.stops.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (id, _)| *id != deployment);
-        self.readings.keep(deployment, &HashSet::new());
+        self.logs.forget(deployment);
     }
 
     /// The configured groups: name, application, group.

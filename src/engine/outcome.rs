@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     fleet::commands::Invocation,
+    logs::ingest::{Ingest, IngestError},
     rollout::{
         event::LifecycleEvent,
         snapshot::Outcome,
@@ -19,9 +20,6 @@ use tracing::info;
 
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
-/// The same where it is uploaded to CloudWatch Logs: the status comes after the final upload, the reader some seconds
-/// after that. What a command printed is cut to its beginning in the invocation, so the result is in the log alone.
-const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
 /// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=… … current=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +60,14 @@ impl RunnerResult {
         self.attempt
     }
 
+    /// Whether Systems Manager says the same of the command's end: the runner fails with a code of its own, and an agent that
+    /// saw another end than the words say saw another run.
+    fn agrees_with(&self, invocation: &Invocation) -> bool {
+        let succeeded =
+            invocation.status == "success" && invocation.response_code.is_none_or(|code| code == 0);
+        (self.status == "succeeded") == succeeded
+    }
+
     /// Size of its log in bytes, and the checksum of it.
     pub fn log(&self) -> (u64, String) {
         (self.bytes, self.sha256.clone())
@@ -86,6 +92,24 @@ impl RunnerResult {
         };
         Outcome::Failed(Fault { event, hook: self.hook, cause, tail })
     }
+}
+
+/// The end of an attempt's log.
+pub enum End<'a> {
+    /// All of it may have come: its size and checksum tell.
+    Whole {
+        /// Of the host's file, in bytes.
+        size: u64,
+        /// Of the host's file, hexadecimal.
+        sha256: &'a str,
+    },
+    /// What is missing doesn't come any more.
+    Cut {
+        /// What is missing begins here.
+        wanted: u64,
+        /// Of the host's file, in bytes.
+        size: u64,
+    },
 }
 
 /// `drover: tail …` lines of what the runner printed.
@@ -123,19 +147,30 @@ fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) -> Option<Out
 }
 
 impl Engine {
-    /// The host says how an attempt ended, its log being complete. The first word stands.
-    pub async fn attempt_ended(&self, result: RunnerResult, tail: Vec<String>) -> Result<(), StoreError> {
-        let number = result.attempt;
-        let Some(attempt) = self.store.attempt(number).await? else { return Ok(()) };
-        let outcome = result.outcome(&attempt.first_event, tail);
-        if self.record_outcome(&attempt, &outcome).await? {
-            info!(
-                deployment = attempt.deployment,
-                instance = attempt.instance,
-                attempt = number,
-                "ended: {}",
-                outcome.words()
-            );
+    /// The log of an attempt is there, all of it or all that will come, and the host says how it ended: both are written
+    /// down together. The first word stands.
+    pub async fn attempt_ended(
+        &self,
+        ingest: &mut Ingest,
+        end: End<'_>,
+        result: Option<RunnerResult>,
+    ) -> Result<(), IngestError> {
+        let number = ingest.attempt();
+        let attempt = self.store.attempt(number).await?.ok_or(IngestError::Unknown)?;
+        let mut words = String::new();
+        let outcome = |tail: Vec<String>| {
+            let result = result.filter(|result| result.attempt == number)?;
+            let outcome = result.outcome(&attempt.first_event, tail);
+            words = outcome.words();
+            Some(json(&outcome))
+        };
+        let first = match end {
+            End::Whole { size, sha256 } => self.logs.complete(ingest, size, sha256, outcome).await?,
+            End::Cut { wanted, size } => self.logs.give_up(ingest, wanted, size, outcome).await?,
+        };
+        if first {
+            let (deployment, instance) = (attempt.deployment, &attempt.instance);
+            info!(deployment, instance, attempt = number, "ended: {words}");
         }
         self.wake(attempt.deployment);
         Ok(())
@@ -185,6 +220,13 @@ impl Engine {
                     let words = outcome.words();
                     if self.record_outcome(attempt, &outcome).await? {
                         info!(instance = attempt.instance, attempt = attempt.number, "ended: {words}");
+                        if attempt.log_complete == 0 && invocation.response_code.is_some() {
+                            let text = format!(
+                                "the log of attempt {} has not come to its end: how it ended is known by Systems Manager alone",
+                                attempt.number
+                            );
+                            self.logs.note(row.id, Some(&attempt.instance), &text).await?;
+                        }
                     }
                 }
             }
@@ -219,12 +261,12 @@ impl Engine {
         }
         if self.public_url.is_none()
             && attempt.log_complete == 0
-            && Timestamp::now() < self.first_seen_over(attempt.number) + UPLOAD_GRACE
+            && Timestamp::now() < self.first_seen_over(attempt.number) + self.upload_grace()
         {
             return None;
         }
-        let printed =
-            RunnerResult::find(&invocation.output).filter(|result| result.attempt == attempt.number);
+        let printed = RunnerResult::find(&invocation.output)
+            .filter(|result| result.attempt == attempt.number && result.agrees_with(invocation));
         if let Some(result) = printed {
             // Its log is usually a moment behind; the outcome comes with it.
             if attempt.log_complete == 0

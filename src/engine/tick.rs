@@ -179,7 +179,6 @@ impl Engine {
         // Nothing of this may keep deadlines from running, and cancels from being obeyed.
         let mut unseen = None;
         let unsure = only_unseen(self.settle_dispatches(row).await, &mut unseen)?.unwrap_or(false);
-        only_unseen(self.read_uploads(row).await, &mut unseen)?;
         only_unseen(self.read_invocations(row).await, &mut unseen)?;
         // Read after the invocations, which may have written outcomes.
         let Some(snapshot) = self.observe(row, unseen).await? else { return Ok(Next::Now) };

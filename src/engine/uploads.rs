@@ -1,60 +1,69 @@
-//! Logs without inbound traffic: the agents upload what the runner prints to CloudWatch Logs, and it is read from there.
+//! Logs without inbound traffic: the agents upload what the runner prints to CloudWatch Logs, and it is read from there by
+//! one reader for the whole daemon, outside the planners' ticks.
 
-use super::{Engine, RunnerResult};
+use super::{Engine, LogEnd, RunnerResult};
 use crate::{
+    fleet::{Kind, logs::output_stream},
     logs::{
         frames::{Frames, Item},
         ingest::{Ingest, IngestError},
     },
-    store::DeploymentRow,
+    store::{DeploymentRow, Upload},
 };
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
+use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
-/// Streams read in a second: 30 % of the 25 GetLogEvents that AWS allows an account and region (10 in the smallest
-/// regions, which throttling tells).
+/// Calls in a second: 30 % of the 25 GetLogEvents that AWS allows an account and region (10 in the smallest regions, which
+/// throttling tells).
 const READS_PER_SECOND: u32 = 7;
+/// Calls that may wait for their answers at the same time.
+const AT_ONCE: usize = 8;
 /// A stream is read this often at most: the agent uploads once a second.
 const READ_EVERY: Duration = Duration::from_millis(900);
+/// How often it is looked which logs there are to read.
+const LIST_EVERY: Duration = Duration::from_millis(500);
+/// The rest of a log is read for so long after its attempt's outcome was known without it.
+const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
+/// The runner prints at once, and the agent uploads each second: without a stream for so long, something is wrong.
+const NO_STREAM: Duration = Duration::from_secs(15);
+/// A command that is over leaves its log this long to come in before its outcome counts without it: the status comes after
+/// the final upload, the reader some seconds after that.
+const GRACE: SignedDuration = SignedDuration::from_secs(20);
+
+/// What is known of the uploads, outside the reader.
+#[derive(Default)]
+pub(super) struct Uploads {
+    /// How many logs are being read.
+    open: AtomicU32,
+    /// Deployments whose log says that it can't be read, or that no stream is there.
+    said: Mutex<HashSet<i64>>,
+}
 
 /// How far the log of one attempt has been read.
 struct Reading {
+    upload: Upload,
     token: Option<String>,
     frames: Frames,
-    last: Instant,
+    /// When it is to be read again.
+    due: Instant,
+    /// Since when its stream isn't there.
+    missing: Instant,
 }
 
-/// A log that is being read: its deployment, attempt and command.
-type Key = (i64, i64, String);
-
-/// All that is being read.
-#[derive(Default)]
-pub(super) struct Readings {
-    open: Mutex<HashMap<Key, Reading>>,
-}
-
-impl Readings {
-    fn take(&self, key: &Key) -> Option<Reading> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key)
-    }
-
-    fn put(&self, key: Key, reading: Reading) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key, reading);
-    }
-
-    /// Of this deployment's, those of these attempts alone; others' are theirs.
-    pub(super) fn keep(&self, deployment: i64, attempts: &HashSet<i64>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(whose, attempt, _), _| *whose != deployment || attempts.contains(attempt));
-    }
-
-    /// How many are being read, whosever.
-    fn count(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+impl Reading {
+    fn new(upload: Upload, nonce: &str) -> Reading {
+        let now = Instant::now();
+        Reading { upload, token: None, frames: Frames::new(nonce), due: now, missing: now }
     }
 }
 
@@ -82,55 +91,134 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads what has come of the logs of commands that are under way.
-    pub(super) async fn read_uploads(&self, row: &DeploymentRow) -> anyhow::Result<()> {
-        if self.public_url.is_some() {
-            return Ok(());
-        }
-        let attempts = self.store.attempts(row.id).await?;
-        let mut open = Vec::new();
-        for (dispatch, command) in self.store.open_commands(row.id).await? {
-            let here = attempts.iter().filter(|attempt| {
-                attempt.dispatch == dispatch && attempt.outcome.is_none() && attempt.log_complete == 0
-            });
-            open.extend(here.map(|attempt| (attempt.number, attempt.instance.clone(), command.clone())));
-        }
-        self.readings.keep(row.id, &open.iter().map(|(attempt, ..)| *attempt).collect());
-        // All deployments together have one allowance.
-        let count = u32::try_from(open.len().max(self.readings.count())).unwrap_or(u32::MAX);
-        let every = READ_EVERY.max(Duration::from_secs(1) * count / READS_PER_SECOND);
-        for (attempt, instance, command) in open {
-            let key = (row.id, attempt, command);
-            let reading = self.readings.take(&key);
-            let mut reading = match reading {
-                Some(reading) if reading.last.elapsed() < every => {
-                    self.readings.put(key, reading);
-                    continue;
-                }
-                Some(reading) => reading,
-                None => Reading {
-                    token: None,
-                    frames: Frames::new(&self.secrets.nonce(attempt)),
-                    last: Instant::now(),
-                },
-            };
-            reading.last = Instant::now();
-            let group = &self.config.aws.log_group;
-            let token = reading.token.clone();
-            match self.fleet.command_output(group, &key.2, &instance, token).await {
-                Ok(read) => {
-                    reading.token = read.token;
-                    let mut items = Vec::new();
-                    for message in read.messages {
-                        reading.frames.event(&message, |item| items.push(item));
+    /// How long the log of a command that is over is waited for.
+    pub(super) fn upload_grace(&self) -> SignedDuration {
+        // Each log is read at least twice in it.
+        let round = i64::from(self.uploads.open.load(Ordering::Relaxed) / READS_PER_SECOND);
+        GRACE.max(SignedDuration::from_secs(2 * round))
+    }
+
+    /// Reads what comes of all logs, until the daemon stops.
+    pub(super) async fn follow_uploads(self: Arc<Self>) {
+        let mut list = tokio::time::interval(LIST_EVERY);
+        let mut pace = tokio::time::interval(Duration::from_secs(1) / READS_PER_SECOND);
+        list.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // None: it is being read.
+        let mut open: HashMap<i64, Option<Reading>> = HashMap::new();
+        let mut reads = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                _ = list.tick() => {
+                    if let Err(error) = self.list_uploads(&mut open).await {
+                        warn!("looking for logs to read: {error}");
                     }
-                    self.take_uploaded(attempt, items).await?;
                 }
-                Err(error) => warn!(instance, "the log can't be read: {error}"),
+                _ = pace.tick(), if reads.len() < AT_ONCE => {
+                    let now = Instant::now();
+                    // The one that has waited longest.
+                    let due = open.values_mut().filter(|reading| reading.as_ref().is_some_and(|r| r.due <= now));
+                    let next = due.min_by_key(|reading| reading.as_ref().map(|r| r.due));
+                    if let Some(reading) = next.and_then(Option::take) {
+                        reads.push(self.read_upload(reading));
+                    }
+                }
+                Some(reading) = reads.next() => {
+                    // It may have left the list meanwhile.
+                    if let Some(place) = open.get_mut(&reading.upload.attempt) {
+                        *place = Some(reading);
+                    }
+                }
+                () = self.stop.cancelled() => return,
             }
-            self.readings.put(key, reading);
+        }
+    }
+
+    async fn list_uploads(&self, open: &mut HashMap<i64, Option<Reading>>) -> anyhow::Result<()> {
+        let some_run = !self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let since = (Timestamp::now() - AFTERWARDS).as_millisecond();
+        let uploads = if some_run { self.store.open_uploads(since).await? } else { Vec::new() };
+        let wanted: HashSet<i64> = uploads.iter().map(|upload| upload.attempt).collect();
+        open.retain(|attempt, _| wanted.contains(attempt));
+        for upload in uploads {
+            let nonce = self.secrets.nonce(upload.attempt);
+            open.entry(upload.attempt).or_insert_with(|| Some(Reading::new(upload, &nonce)));
+        }
+        self.uploads.open.store(u32::try_from(open.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        if !some_run {
+            self.uploads.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         Ok(())
+    }
+
+    /// One call for one log.
+    async fn read_upload(&self, mut reading: Reading) -> Reading {
+        let Upload { attempt, deployment, instance, command } = reading.upload.clone();
+        let group = &self.config.aws.log_group;
+        reading.due = Instant::now() + READ_EVERY;
+        let page = match self.fleet.command_output(group, &command, &instance, reading.token.clone()).await {
+            Ok(page) => page,
+            Err(error) => {
+                warn!(deployment, instance, "the log can't be read: {error}");
+                if error.kind != Kind::Throttled && self.first_said(deployment) {
+                    let text = format!(
+                        "the log can't be read: {error}; the daemon needs logs:GetLogEvents on {group}. The hooks go on, and how \
+                         they end is known without it"
+                    );
+                    self.note_of_upload(deployment, &instance, &text).await;
+                }
+                return reading;
+            }
+        };
+        if page.token.is_none() {
+            if reading.missing.elapsed() > NO_STREAM {
+                self.look_for_stream(&reading.upload).await;
+                reading.missing = Instant::now();
+            }
+            return reading;
+        }
+        reading.token = page.token;
+        if page.more {
+            reading.due = Instant::now();
+        }
+        let mut items = Vec::new();
+        for message in page.messages {
+            reading.frames.event(&message, |item| items.push(item));
+        }
+        if let Err(error) = self.take_uploaded(attempt, items).await {
+            warn!(deployment, instance, "the log can't be stored: {error:#}; it is read from its beginning");
+            return Reading::new(reading.upload, &self.secrets.nonce(attempt));
+        }
+        reading
+    }
+
+    /// No stream for a while: the command may not have been delivered yet; if it runs, somebody lacks a permission.
+    async fn look_for_stream(&self, upload: &Upload) {
+        let Upload { deployment, instance, command, .. } = upload;
+        let Ok(invocations) = self.fleet.invocations(command).await else { return };
+        let runs = |status: &str| !["pending", "delayed"].contains(&status) && !status.contains("deliver");
+        let runs = invocations.iter().any(|i| i.instance == *instance && runs(&i.status));
+        if runs && self.first_said(*deployment) {
+            let text = format!(
+                "no log has come for {} s, though the command runs: there is no stream {} in {}. The instances' role needs \
+                 logs:CreateLogStream, logs:DescribeLogStreams and logs:PutLogEvents on it, and logs:DescribeLogGroups on '*'. The \
+                 hooks go on, and how they end is known without it",
+                NO_STREAM.as_secs(),
+                output_stream(command, instance),
+                self.config.aws.log_group
+            );
+            self.note_of_upload(*deployment, instance, &text).await;
+        }
+    }
+
+    fn first_said(&self, deployment: i64) -> bool {
+        self.uploads.said.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment)
+    }
+
+    async fn note_of_upload(&self, deployment: i64, instance: &str, text: &str) {
+        if let Err(error) = self.logs.note(deployment, Some(instance), text).await {
+            warn!(deployment, instance, "{text} (the deployment's log can't be written: {error})");
+        }
     }
 
     async fn take_uploaded(&self, attempt: i64, items: Vec<Item>) -> anyhow::Result<()> {
@@ -153,12 +241,13 @@ impl Engine {
         self.logs.flush(&mut ingest).await?;
         let Some(result) = result.filter(|result| result.attempt() == attempt) else { return Ok(()) };
         let (size, sha256) = result.log();
-        let tail = match self.logs.complete(&mut ingest, size, &sha256).await {
-            Err(IngestError::Offset { wanted }) => self.logs.give_up(&mut ingest, wanted, size).await?,
-            other => other?,
+        let wanted = ingest.wanted();
+        let end = if wanted < size {
+            LogEnd::Cut { wanted, size }
+        } else {
+            LogEnd::Whole { size, sha256: &sha256 }
         };
-        drop(ingest);
-        Ok(self.attempt_ended(result, tail).await?)
+        Ok(self.attempt_ended(&mut ingest, end, Some(result)).await?)
     }
 
     /// Pieces come again after a reboot or a second delivery: only what is new is taken.
@@ -171,24 +260,5 @@ impl Engine {
             Some(new) if !new.is_empty() => self.logs.take(ingest, wanted, new).await,
             _ => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deployments_side_by_side_keep_their_own_cursors() {
-        let readings = Readings::default();
-        let key = |deployment, attempt| (deployment, attempt, "command".to_owned());
-        for (deployment, attempt) in [(1, 10), (1, 11), (2, 20)] {
-            let frames = Frames::new("nonce");
-            let reading = Reading { token: Some("t".into()), frames, last: Instant::now() };
-            readings.put(key(deployment, attempt), reading);
-        }
-        readings.keep(1, &HashSet::from([10]));
-        assert!(readings.take(&key(1, 11)).is_none(), "that one has ended");
-        assert!(readings.take(&key(1, 10)).is_some() && readings.take(&key(2, 20)).is_some());
     }
 }

@@ -1,17 +1,16 @@
 //! CloudWatch Logs: where Systems Manager's agent uploads what a command writes, while it runs.
 
-use super::{Fleet, Kind, Result, failed};
+use super::{Fleet, Result, failed};
 
-/// A stream is read in pages of at most 1 MB; so many at one go.
-const PAGES: usize = 20;
-
-/// What came since the last time.
+/// A page of a stream: at most 1 MB.
 #[derive(Clone, Debug, Default)]
-pub struct Read {
+pub struct Page {
     /// The events' messages, in order.
     pub messages: Vec<String>,
     /// Where to go on; none as long as there is no stream.
     pub token: Option<String>,
+    /// There may be more already.
+    pub more: bool,
 }
 
 impl Fleet {
@@ -24,40 +23,37 @@ impl Fleet {
         }
     }
 
-    /// What an instance's command wrote to its standard output, after `token`.
+    /// What an instance's command wrote to its standard output, after `token`: one call, one page.
     pub async fn command_output(
         &self,
         group: &str,
         command: &str,
         instance: &str,
         token: Option<String>,
-    ) -> Result<Read> {
-        let stream = format!("{command}/{instance}/aws-runShellScript/stdout");
-        let mut read = Read { messages: Vec::new(), token };
-        for _ in 0..PAGES {
-            let call = self
-                .logs
-                .get_log_events()
-                .log_group_name(group)
-                .log_stream_name(&stream)
-                .start_from_head(true)
-                .set_next_token(read.token.clone());
-            let page = match call.send().await.map_err(failed("GetLogEvents")) {
-                Ok(page) => page,
-                // The stream is made with the first line.
-                Err(error) if error.code == "ResourceNotFoundException" => return Ok(read),
-                // What was read so far is kept; the rest comes the next time.
-                Err(error) if error.kind == Kind::Throttled && !read.messages.is_empty() => return Ok(read),
-                Err(error) => return Err(error),
-            };
-            read.messages.extend(page.events().iter().filter_map(|event| event.message().map(str::to_owned)));
-            // An empty page is not the end: the same token again is.
-            let next = page.next_forward_token().map(str::to_owned);
-            if next == read.token || next.is_none() {
-                return Ok(read);
+    ) -> Result<Page> {
+        let call = self
+            .logs
+            .get_log_events()
+            .log_group_name(group)
+            .log_stream_name(output_stream(command, instance))
+            .start_from_head(true)
+            .set_next_token(token.clone());
+        let page = match call.send().await.map_err(failed("GetLogEvents")) {
+            Ok(page) => page,
+            // The stream is made with the first line.
+            Err(error) if error.code == "ResourceNotFoundException" => {
+                return Ok(Page { token, ..Page::default() });
             }
-            read.token = next;
-        }
-        Ok(read)
+            Err(error) => return Err(error),
+        };
+        let messages = page.events().iter().filter_map(|event| event.message().map(str::to_owned)).collect();
+        // An empty page is not the end: the same token again is.
+        let next = page.next_forward_token().map(str::to_owned);
+        Ok(Page { messages, more: next.is_some() && next != token, token: next.or(token) })
     }
+}
+
+/// The stream to which the agent uploads a command's standard output.
+pub fn output_stream(command: &str, instance: &str) -> String {
+    format!("{command}/{instance}/aws-runShellScript/stdout")
 }

@@ -1,12 +1,19 @@
 //! A host's log as it comes through a service for text: in frames that say where each piece belongs. Pure.
 //!
-//! A frame begins with the line `<RS>drover@ NONCE OFFSET BYTES text|base64`; what follows is that many bytes of the
-//! host's file, as they are or as base64. Outside of frames stand the runner's own lines, the result last.
+//! A frame begins with the line `<RS>drover@ NONCE OFFSET BYTES text|base64 CKSUM`; what follows is that many bytes of the
+//! host's file, as they are or as base64; CKSUM is POSIX's `cksum` of them. Outside of frames stand the runner's own lines, the
+//! result last.
 //!
 //! Systems Manager's agent uploads whole lines in events, wherever its tick falls in a frame. An event keeps its last newline
-//! while the command runs and loses it once the command is complete; no line of a frame is as long as an event may be.
+//! while the command runs and loses it once the command is complete; no line of a frame is as long as an event may be. After an
+//! upload whose answer was lost the same lines come again, in events cut elsewhere. So what came since a header is tried, with
+//! lost newlines put in and repeated events taken out, until its length and checksum are the frame's.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use crc::{CRC_32_CKSUM, Crc};
+
+/// A frame is given up when so many times its length have come without it: a tick's upload is repeated some times, not for ever.
+const PATIENCE: usize = 8;
 
 /// What the text is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,36 +29,50 @@ pub enum Item {
     Result(String),
 }
 
+/// A frame in hand.
 #[derive(Debug)]
-enum State {
-    Outside,
-    Text { offset: u64, length: u64, text: Vec<u8>, ends: Vec<usize> },
-    Base64 { offset: u64, left: u64, text: Vec<u8> },
+struct Frame {
+    offset: u64,
+    /// Bytes of the host's file.
+    length: usize,
+    base64: bool,
+    /// None: of a runner that gave none.
+    checksum: Option<u32>,
+    /// The lines since the header; base64's without their newlines.
+    text: Vec<u8>,
+    /// Where an event ended in it.
+    ends: Vec<usize>,
+    /// Those of them where a newline may be lost.
+    doubtful: Vec<usize>,
 }
 
 /// Reads the text, however it is cut up.
 #[derive(Debug)]
 pub struct Frames {
     mark: String,
-    state: State,
+    frame: Option<Frame>,
     pending: Vec<u8>,
 }
 
 impl Frames {
     /// For the attempt with this nonce.
     pub fn new(nonce: &str) -> Frames {
-        Frames { mark: format!("\u{1e}drover@ {nonce} "), state: State::Outside, pending: Vec::new() }
+        Frames { mark: format!("\u{1e}drover@ {nonce} "), frame: None, pending: Vec::new() }
     }
 
     /// Takes the next event of an upload; calls `each` with what it holds.
     pub fn event(&mut self, message: &str, mut each: impl FnMut(Item)) {
         self.feed(message, &mut each);
-        if !message.ends_with('\n') {
-            return self.feed("\n", &mut each);
+        let stripped = !message.ends_with('\n');
+        if stripped {
+            self.feed("\n", &mut each);
         }
-        // Or was it the last but one, and the last is gone? The frame's length tells.
-        if let State::Text { text, ends, .. } = &mut self.state {
-            ends.push(text.len());
+        if let Some(frame) = &mut self.frame {
+            frame.ends.push(frame.text.len());
+            if !stripped {
+                // Or was that newline the last but one, and the last is gone? The frame's length tells.
+                frame.doubtful.push(frame.text.len());
+            }
         }
     }
 
@@ -67,53 +88,116 @@ impl Frames {
     }
 
     fn line(&mut self, line: &[u8], each: &mut impl FnMut(Item)) {
-        // Hooks never see the nonce: a header in the middle of a frame means that the one before is not whole.
-        if let Some(state) = line.strip_prefix(self.mark.as_bytes()).and_then(header) {
-            each_of(self.mended(), each);
-            self.state = state;
+        // Hooks never see the nonce: a header in the middle of a frame means that the one before lacks something.
+        if let Some(next) = line.strip_prefix(self.mark.as_bytes()).and_then(header) {
+            each_of(self.frame.take().and_then(|frame| frame.mended()), each);
+            self.frame = Some(next);
             return;
         }
-        match &mut self.state {
-            // Frames of text are whole lines: one that goes past the end comes after it.
-            State::Text { length, text, .. } if (text.len() + line.len()) as u64 > *length => {
-                each_of(self.mended(), each);
-                each_of(outside(line), each);
-            }
-            State::Text { offset, length, text, .. } => {
-                text.extend(line);
-                if text.len() as u64 == *length {
-                    each(Item::Bytes { offset: *offset, bytes: std::mem::take(text) });
-                    self.state = State::Outside;
-                }
-            }
-            State::Base64 { offset, left, text } => {
-                text.extend(line.trim_ascii());
-                if (text.len() as u64) >= left.div_ceil(3) * 4 {
-                    let item =
-                        STANDARD.decode(&*text).ok().map(|bytes| Item::Bytes { offset: *offset, bytes });
-                    self.state = State::Outside;
-                    each_of(item, each);
-                }
-            }
-            State::Outside => each_of(outside(line), each),
+        let Some(frame) = &mut self.frame else { return each_of(outside(line), each) };
+        // Frames are whole lines: one that goes past the end comes after it, unless what came before came twice.
+        if frame.is_past_with(line)
+            && let Some(item) = frame.mended()
+        {
+            self.frame = None;
+            each(item);
+            return each_of(outside(line), each);
         }
+        frame.add(line);
+        if let Some(item) = frame.whole() {
+            self.frame = None;
+            each(item);
+        } else if frame.is_past() {
+            if frame.is_hopeless() {
+                self.frame = None;
+            }
+            // The runner's own, after a frame that was torn.
+            each_of(outside(line), each);
+        }
+    }
+}
+
+impl Frame {
+    /// Length of its text when nothing is missing, and nothing is there twice.
+    fn full(&self) -> usize {
+        if self.base64 { self.length.div_ceil(3) * 4 } else { self.length }
     }
 
-    /// The frame in hand, which is over too soon: what it lacks are the last newlines of its last events, since once the
-    /// command is complete each event loses one. Nothing where it lacks more: it was torn, and comes again.
-    fn mended(&mut self) -> Option<Item> {
-        let State::Text { offset, length, mut text, ends } =
-            std::mem::replace(&mut self.state, State::Outside)
-        else {
+    fn add(&mut self, line: &[u8]) {
+        self.text.extend(if self.base64 { line.trim_ascii() } else { line });
+    }
+
+    fn is_past_with(&self, line: &[u8]) -> bool {
+        self.text.len() + line.len() > self.full()
+    }
+
+    fn is_past(&self) -> bool {
+        self.text.len() > self.full()
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.checksum.is_none() || self.text.len() > PATIENCE * self.full()
+    }
+
+    /// The frame, if what came is all of it, some of it twice.
+    fn whole(&self) -> Option<Item> {
+        if self.text.len() < self.full() {
             return None;
-        };
-        let missing = usize::try_from(length).ok()?.checked_sub(text.len())?;
-        let first = ends.len().checked_sub(missing)?;
-        for end in ends[first..].iter().rev() {
+        }
+        self.repeated().find_map(|(from, to)| self.without(from, to, 0))
+    }
+
+    /// The frame, if its text is complete but for the last newlines of its last events: once the command is complete each
+    /// event loses one. Nothing where it lacks more: it was torn, and comes again.
+    fn mended(&self) -> Option<Item> {
+        let most = self.doubtful.len();
+        self.repeated().find_map(|(from, to)| {
+            let missing = self.full().checked_sub(self.text.len() - (to - from))?;
+            if self.base64 || missing > most { None } else { self.without(from, to, missing) }
+        })
+    }
+
+    /// What may be there twice: nothing, or what came between the ends of two events.
+    fn repeated(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let ends = &self.ends;
+        let pairs =
+            ends.iter().enumerate().flat_map(|(at, from)| ends[at + 1..].iter().map(|to| (*from, *to)));
+        std::iter::once((0, 0)).chain(pairs.filter(|_| self.checksum.is_some()))
+    }
+
+    /// The frame without that part of the text, and with a newline put in at the last `missing` doubtful ends of events.
+    fn without(&self, from: usize, to: usize, missing: usize) -> Option<Item> {
+        let first = self.doubtful.len().checked_sub(missing)?;
+        let put_in = &self.doubtful[first..];
+        let shifted = |at: usize| at + put_in.iter().filter(|end| **end < at).count();
+        let (from, to) = (shifted(from), shifted(to));
+        if self.text.len() + missing != self.full() + (to - from) {
+            return None;
+        }
+        let mut text = self.text.clone();
+        for end in put_in.iter().rev() {
             text.insert(*end, b'\n');
         }
-        Some(Item::Bytes { offset, bytes: text })
+        text.drain(from..to);
+        let mut bytes = if self.base64 { STANDARD.decode(&text).ok()? } else { text };
+        bytes.truncate(self.length);
+        let sound = self.checksum.is_none_or(|checksum| checksum == cksum(&bytes));
+        sound.then_some(Item::Bytes { offset: self.offset, bytes })
     }
+}
+
+/// What POSIX's `cksum` prints of these bytes.
+fn cksum(bytes: &[u8]) -> u32 {
+    const CKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_CKSUM);
+    let mut digest = CKSUM.digest();
+    digest.update(bytes);
+    // Their number too, its lowest byte first, without leading zeros.
+    let mut length = bytes.len();
+    while length > 0 {
+        digest.update(&[(length & 0xff) as u8]);
+        length >>= 8;
+    }
+    digest.finalize()
 }
 
 fn each_of(item: Option<Item>, each: &mut impl FnMut(Item)) {
@@ -128,15 +212,17 @@ fn outside(line: &[u8]) -> Option<Item> {
     line.starts_with("drover: result ").then(|| Item::Result(line.trim_end().to_owned()))
 }
 
-fn header(rest: &[u8]) -> Option<State> {
+fn header(rest: &[u8]) -> Option<Frame> {
     let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
     let offset = fields.next()?.parse().ok()?;
     let length = fields.next()?.parse().ok()?;
-    match fields.next()? {
-        "text" => Some(State::Text { offset, length, text: Vec::new(), ends: Vec::new() }),
-        "base64" => Some(State::Base64 { offset, left: length, text: Vec::new() }),
-        _ => None,
-    }
+    let base64 = match fields.next()? {
+        "text" => false,
+        "base64" => true,
+        _ => return None,
+    };
+    let checksum = fields.next().and_then(|field| field.parse().ok());
+    Some(Frame { offset, length, base64, checksum, text: Vec::new(), ends: Vec::new(), doubtful: Vec::new() })
 }
 
 #[cfg(test)]
@@ -175,6 +261,12 @@ mod tests {
         let (file, result) = read(&text, 5);
         assert_eq!(file, [forged.as_bytes(), &[255, 0, 10]].concat());
         assert_eq!(result.as_deref(), Some("drover: result attempt=7 status=failed"));
+    }
+
+    #[test]
+    fn the_checksum_is_posix_s() {
+        // From coreutils: `printf %s 123456789 | cksum`, and of nothing.
+        assert_eq!((cksum(b"123456789"), cksum(b"")), (930_766_865, 4_294_967_295));
     }
 
     /// What the agent uploads of a text: events of whole lines, those after the first `while_running` without their last newline.
@@ -217,19 +309,69 @@ mod tests {
         assert_eq!(read(text, 9), (b"a\n".to_vec(), Some(result)));
     }
 
+    /// Text with headers, in frames with checksums, and the file that it holds.
+    fn framed(frames: &[(bool, Vec<String>)]) -> (String, Vec<u8>) {
+        let (mut text, mut file) = (String::new(), Vec::new());
+        for (base64, lines) in frames {
+            let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let form = if *base64 { "base64" } else { "text" };
+            let sum = cksum(content.as_bytes());
+            text += &format!("\u{1e}drover@ n1 {} {} {form} {sum}\n", file.len(), content.len());
+            if *base64 {
+                for line in STANDARD.encode(&content).as_bytes().chunks(76) {
+                    text += &format!("{}\n", std::str::from_utf8(line).unwrap());
+                }
+            } else {
+                text += &content;
+            }
+            file.extend(content.into_bytes());
+        }
+        text += "drover: result attempt=7 status=succeeded\n";
+        (text, file)
+    }
+
     proptest! {
         #[test]
+        fn what_is_uploaded_twice_is_there_once(
+            frames in proptest::collection::vec((any::<bool>(), proptest::collection::vec("[ -~äß]{0,90}", 1..9)), 1..6),
+            cuts in proptest::collection::vec(1..6usize, 1..6), lost in proptest::collection::vec(0..40usize, 0..3),
+        ) {
+            let (text, file) = framed(&frames);
+            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+            // The agent's ticks; after an answer that was lost it reads on from where that tick began.
+            let (mut events, mut at, mut tick) = (Vec::new(), 0, 0);
+            while at < lines.len() {
+                let until = (at + cuts[tick % cuts.len()]).min(lines.len());
+                events.push(lines[at..until].concat());
+                if !lost.contains(&tick) {
+                    at = until;
+                }
+                tick += 1;
+            }
+            let (mut reader, mut read, mut result) = (Frames::new("n1"), Vec::new(), None);
+            for event in events {
+                reader.event(&event, |item| match item {
+                    Item::Bytes { offset, bytes } => {
+                        let offset = usize::try_from(offset).unwrap();
+                        assert!(offset <= read.len(), "a hole before {offset}");
+                        assert!(offset + bytes.len() <= read.len() || read.len() == offset, "what came before comes alike");
+                        if offset == read.len() {
+                            read.extend(bytes);
+                        }
+                    }
+                    Item::Result(line) => result = Some(line),
+                });
+            }
+            prop_assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(&file));
+            prop_assert_eq!(result.as_deref(), Some("drover: result attempt=7 status=succeeded"));
+        }
+
+        #[test]
         fn however_the_agent_cuts_its_events_the_file_is_the_same(
-            frames in proptest::collection::vec(proptest::collection::vec("[ -~äß]{0,30}", 1..8), 1..6),
+            frames in proptest::collection::vec((any::<bool>(), proptest::collection::vec("[ -~äß]{0,30}", 1..8)), 1..6),
             cuts in proptest::collection::vec(1..5usize, 1..6), while_running in 0..12usize,
         ) {
-            let (mut text, mut file) = (String::new(), String::new());
-            for lines in &frames {
-                let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
-                text += &format!("\u{1e}drover@ n1 {} {} text\n{content}", file.len(), content.len());
-                file += &content;
-            }
-            text += "drover: result attempt=7 status=succeeded\n";
+            let (text, file) = framed(&frames);
             let (mut reader, mut read, mut result) = (Frames::new("n1"), Vec::new(), None);
             for event in events(&text, &cuts, while_running) {
                 reader.event(&event, |item| match item {
@@ -240,7 +382,7 @@ mod tests {
                     Item::Result(line) => result = Some(line),
                 });
             }
-            prop_assert_eq!(String::from_utf8(read).unwrap(), file);
+            prop_assert_eq!(read, file);
             prop_assert_eq!(result.as_deref(), Some("drover: result attempt=7 status=succeeded"));
         }
 

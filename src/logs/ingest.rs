@@ -100,6 +100,28 @@ impl Logs {
 
     /// Stores what is pending.
     pub async fn flush(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+        let done = self.store_lines(ingest).await;
+        self.unless_lost(ingest, done)
+    }
+
+    /// Whether the lines are stored isn't known after an error of the store, whose answer to a commit may have been lost:
+    /// what is held is forgotten, and the host is asked for the file from its start.
+    fn unless_lost<T>(&self, ingest: &Ingest, done: Result<T, IngestError>) -> Result<T, IngestError> {
+        if matches!(done, Err(IngestError::Store(_))) {
+            self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
+        }
+        done
+    }
+
+    /// Forgets what is being received for a deployment that is over: nothing more will come of it.
+    pub fn forget(&self, deployment: i64) {
+        let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is in use removes itself, or is complete.
+        receiving
+            .retain(|_, ingest| ingest.try_lock().map_or(true, |ingest| ingest.deployment != deployment));
+    }
+
+    async fn store_lines(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         if ingest.parsed <= ingest.stored {
             return Ok(());
         }
@@ -134,11 +156,7 @@ impl Logs {
         let mut items = Vec::new();
         ingest.parser.feed(bytes, |item, length| items.push((item, length)));
         let done = self.take_items(ingest, items).await;
-        if done.is_err() {
-            // What it held is lost: the host is asked for the file from its start.
-            self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
-        }
-        done
+        self.unless_lost(ingest, done)
     }
 
     async fn take_items(&self, ingest: &mut Ingest, items: Vec<(Item, usize)>) -> Result<(), IngestError> {
@@ -213,14 +231,15 @@ impl Logs {
         Ok(())
     }
 
-    /// The host says that its file is `size` bytes long and has this checksum. Answers the last lines of the last
-    /// event.
+    /// The host says that its file is `size` bytes long and has this checksum. `outcome` makes the attempt's outcome (JSON)
+    /// of the last lines of its last event; both are written down together. True: the attempt had none before.
     pub async fn complete(
         &self,
         ingest: &mut Ingest,
         size: u64,
         sha256: &str,
-    ) -> Result<Vec<String>, IngestError> {
+        outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
+    ) -> Result<bool, IngestError> {
         if ingest.taken < size {
             return Err(IngestError::Offset { wanted: ingest.taken });
         }
@@ -228,50 +247,69 @@ impl Logs {
         if !ingest.finished {
             ingest.parser.finish(|item, length| items.push((item, length)));
         }
-        self.take_items(ingest, items).await?;
-        self.flush(ingest).await?;
+        let done = self.take_items(ingest, items).await;
+        self.unless_lost(ingest, done)?;
         let agrees = ingest.parsed == size && hex::encode(ingest.hasher.clone().finalize()) == sha256;
-        let mut tx = self.store.write().await?;
-        // Whole or not, nothing more will come of it.
-        tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;
-        if !agrees {
-            let text = format!(
+        let words = (!agrees).then(|| {
+            format!(
                 "the log of attempt {} is not whole: what came has another checksum than the host's file",
                 ingest.attempt
-            );
-            let lines = super::lines_of(&text);
-            tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
-        }
-        tx.commit().await?;
-        self.announce(ingest.deployment);
-        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
-        Ok(ingest.tail.iter().cloned().collect())
+            )
+        });
+        let done = self.end(ingest, size, words, outcome).await;
+        self.unless_lost(ingest, done)
     }
 
-    /// The rest of the log will not come: says so. Answers the last lines of what did.
+    /// The rest of the log will not come: says so, and writes the outcome down all the same.
     pub async fn give_up(
         &self,
         ingest: &mut Ingest,
         wanted: u64,
         size: u64,
-    ) -> Result<Vec<String>, IngestError> {
-        self.flush(ingest).await?;
-        let mut tx = self.store.write().await?;
-        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), true).await?;
-        let text = format!(
+        outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
+    ) -> Result<bool, IngestError> {
+        let words = format!(
             "the log of attempt {} is not whole: of {size} bytes those from {wanted} on did not come",
             ingest.attempt
         );
-        let lines = super::lines_of(&text);
-        tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+        let done = self.end(ingest, ingest.parsed, Some(words), outcome).await;
+        self.unless_lost(ingest, done)
+    }
+
+    /// Whole or not, nothing more will come of it.
+    async fn end(
+        &self,
+        ingest: &mut Ingest,
+        size: u64,
+        words: Option<String>,
+        outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
+    ) -> Result<bool, IngestError> {
+        self.store_lines(ingest).await?;
+        let mut tx = self.store.write().await?;
+        tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;
+        if let Some(words) = words {
+            let lines = super::lines_of(&words);
+            tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+        }
+        let first = match outcome(ingest.tail.iter().cloned().collect()) {
+            Some(outcome) => {
+                tx.set_outcome(ingest.attempt, &outcome, Timestamp::now().as_millisecond()).await?
+            }
+            None => false,
+        };
         tx.commit().await?;
         self.announce(ingest.deployment);
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
-        Ok(ingest.tail.iter().cloned().collect())
+        Ok(first)
     }
 }
 
 impl Ingest {
+    /// Whose log it is.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
     /// Where the host is to go on.
     pub fn wanted(&self) -> u64 {
         self.taken

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::faults::Kind;
 use super::state::{ACCOUNT, REGION, State};
 use super::wire::{Answer, ApiError, Params};
 
@@ -201,27 +202,65 @@ impl State {
         }))
     }
 
-    /// What an agent uploads of a command's output: whole lines, one event for all since the last upload. Into a group
-    /// that is not there nothing goes, silently, as with the real agent where it may not create it.
-    pub(super) fn agent_upload(&mut self, instance: &str, command: &str, stream: &str, text: &str) {
-        let Some(group) = self.output_group(command) else { return };
-        let now = self.clock.unix_ms();
-        let Some(group) = self.logs.groups.get_mut(&group) else { return };
-        let name = format!("{command}/{instance}/aws-runShellScript/{stream}");
-        let stream = group.streams.entry(name).or_insert_with(|| Stream { created: now, events: Vec::new() });
-        let mut message = String::new();
-        for line in text.split('\n') {
-            if !message.is_empty() && message.len() + line.len() >= LARGEST_EVENT {
-                let whole = std::mem::take(&mut message);
-                stream.events.push(Event { timestamp: now, message: whole, ingested: now });
-            }
-            if !message.is_empty() {
-                message.push('\n');
-            }
-            message.push_str(line);
+    /// What an agent uploads of a command's output, as one PutLogEvents with the calls before it, each held against the
+    /// instances' role as the real agent was seen to make them.
+    pub(super) fn agent_upload(
+        &mut self,
+        instance: &str,
+        command: &str,
+        stream: &str,
+        text: &str,
+    ) -> Uploaded {
+        let Some(name) = self.output_group(command) else { return Uploaded::Off };
+        let group = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}");
+        let there = self.logs.groups.contains_key(&name);
+        if self.instance_policy.allows("logs:CreateLogGroup", &group) {
+            let created = self.clock.unix_ms();
+            self.logs.groups.entry(name.clone()).or_insert_with(|| Group { created, ..Group::default() });
+        } else if !there || !self.instance_policy.allows("logs:DescribeLogGroups", "*") {
+            return Uploaded::Off;
         }
-        stream.events.push(Event { timestamp: now, message, ingested: now });
+        let stream = format!("{command}/{instance}/aws-runShellScript/{stream}");
+        let arn = format!("{group}:log-stream:{stream}");
+        if !["logs:CreateLogStream", "logs:DescribeLogStreams"]
+            .iter()
+            .all(|action| self.instance_policy.allows(action, &arn))
+        {
+            return Uploaded::NoStream;
+        }
+        if !self.instance_policy.allows("logs:PutLogEvents", &arn) {
+            return Uploaded::Again;
+        }
+        if text.is_empty() {
+            // InvalidParameterException: an event has at least one character.
+            return Uploaded::Again;
+        }
+        if self.faults.strike(&[Kind::Throttle, Kind::Error], "PutLogEvents", &[], &mut self.chance).is_some()
+        {
+            return Uploaded::Again;
+        }
+        let lost = self.faults.strike(&[Kind::LoseResponse], "PutLogEvents", &[], &mut self.chance).is_some();
+        let now = self.clock.unix_ms();
+        let Some(group) = self.logs.groups.get_mut(&name) else { return Uploaded::Off };
+        let stream =
+            group.streams.entry(stream).or_insert_with(|| Stream { created: now, events: Vec::new() });
+        stream.events.push(Event { timestamp: now, message: text.to_owned(), ingested: now });
+        if lost { Uploaded::Again } else { Uploaded::Yes }
     }
+}
+
+/// How an agent's upload goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Uploaded {
+    /// It is there.
+    Yes,
+    /// It isn't, or the answer was lost: the agent tries again from there.
+    Again,
+    /// There is no group for it: nothing is uploaded for the command, and nothing is said.
+    Off,
+    /// The stream can't be made: nothing is uploaded, and the command's reply comes late.
+    NoStream,
 }
 
 #[cfg(test)]

@@ -131,6 +131,11 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             cloud.github.lag(read::<Lag>(call)?.on).await;
             Ok((200, json!({})))
         }
+        (&Method::POST, ["instance-policy"]) => {
+            let policy = read(call)?;
+            cloud.with(|s| s.instance_policy = policy);
+            Ok((200, json!({})))
+        }
         (&Method::POST, ["parameters"]) => {
             let p: Parameter = read(call)?;
             let kind = p.kind.unwrap_or_else(|| "SecureString".to_owned());

@@ -46,6 +46,7 @@
 //! | `POST /_sim/reach {"address"}` | a loopback address that all instances, present and future, can reach |
 //! | `POST /_sim/github/rename {"from", "to"}` | gives a repository another name; GitHub redirects the old one by its number |
 //! | `POST /_sim/github/lag {"on"}` | from now on GitHub's API shows commits and branches as they are at this moment; or again as they are |
+//! | `POST /_sim/instance-policy {"Statement": […]}` | the IAM policy of the instances' role, which the agents' own calls are held against (at first it allows nothing beyond Run Command) |
 //! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
 //! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
 //! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |
@@ -123,6 +124,7 @@ pub mod elb;
 pub mod faults;
 pub mod github;
 mod github_api;
+mod iam;
 pub mod instance;
 pub mod load;
 pub mod reads;

@@ -185,6 +185,8 @@ pub struct State {
     pub commands: Commands,
     /// CloudWatch Logs.
     pub logs: super::cloudwatch::LogGroups,
+    /// What the instances' role allows.
+    pub instance_policy: super::iam::Policy,
     /// Parameter Store: name → (type, value).
     pub parameters: BTreeMap<String, (String, String)>,
     /// Addresses that instances can reach.
@@ -216,6 +218,7 @@ impl State {
             elb: LoadBalancing::default(),
             commands: Commands::default(),
             logs: super::cloudwatch::LogGroups::default(),
+            instance_policy: super::iam::Policy::default(),
             parameters: BTreeMap::new(),
             reach: Vec::new(),
             faults: Faults::default(),

@@ -35,6 +35,16 @@ pub struct AttemptRow {
     pub ended_at: Option<i64>,
 }
 
+/// A log that an agent uploads.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Upload {
+    pub attempt: i64,
+    pub deployment: i64,
+    pub instance: String,
+    pub command: String,
+}
+
 impl Store {
     /// Dispatches of a deployment in this state.
     pub async fn dispatches(&self, deployment: i64, state: &str) -> Result<Vec<DispatchRow>> {
@@ -57,6 +67,20 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The logs that are still to be read where agents upload them, of all deployments that are not over: those of attempts
+    /// without an outcome, or with one since `since`.
+    pub async fn open_uploads(&self, since: i64) -> Result<Vec<Upload>> {
+        Ok(sqlx::query_as(
+            "SELECT a.number AS attempt, a.deployment, a.instance, d.command_id AS command FROM deployments p \
+             JOIN attempts a ON a.deployment = p.id JOIN dispatches d ON d.id = a.dispatch \
+             WHERE p.finished_at IS NULL AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.log_complete = 0 \
+             AND (a.outcome IS NULL OR a.ended_at > $1)",
+        )
+        .bind(since)
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// All attempts of a deployment, oldest first.

@@ -20,7 +20,7 @@ pub use acts::ActRow;
 pub use database::{Claim, Claimed, Database, Server};
 pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;
-pub use dispatches::{AttemptRow, DispatchRow};
+pub use dispatches::{AttemptRow, DispatchRow, Upload};
 pub use intents::IntentRow;
 pub use ledger::{GoodRevision, QuarantineRow};
 pub use locks::LockRow;

@@ -6,7 +6,7 @@ use super::{
     reply::{Refusal, answer},
 };
 use crate::{
-    engine::{RunnerResult, same},
+    engine::{LogEnd, RunnerResult, same},
     logs::ingest::{Ingest, IngestError},
 };
 use bytes::{Buf, Bytes};
@@ -178,17 +178,13 @@ async fn take(
 async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> Result<Response, Refusal> {
     let ingest = receive(web, number, token).await?;
     let mut ingest = ingest.lock().await;
-    let tail = match web.logs.complete(&mut ingest, query.size, &query.sha256).await {
-        Ok(tail) => tail,
+    let result = RunnerResult::find(&String::from_utf8_lossy(body));
+    let end = LogEnd::Whole { size: query.size, sha256: &query.sha256 };
+    match web.engine.attempt_ended(&mut ingest, end, result).await {
+        Ok(()) => Ok(String::from("complete\n").into_response()),
         Err(IngestError::Offset { wanted }) => {
-            return Ok(warp::reply::with_status(format!("{wanted}\n"), StatusCode::CONFLICT).into_response());
+            Ok(warp::reply::with_status(format!("{wanted}\n"), StatusCode::CONFLICT).into_response())
         }
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(result) =
-        RunnerResult::find(&String::from_utf8_lossy(body)).filter(|result| result.attempt() == number)
-    {
-        web.engine.attempt_ended(result, tail).await?;
+        Err(error) => Err(error.into()),
     }
-    Ok(String::from("complete\n").into_response())
 }

@@ -108,9 +108,18 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
         public_url: Some("http://127.0.0.1:0".into()),
+        instance_policy: instance_policy(),
         database: None,
         listen: "127.0.0.1:0".into(),
     }
+}
+
+/// The IAM policy that README gives the instances' role.
+pub fn instance_policy() -> Value {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, after) = readme.split_once("Instances need `AmazonSSMManagedInstanceCore`").unwrap();
+    let (_, json) = after.split_once("```json\n").unwrap();
+    serde_json::from_str(json.split_once("```").unwrap().0).unwrap()
 }
 
 /// A policy whose retries don't wait for long.

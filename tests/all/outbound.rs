@@ -1,8 +1,9 @@
 //! A deployment where nothing reaches the daemon: no `public_url`, and the instances' network leads to the cloud alone.
 //! Bundles come by GitHub's link, logs by CloudWatch Logs, new commits by polling.
 
-use crate::ground::{Play as _, Repository, TURN, policy, setup};
+use crate::ground::{Play as _, Repository, TURN, instance_policy, policy, setup};
 use drover::cli::demo::playground::{GROUP, Playground};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_way_in_the_whole_log_comes_by_cloudwatch() {
@@ -22,6 +23,9 @@ async fn without_a_way_in_the_whole_log_comes_by_cloudwatch() {
     setup.deregistration_delay = 4;
     setup.policy = policy("batch = \"3\"");
     let world = Playground::start(setup).await.unwrap();
+    // Answers to the agents' uploads are lost now and then: the same lines come again, in events cut elsewhere.
+    let lost = json!({ "kind": "lose-response", "match": { "action": "PutLogEvents" }, "times": 1000, "probability": 0.25 });
+    world.control("faults", &lost).await.unwrap();
     // The instances reach GitHub's archive, and nothing of the daemon.
     let instance = world.instances().await.unwrap().remove(0);
     let reached =
@@ -43,6 +47,52 @@ async fn without_a_way_in_the_whole_log_comes_by_cloudwatch() {
     let ended = world.ended(2).await;
     assert_eq!((&ended["state"], &ended["revision"]["sha"]), (&"Succeeded".into(), &head.into()));
     assert_eq!(ended["by"], "new head of main");
+    world.stop().await;
+}
+
+/// Whoever lacks a right on the logs, the agents or the daemon: the hooks run once, the rollout succeeds, and its log says what is
+/// missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_can_not_come_costs_no_second_run_and_is_said() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    // More than Systems Manager keeps of a command's output: the result is beyond it.
+    repository.write("hooks/after-install.real", "#!/bin/sh\nseq 1 3000\nsleep 12\n");
+    let target = repository.commit("5");
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.public_url, setup.time_scale, setup.instances) = (None, 4.0, 3);
+    setup.policy = policy("batch = \"3\"\nallow_downtime = true");
+    let world = Playground::start(setup).await.unwrap();
+    let roll = async |id: i64, missing: &str| {
+        let ended = world.ended(id).await;
+        assert_eq!(ended["state"], "Succeeded", "{ended:#}");
+        let ran = world.drover(&["logs", &id.to_string()]).await;
+        for words in [missing, "how it ended is known by Systems Manager alone"] {
+            assert!(ran.stdout.contains(words), "'{words}' is not in\n{}", ran.stdout);
+        }
+        world.nothing_ran_twice().await;
+        for instance in world.instances().await.unwrap() {
+            let runs = world.on(&instance, "grep -c AfterInstall /var/log/hook-runs").await;
+            assert_eq!(runs.trim(), (id + 1).to_string(), "{instance} ran it once in each");
+        }
+    };
+    // The daemon may not read: as long as it is so.
+    let fault = json!({ "kind": "error", "match": { "action": "GetLogEvents" }, "status": 400, "code": "AccessDeniedException",
+                        "message": "not authorized to perform: logs:GetLogEvents", "times": 1_000_000 });
+    let fault = world.control("faults", &fault).await.unwrap()["id"].as_str().unwrap().to_owned();
+    let id = world.submit(&target).await;
+    roll(id, "the daemon needs logs:GetLogEvents on /drover").await;
+    let client = reqwest::Client::new().delete(format!("{}/_sim/faults/{fault}", world.cloud.url));
+    client.bearer_auth(&world.cloud.token).send().await.unwrap();
+    // The agents may not look for the group, nor make it.
+    let mut role = instance_policy();
+    role["Statement"].as_array_mut().unwrap().retain(|statement| statement["Resource"] != "*");
+    world.control("instance-policy", &role).await.unwrap();
+    let head = repository.commit("6");
+    let id = world.submit(&head).await;
+    roll(id, "The instances' role needs logs:CreateLogStream").await;
     world.stop().await;
 }
 

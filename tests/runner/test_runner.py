@@ -793,7 +793,7 @@ class Frames:
         """What the frames hold; each must begin where the one before ended."""
         log, lines = b"", iter(out.split("\n"))
         for line in lines:
-            head = re.fullmatch("\x1edrover@ %s (\\d+) (\\d+) (text|base64)" % h.NONCE, line)
+            head = re.fullmatch("\x1edrover@ %s (\\d+) (\\d+) (text|base64) (\\d+|-)" % h.NONCE, line)
             if head is None:
                 continue
             offset, size, form = int(head[1]), int(head[2]), head[3]
@@ -803,6 +803,11 @@ class Frames:
                 line = next(lines)
                 piece += line.encode() + b"\n" if form == "text" else base64.b64decode(line)
             self.assertEqual(len(piece), size)
+            if head[4] == "-":
+                self.assertIsNone(shutil.which("cksum", path=self.host.path), "a busybox may lack it")
+            else:
+                done = subprocess.run(["cksum"], input=piece, capture_output=True, check=True)
+                self.assertEqual(done.stdout.split()[0].decode(), head[4])
             log += piece
         return log
 

@@ -99,6 +99,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
         poll: "500ms".into(),
         public_url: Some("http://127.0.0.1:0".into()),
+        instance_policy: serde_json::Value::Null,
         database: None,
         listen: args.listen.to_string(),
         data,

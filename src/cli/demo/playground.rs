@@ -63,6 +63,8 @@ pub struct Setup {
     pub poll: String,
     /// Where instances reach the daemon, port 0 for the one that it listens on; none: nothing comes in.
     pub public_url: Option<String>,
+    /// The IAM policy of the instances' role, for the agent's own calls; null: Run Command alone.
+    pub instance_policy: Value,
     /// A PostgreSQL database instead of a file.
     pub database: Option<String>,
     /// Where the daemon listens.
@@ -261,6 +263,9 @@ impl Playground {
 
     async fn make_fleet(&mut self) -> anyhow::Result<()> {
         let setup = &self.setup;
+        if !setup.instance_policy.is_null() {
+            self.control("instance-policy", &setup.instance_policy).await?;
+        }
         let world = json!({
             "target_groups": [{
                 "name": "sample",

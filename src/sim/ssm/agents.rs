@@ -115,7 +115,10 @@ impl State {
                     self.events.push(id, "command-started", detail);
                 }
             }
-            "upload" => self.agent_upload(id, &request.command_id, &request.stream, &request.text),
+            "upload" => {
+                let done = self.agent_upload(id, &request.command_id, &request.stream, &request.text);
+                return Ok(json!({ "uploaded": done }));
+            }
             "reply" => self.agent_reply(request),
             "reboot" => {
                 self.events.push(id, "instance-reboot", json!({"by": "agent"}));

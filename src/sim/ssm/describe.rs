@@ -182,7 +182,15 @@ impl State {
 fn invocation_json(c: &Command, instance: &str, i: &Invocation, details: bool) -> Value {
     let mut plugins = Vec::new();
     if details {
-        let output = if i.details.is_over() { first(&i.stdout, PLUGIN_OUTPUT) } else { String::new() };
+        let output = match (i.details.is_over(), i.stderr.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => first(&i.stdout, PLUGIN_OUTPUT),
+            (true, false) => {
+                let both =
+                    format!("{}\n----------ERROR-------\n{}", i.stdout.trim_end_matches('\n'), i.stderr);
+                first(&both, PLUGIN_OUTPUT)
+            }
+        };
         plugins.push(json!({
             "Name": "aws:runShellScript",
             "Status": i.details.status(),

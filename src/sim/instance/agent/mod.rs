@@ -7,6 +7,7 @@ mod state;
 mod upload;
 mod worker;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::task::LocalSet;
 
 use client::{Kind, Message, Service};
 use state::{Document, Folder, Outcome, Phase, boot_id, now};
-use upload::Uploads;
+use upload::{Ended, Uploads};
 
 /// Commands that run at the same time, and commands taken beyond that.
 const WORKERS: usize = 5;
@@ -33,6 +34,8 @@ const PING: Duration = Duration::from_secs(5);
 const LOST_WORKER: Duration = Duration::from_secs(60);
 /// How often output is uploaded, before the time scale.
 const UPLOAD: Duration = Duration::from_secs(1);
+/// How late the reply is where the stream can't be made, before the time scale.
+const NO_STREAM: Duration = Duration::from_secs(60);
 /// How often a worker that is not our child is looked at.
 const WATCH: Duration = Duration::from_millis(30);
 
@@ -260,7 +263,9 @@ impl Agent {
             };
             if let Some(outcome) = folder.outcome() {
                 // The terminal status comes after the final upload.
-                uploads.finish(&self.service, every).await;
+                if uploads.finish(&self.service, every).await == Ended::WithoutStream {
+                    tokio::time::sleep(scaled(NO_STREAM, self.time_scale)).await;
+                }
                 return Some(outcome);
             }
             if !alive {
@@ -271,12 +276,16 @@ impl Agent {
     }
 
     async fn reply(&self, folder: &Folder, mut document: Document, outcome: Outcome) {
+        let mut stderr = folder.output("stderr", STDERR_CHARACTERS);
+        if outcome.status == "Failed" {
+            let _ = write!(stderr, "failed to run commands: exit status {}", outcome.exit_code);
+        }
         let body = json!({
             "command_id": document.command_id,
             "status": outcome.status,
             "exit_code": outcome.exit_code,
             "stdout": folder.output("stdout", STDOUT_CHARACTERS),
-            "stderr": folder.output("stderr", STDERR_CHARACTERS),
+            "stderr": stderr,
             "started_at": document.started_at,
             "ended_at": outcome.ended_at,
         });

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::client::Service;
@@ -14,6 +15,10 @@ use super::state::{Document, Folder};
 const EVENT: usize = 200_000;
 /// Events of one stream in one tick.
 const EVENTS_PER_TICK: u64 = 4;
+/// An answer is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Ticks of a complete command that are tried in vain.
+const MOST_IN_VAIN: u32 = 600;
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// How far a command's output has been uploaded. It begins afresh after a restart of the agent, where the uploaded
@@ -22,6 +27,31 @@ pub(super) struct Uploads {
     folder: Folder,
     command: Option<String>,
     sent: [u64; 2],
+    /// The stream could not be made.
+    no_stream: bool,
+}
+
+/// How the uploads of a command ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Done,
+    WithoutStream,
+}
+
+/// What became of one tick of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tick {
+    /// Nothing is left.
+    Through,
+    /// There may be more.
+    More,
+    /// The service took nothing, as far as is known: the same again at the next tick.
+    Again,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    uploaded: String,
 }
 
 impl Uploads {
@@ -29,7 +59,7 @@ impl Uploads {
         let kept = std::fs::read(folder.0.join("uploaded.json")).ok();
         let sent = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let command = document.uploads.then(|| document.command_id.clone());
-        Uploads { folder: folder.clone(), command, sent }
+        Uploads { folder: folder.clone(), command, sent, no_stream: false }
     }
 
     /// One tick: sends what is new, as far as it goes.
@@ -40,30 +70,53 @@ impl Uploads {
     }
 
     /// The command is complete: sends all there is left, a tick after the other.
-    pub(super) async fn finish(&mut self, service: &Service, every: Duration) {
+    pub(super) async fn finish(&mut self, service: &Service, every: Duration) -> Ended {
         for at in 0..STREAMS.len() {
-            while self.send(service, at, true).await {
+            let mut in_vain = 0;
+            loop {
+                match self.send(service, at, true).await {
+                    Tick::Through => break,
+                    Tick::More => in_vain = 0,
+                    // The real agent goes on for ever; what waits for it has given up long before.
+                    Tick::Again if in_vain == MOST_IN_VAIN => break,
+                    Tick::Again => in_vain += 1,
+                }
                 tokio::time::sleep(every).await;
             }
         }
+        if self.no_stream { Ended::WithoutStream } else { Ended::Done }
     }
 
-    /// A tick of one stream; whether there may be more.
-    async fn send(&mut self, service: &Service, at: usize, complete: bool) -> bool {
-        let Some(command) = self.command.clone() else { return false };
+    /// A tick of one stream.
+    async fn send(&mut self, service: &Service, at: usize, complete: bool) -> Tick {
+        let Some(command) = self.command.clone() else { return Tick::Through };
         for _ in 0..EVENTS_PER_TICK {
             let bytes = self.read(STREAMS[at], self.sent[at]);
             let length = event_length(&bytes, complete);
             if length == 0 {
-                return false;
+                return Tick::Through;
             }
             let body = json!({ "command_id": command, "stream": STREAMS[at], "text": message(&bytes[..length], complete) });
-            service.insist("upload", body).await;
+            let answer = service.call("upload", body, PATIENCE).await;
+            let answer = answer.ok().and_then(|bytes| serde_json::from_slice::<Answer>(&bytes).ok());
+            match answer.map(|answer| answer.uploaded).as_deref() {
+                Some("yes") => {}
+                Some("off") => {
+                    self.command = None;
+                    return Tick::Through;
+                }
+                Some("no-stream") => {
+                    self.command = None;
+                    self.no_stream = true;
+                    return Tick::Through;
+                }
+                _ => return Tick::Again,
+            }
             self.sent[at] += length as u64;
             // Without room on the disk, a restart uploads again what was uploaded before.
             drop(self.folder.write("uploaded.json", &self.sent));
         }
-        true
+        Tick::More
     }
 
     fn read(&self, stream: &str, from: u64) -> Vec<u8> {

@@ -19,6 +19,10 @@ use super::state::{Document, Folder, Outcome, Worker, now};
 pub(super) const REBOOT: i32 = 194;
 /// The code of a script that was killed: by its time-out or a cancel.
 const STOPPED: i32 = 137;
+/// How fast the agent takes a script's output, before the time scale: it does so byte by byte.
+const BYTES_PER_SECOND: f64 = 300_000.0;
+/// The exit code that the agent takes for a success.
+const PASSES: i32 = 168;
 /// How often a cancel is looked for.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a killed script's output is waited for: what left its process group may hold it for ever.
@@ -53,6 +57,8 @@ fn run(folder: &Folder, document: &Document) -> anyhow::Result<Outcome> {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(&script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).current_dir("/usr/bin");
+    let time_scale = std::env::var("SIM_AGENT_TIME_SCALE").ok().and_then(|text| text.parse().ok());
+    let pace = BYTES_PER_SECOND * time_scale.unwrap_or(1.0);
     for name in
         ["SIM_AGENT_URL", "SIM_AGENT_TOKEN", "SIM_AGENT_TIME_SCALE", "SIM_AGENT_STATE", "SIM_AGENT_BOOT"]
     {
@@ -65,8 +71,8 @@ fn run(folder: &Folder, document: &Document) -> anyhow::Result<Outcome> {
     let (sender, events) = mpsc::channel();
     let stdout = child.stdout.take().context("take stdout")?;
     let stderr = child.stderr.take().context("take stderr")?;
-    copy(stdout, append(folder, "stdout")?, sender.clone());
-    copy(stderr, append(folder, "stderr")?, sender.clone());
+    copy(stdout, append(folder, "stdout")?, pace, sender.clone());
+    copy(stderr, append(folder, "stderr")?, pace, sender.clone());
     std::thread::spawn(move || {
         if let Ok(status) = child.wait() {
             // Nobody waits any more once the output was given up.
@@ -77,6 +83,7 @@ fn run(folder: &Folder, document: &Document) -> anyhow::Result<Outcome> {
     let deadline = Instant::now() + Duration::from_secs(document.execution_timeout);
     let (mut exited, mut open) = (None, 2);
     let mut stopped: Option<(&str, Instant)> = None;
+    let mut ended_by_itself = false;
     while exited.is_none() || open > 0 {
         match events.recv_timeout(TICK) {
             Ok(Event::Exited(status)) => exited = Some(status),
@@ -95,14 +102,17 @@ fn run(folder: &Folder, document: &Document) -> anyhow::Result<Outcome> {
                     continue;
                 };
                 stopped = Some((why, Instant::now()));
+                ended_by_itself = exited.is_some();
                 let _ = killpg(group, Signal::SIGKILL);
             }
         }
     }
     let exit_code = exited.map_or(-1, |status| status.code().unwrap_or(128 + status.signal().unwrap_or(0)));
     let (status, exit_code) = match stopped {
+        // What left the script's group held its output.
+        Some(("TimedOut", _)) if ended_by_itself => ("Failed", 1),
         Some((why, _)) => (why, STOPPED),
-        None if exit_code == 0 => ("Success", 0),
+        None if exit_code == 0 || exit_code == PASSES => ("Success", exit_code),
         None => ("Failed", exit_code),
     };
     Ok(Outcome { status: status.into(), exit_code, ended_at: now() })
@@ -113,14 +123,17 @@ fn append(folder: &Folder, name: &str) -> io::Result<File> {
     File::options().create(true).append(true).open(folder.0.join(name))
 }
 
-fn copy(mut from: impl Read + Send + 'static, mut to: File, done: mpsc::Sender<Event>) {
+fn copy(mut from: impl Read + Send + 'static, mut to: File, pace: f64, done: mpsc::Sender<Event>) {
     std::thread::spawn(move || {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; 4 * 1024];
         loop {
             match from.read(&mut buffer) {
                 Ok(0) => break,
                 // A full disk loses output, it does not block the script.
-                Ok(count) => drop(to.write_all(&buffer[..count])),
+                Ok(count) => {
+                    drop(to.write_all(&buffer[..count]));
+                    std::thread::sleep(Duration::from_secs_f64(count as f64 / pace));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
