@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use drover::{
-    cli::{self, serve::LogForm},
+    cli::{self, client::ApiError, follow::NotKnown, serve::LogForm},
     rollout::verb::Verb,
 };
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -94,6 +94,17 @@ async fn run(command: Command) -> anyhow::Result<i32> {
     }
 }
 
+/// Exit codes, see README: 2 where the daemon finds fault with what was asked, 5 where the end of what is followed is not known.
+fn code_of(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<NotKnown>().is_some() {
+        5
+    } else if error.downcast_ref::<ApiError>().is_some_and(ApiError::is_usage) {
+        2
+    } else {
+        1
+    }
+}
+
 fn main() -> ExitCode {
     // Before any thread exists: a simulated instance enters its namespaces here.
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -104,6 +115,6 @@ fn main() -> ExitCode {
     });
     ended.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(code_of(&error))
     })
 }

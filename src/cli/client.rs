@@ -33,6 +33,20 @@ pub struct Daemon {
     /// The daemon's API token.
     #[arg(long, env = "DROVER_TOKEN", hide_env_values = true, default_value = "", value_name = "TOKEN")]
     pub token: String,
+    /// How long a daemon that goes away while a log is followed is waited for.
+    #[arg(long, env = "DROVER_PATIENCE", default_value = "10m", value_name = "TIME")]
+    pub patience: jiff::SignedDuration,
+}
+
+/// Checks a group's name while arguments are read, so that a bad one is a usage error.
+pub fn group_name(text: &str) -> Result<String, String> {
+    let sound = text
+        .split_once('/')
+        .is_some_and(|(app, env)| !app.is_empty() && !env.is_empty() && !env.contains('/'));
+    if sound {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is no deployment group: write APPLICATION/ENVIRONMENT; `drover groups` lists them"))
 }
 
 /// Why a call to the daemon gave no answer that can be used.
@@ -105,6 +119,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: String,
+    patience: Duration,
 }
 
 impl Client {
@@ -124,12 +139,18 @@ impl Client {
         if is_loopback(&url) {
             builder = builder.no_proxy();
         }
-        Ok(Client { http: builder.build()?, base, token })
+        let patience = Duration::try_from(daemon.patience).unwrap_or(Duration::ZERO);
+        Ok(Client { http: builder.build()?, base, token, patience })
     }
 
     /// The daemon's address, without a slash at the end.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// How long a daemon that goes away is waited for.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// A deployment with its instances.
@@ -201,7 +222,7 @@ impl Client {
 
     /// Takes a token back.
     pub async fn revoke_token_text(&self, name: &str) -> Result<String, ApiError> {
-        self.text(self.request(Method::DELETE, &format!("tokens/{name}"))).await
+        self.text(self.request(Method::DELETE, &format!("tokens/{}", segment(name)))).await
     }
 
     /// A deployment's log as a stream of NDJSON rows.
@@ -257,6 +278,11 @@ impl Client {
     }
 }
 
+/// A name as one segment of a path.
+fn segment(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
 /// Checks an address while arguments are read, so that a bad one is a usage error.
 fn address(text: &str) -> Result<String, String> {
     parse(text).map(|_| text.to_owned())
@@ -290,7 +316,11 @@ mod tests {
     use super::*;
 
     fn client(url: &str) -> anyhow::Result<Client> {
-        Client::new(&Daemon { url: url.to_owned(), token: String::new() })
+        Client::new(&Daemon {
+            url: url.to_owned(),
+            token: String::new(),
+            patience: jiff::SignedDuration::ZERO,
+        })
     }
 
     #[test]

@@ -24,15 +24,11 @@ pub struct Args {
 }
 
 /// Submits the deployment. The exit code: 0 submitted or succeeded, 1 failed, cancelled or rolled back, 2 the
-/// daemon found fault with what was asked, 3 halted or paused, 4 partial.
+/// daemon found fault with what was asked, 3 halted or paused, 4 partial, 5 not known.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let text = match client.submit_text(&args.submission).await {
         Ok(text) => text,
-        Err(error) if error.is_usage() => {
-            eprintln!("error: {error}");
-            return Ok(2);
-        }
         Err(error @ ApiError::Unreachable { connected: true, .. }) => {
             return Err(anyhow::Error::from(error)
                 .context("it isn't certain that the deployment was submitted; `drover status` lists them"));

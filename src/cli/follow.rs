@@ -84,7 +84,7 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
             _ = events.recv_many(&mut burst, BURST) => match screen.take(burst.drain(..)) {
                 Ok(Step::On) => {}
                 Ok(Step::End(end)) => break end,
-                Ok(Step::Lost(error)) => return Err(error.into()),
+                Ok(Step::Lost(error)) => return Err(not_known(error, id)),
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(detach(screen, id, 0)),
                 Err(e) => return Err(e).context("writing the log to standard output failed"),
             },
@@ -104,7 +104,7 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
         render::print_or_leave(&format!("{row}\n"))?;
         return Ok(Outcome { exit_code, ..Outcome::default() });
     }
-    let text = final_text(client, id).await?;
+    let text = final_text(client, id).await.map_err(|error| not_known(error, id))?;
     let deployment: Deployment = client.read(&text)?;
     let exit_code = end.and_then(|end| end.exit_code).or(deployment.exit_code).unwrap_or(1);
     let said = if format == Format::Result {
@@ -121,6 +121,20 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     Ok(Outcome { exit_code, detached: false, deployment: Some(deployment) })
 }
 
+/// How a deployment ended isn't known, since the daemon was away for too long; the exit code of that is 5.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "how deployment {id} ends is not known: {error}; once the daemon is back, re-attach with: drover logs {id} -f"
+)]
+pub struct NotKnown {
+    id: u64,
+    error: ApiError,
+}
+
+fn not_known(error: ApiError, id: u64) -> anyhow::Error {
+    if error.is_passing() { NotKnown { id, error }.into() } else { error.into() }
+}
+
 fn detach(screen: Screen, id: u64, exit_code: i32) -> Outcome {
     drop(screen);
     eprintln!("detached: the deployment goes on; re-attach with: drover logs {id} -f");
@@ -129,11 +143,11 @@ fn detach(screen: Screen, id: u64, exit_code: i32) -> Outcome {
 
 /// The deployment at its end; asked for again while the daemon is away.
 async fn final_text(client: &Client, id: u64) -> Result<String, ApiError> {
-    let mut pauses = stream::schedule();
+    let mut waits = stream::Waits::new(client.patience());
     loop {
         match client.deployment_text(id).await {
-            Err(error) if error.is_passing() => match pauses.next() {
-                Some(pause) => tokio::time::sleep(pause).await,
+            Err(error) if error.is_passing() => match waits.next() {
+                Some((pause, _)) => tokio::time::sleep(pause).await,
                 None => return Err(error),
             },
             other => return other,
@@ -167,12 +181,13 @@ struct Screen {
     lines: Lines,
     tails: Tails,
     progress: Option<Progress>,
+    is_away: bool,
 }
 
 impl Screen {
     fn new(format: Format, progress: Option<Progress>) -> Screen {
         let look = Look::of_stdout();
-        Screen { format, look, lines: Lines::new(look), tails: Tails::default(), progress }
+        Screen { format, look, lines: Lines::new(look), tails: Tails::default(), progress, is_away: false }
     }
 
     fn into_tails(self) -> Tails {
@@ -194,12 +209,19 @@ impl Screen {
             any = true;
             match event {
                 Event::Rows(rows) => self.put(&rows, &mut text)?,
-                Event::Retrying { attempt, of, cause } => {
-                    notes.push_str(&format!("the daemon is away ({cause}): retrying ({attempt}/{of})\n"));
-                    self.trouble(Some(format!("daemon away, retrying ({attempt}/{of})")));
+                Event::Retrying { left, cause } => {
+                    let left = render::span(i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
+                    // Once for each time that it goes away.
+                    if !std::mem::replace(&mut self.is_away, true) {
+                        notes.push_str(&format!(
+                            "the daemon is away ({cause}): waiting up to {left} for it\n"
+                        ));
+                    }
+                    self.trouble(Some(format!("daemon away, waiting up to {left} more")));
                 }
                 Event::Attached => {
                     notes.push_str("the daemon is back: the log goes on\n");
+                    self.is_away = false;
                     self.trouble(None);
                 }
                 Event::End(end) => step = Step::End(end),

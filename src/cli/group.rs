@@ -31,7 +31,7 @@ pub enum Verb {
     /// Put standby, MinSize and suspended processes back, from the tag drover:restore on each Auto Scaling group.
     Restore {
         /// The deployment group.
-        #[arg(value_name = "APP/ENV")]
+        #[arg(value_name = "APP/ENV", value_parser = crate::cli::client::group_name)]
         group: String,
     },
 }
@@ -42,13 +42,13 @@ pub enum HookVerb {
     /// Hold launching instances until they have the group's revision.
     Install {
         /// The deployment group.
-        #[arg(value_name = "APP/ENV")]
+        #[arg(value_name = "APP/ENV", value_parser = crate::cli::client::group_name)]
         group: String,
     },
     /// Let them go into service as their image makes them.
     Remove {
         /// The deployment group.
-        #[arg(value_name = "APP/ENV")]
+        #[arg(value_name = "APP/ENV", value_parser = crate::cli::client::group_name)]
         group: String,
     },
 }

@@ -34,7 +34,7 @@ fn listing(groups: &[Group]) -> String {
         vec![
             g.name.clone(),
             g.repository.clone(),
-            g.branch.clone().unwrap_or_default(),
+            g.branch.clone().unwrap_or_default() + if g.auto_deploy { " (by push)" } else { "" },
             g.revision.as_deref().map_or("none yet", render::short).to_owned(),
             g.instances.map_or_else(|| "?".to_owned(), |n| n.to_string()),
             g.running.map(|id| format!("#{id}")).unwrap_or_default(),

@@ -12,7 +12,7 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 pub struct LockArgs {
     /// The deployment group, as APPLICATION/ENVIRONMENT.
-    #[arg(value_name = "APP/ENV")]
+    #[arg(value_name = "APP/ENV", value_parser = crate::cli::client::group_name)]
     pub group: String,
     /// Why, for those who meet the lock.
     #[arg(long)]
@@ -29,7 +29,7 @@ pub struct LockArgs {
 #[derive(Debug, clap::Args)]
 pub struct UnlockArgs {
     /// The deployment group, as APPLICATION/ENVIRONMENT.
-    #[arg(value_name = "APP/ENV")]
+    #[arg(value_name = "APP/ENV", value_parser = crate::cli::client::group_name)]
     pub group: String,
     /// Where the daemon is.
     #[command(flatten)]

@@ -2,7 +2,7 @@
 //!
 //! May import the API client and `render` only.
 
-use crate::cli::client::{ApiError, Client, Daemon, Submission};
+use crate::cli::client::{Client, Daemon, Submission};
 use crate::cli::render;
 use reqwest::Method;
 use serde::Deserialize;
@@ -66,14 +66,7 @@ struct Skipped {
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let wish = serde_json::to_value(&args.submission)?;
-    let text = match client.ask_text(Method::POST, "plan", Some(&wish)).await {
-        Ok(text) => text,
-        Err(error @ ApiError::Refused { .. }) if error.is_usage() => {
-            eprintln!("error: {error}");
-            return Ok(2);
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let text = client.ask_text(Method::POST, "plan", Some(&wish)).await?;
     let plan: Plan = client.read(&text)?;
     let said = if args.json { format!("{}\n", text.trim_end()) } else { words(&plan) };
     render::print_or_leave(&said)?;

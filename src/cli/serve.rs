@@ -1,5 +1,7 @@
 //! `drover serve`: the daemon.
 
+mod private;
+
 use crate::{
     config,
     engine::{Engine, Parts, Secrets},
@@ -7,7 +9,7 @@ use crate::{
     github::Repositories,
     logs::Logs,
     store::{Claim, Claimed, Database, Store, StoreError},
-    web::{self, Door, Standby, Web},
+    web::{self, Door, Standby, Strangers, Web},
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -81,8 +83,8 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         config.server.data = data;
     }
     let data = config.server.data.clone();
-    std::fs::create_dir_all(&data)
-        .with_context(|| format!("making the data directory {}", data.display()))?;
+    private::keep_private(&data)?;
+    private::allow_many_files();
     let database = match args.database.as_ref().or(config.server.database.as_ref()) {
         Some(url) => Database::server(url).map_err(|why| anyhow::anyhow!("server.database: {why}"))?,
         None => Database::File(data.join("drover.db")),
@@ -136,6 +138,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         secrets,
         webhook_secret,
         failures: Arc::default(),
+        strangers: Strangers::default(),
         trusted_proxies,
         secure: door.tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         public_url,

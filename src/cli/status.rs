@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::cli::client::{Client, Daemon, Deployment, Deployments};
 use crate::cli::render::{self, Look};
 
-/// Deployments listed; JSON has them all.
+/// Deployments listed; JSON has more.
 const LISTED: usize = 20;
 
 /// Arguments of `drover status`.
@@ -66,7 +66,7 @@ fn all(deployments: &[Deployment], now: Timestamp) -> String {
     let rows: Vec<_> = deployments.iter().take(LISTED).map(row).collect();
     let mut out = render::table(&head, &rows);
     if deployments.len() > LISTED {
-        let _ = writeln!(out, "… and {} older: --json lists them all", deployments.len() - LISTED);
+        let _ = writeln!(out, "… and older ones: --json lists {}", deployments.len());
     }
     out
 }

@@ -304,7 +304,7 @@ impl Engine {
             Some(url) => Source {
                 url: format!("{url}/bundles/v1/{release}"),
                 sha256,
-                auth: format!("Bearer {}", self.secrets.bundle_token(release)),
+                auth: format!("Bearer {}", self.secrets.bundle_token(release, row.id)),
             },
             // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
             None => {

@@ -44,13 +44,37 @@ impl Secrets {
         self.derive(&format!("form {session}"))
     }
 
-    /// For fetching the bundle of this revision.
-    pub fn bundle_token(&self, sha: &str) -> String {
-        self.derive(&format!("bundle {sha}"))
+    /// For fetching the bundle of this revision, as long as that deployment goes on.
+    pub fn bundle_token(&self, sha: &str, deployment: i64) -> String {
+        format!("{deployment}.{}", self.derive(&format!("bundle {sha} {deployment}")))
+    }
+
+    /// The deployment whose token for the bundle of this revision that is; none: it is no such token.
+    pub fn opens_bundle(&self, sha: &str, token: &str) -> Option<i64> {
+        let deployment = token.split_once('.')?.0.parse().ok()?;
+        same(token, &self.bundle_token(sha, deployment)).then_some(deployment)
     }
 }
 
 /// Compares in constant time.
 pub fn same(given: &str, right: &str) -> bool {
     given.as_bytes().ct_eq(right.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_opens_one_bundle_for_one_deployment() {
+        let (secrets, others) = (Secrets::new("a"), Secrets::new("b"));
+        let token = secrets.bundle_token("c0ffee", 7);
+        assert_eq!(secrets.opens_bundle("c0ffee", &token), Some(7));
+        for (sha, token) in
+            [("c0ffed", token.clone()), ("c0ffee", token.replace("7.", "8.")), ("c0ffee", "7.".into())]
+        {
+            assert_eq!(secrets.opens_bundle(sha, &token), None, "{sha} {token}");
+        }
+        assert_eq!(others.opens_bundle("c0ffee", &token), None);
+    }
 }

@@ -93,6 +93,45 @@ impl Logs {
     }
 }
 
+/// The last lines of a log.
+#[derive(Debug, Default)]
+pub struct Last {
+    /// In order.
+    pub rows: Vec<Row>,
+    /// There are earlier ones.
+    pub earlier: bool,
+}
+
+impl Logs {
+    /// The last lines of a deployment, or of one instance in it: at most so many, and so many bytes.
+    pub async fn last(
+        &self,
+        deployment: i64,
+        instance: Option<&str>,
+        lines: usize,
+        bytes: usize,
+    ) -> Result<Last, StoreError> {
+        let (mut last, mut size, mut before) = (VecDeque::new(), 0, i64::MAX);
+        loop {
+            let chunks = self.store.chunks_before(deployment, instance, before, CHUNKS).await?;
+            let Some(first) = chunks.last().map(|chunk| chunk.first_seq) else {
+                return Ok(Last { rows: last.into(), earlier: false });
+            };
+            before = first;
+            for chunk in chunks {
+                let mut rows: Vec<Row> = rows(chunk, 0).collect();
+                while let Some(row) = rows.pop() {
+                    size += row.text.len();
+                    if last.len() == lines || size > bytes && !last.is_empty() {
+                        return Ok(Last { rows: last.into(), earlier: true });
+                    }
+                    last.push_front(row);
+                }
+            }
+        }
+    }
+}
+
 struct Reader {
     logs: Arc<Logs>,
     news: tokio::sync::watch::Receiver<u64>,
@@ -117,7 +156,9 @@ impl Reader {
             self.news.borrow_and_update();
             // Whether it has ended is asked first: what was written before that is then found.
             let ended = self.ended || !self.wanted.follow || self.has_ended().await?;
-            self.chunks = self.logs.store.chunks_after(self.deployment, self.seq, CHUNKS).await?.into();
+            let instance = self.wanted.instance.as_deref();
+            let chunks = self.logs.store.chunks_after(self.deployment, instance, self.seq, CHUNKS).await?;
+            self.chunks = chunks.into();
             if !self.chunks.is_empty() {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Log lines, in chunks.
 
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 /// Lines to be stored.
@@ -36,20 +36,50 @@ pub struct Chunk {
     pub payload: Vec<u8>,
 }
 
+const COLUMNS: &str = "first_seq, lines, at, instance, event, attempt, source, payload";
+
 impl Store {
-    /// At most `limit` chunks that hold lines after `seq`, in order.
-    pub async fn chunks_after(&self, deployment: i64, seq: i64, limit: i64) -> Result<Vec<Chunk>> {
+    /// At most `limit` chunks that hold lines after `seq`, in order; of one instance alone, where one is named.
+    pub async fn chunks_after(
+        &self,
+        deployment: i64,
+        instance: Option<&str>,
+        seq: i64,
+        limit: i64,
+    ) -> Result<Vec<Chunk>> {
+        let of = if instance.is_some() { "AND instance = $4" } else { "" };
         // The chunk that holds seq itself may hold later lines too.
-        Ok(sqlx::query_as(
-            "SELECT first_seq, lines, at, instance, event, attempt, source, payload FROM chunks \
-             WHERE deployment = $1 AND first_seq >= COALESCE((SELECT MAX(first_seq) FROM chunks \
-             WHERE deployment = $1 AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 ORDER BY first_seq LIMIT $3",
-        )
-        .bind(deployment)
-        .bind(seq)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        let query = format!(
+            "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq >= COALESCE((SELECT MAX(first_seq) \
+             FROM chunks WHERE deployment = $1 {of} AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 \
+             ORDER BY first_seq LIMIT $3"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
+        let query = match instance {
+            Some(instance) => query.bind(text(instance)),
+            None => query,
+        };
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// At most `limit` chunks that begin before `seq`, newest first; of one instance alone, where one is named.
+    pub async fn chunks_before(
+        &self,
+        deployment: i64,
+        instance: Option<&str>,
+        seq: i64,
+        limit: i64,
+    ) -> Result<Vec<Chunk>> {
+        let of = if instance.is_some() { "AND instance = $4" } else { "" };
+        let query = format!(
+            "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq < $2 ORDER BY first_seq DESC LIMIT $3"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
+        let query = match instance {
+            Some(instance) => query.bind(text(instance)),
+            None => query,
+        };
+        Ok(query.fetch_all(&self.pool).await?)
     }
 }
 

@@ -18,7 +18,8 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::watch,
+    sync::{Semaphore, watch},
+    time::Instant,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -33,7 +34,12 @@ use warp::{Reply as _, filters::BoxedFilter, reply::Response};
 /// Open connections get this long to end after the signal to stop.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
 /// A client has this long for its request's head, and for its TLS handshake.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections at the same time, each with one request at most. Past it new ones are closed at once; those that say nothing
+/// are cut before long.
+const MOST_CONNECTIONS: usize = 8192;
+/// That is said in the daemon's log this often at most.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// After an accept that failed: out of descriptors, as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,7 +93,8 @@ impl Answers for Standby {
             *self.active.borrow()
         );
         let refusal = Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, "standby", words);
-        let mut response = refusal.into_response();
+        let html = accepts_html(request.headers()) && !request.uri().path().starts_with("/api/");
+        let mut response = if html { pages::error(&refusal) } else { refusal.into_response() };
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         response
     }
@@ -121,6 +128,8 @@ impl Door {
     async fn accept(self, answers: impl Answers, stop: CancellationToken) {
         let connections = TaskTracker::new();
         let Door { listener, tls } = self;
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let mut said: Option<Instant> = None;
         loop {
             let (stream, peer) = tokio::select! {
                 () = stop.cancelled() => break,
@@ -133,11 +142,19 @@ impl Door {
                     }
                 },
             };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                if said.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
+                    tracing::warn!(%peer, "{MOST_CONNECTIONS} connections are open: new ones are closed");
+                    said = Some(Instant::now());
+                }
+                continue;
+            };
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
             let (answers, stop, tls) = (answers.clone(), stop.clone(), tls.clone());
             connections.spawn(async move {
+                let _place = place;
                 match tls {
                     None => connection(answers, stream, peer, stop).await,
                     Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
@@ -154,6 +171,11 @@ impl Door {
             tracing::info!("{} connections were still open at the end", connections.len());
         }
     }
+}
+
+fn accepts_html(headers: &http::HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 async fn connection(
@@ -192,6 +214,7 @@ impl Web {
         routes: BoxedFilter<(Response,)>,
     ) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let accepts_html = accepts_html(request.headers());
         let peer = self.client(peer, request.headers());
         let admitted = match peer {
             Some(peer) => self.admit(&method, &path, request.headers(), peer).await,
@@ -218,6 +241,15 @@ impl Web {
             Err(Stop::SignIn) => pages::to_sign_in(&method, request.uri()),
             Err(Stop::Refused(refusal)) => refusal.into_response(),
         };
+        // A person's browser gets the words as a page.
+        let page =
+            !["/api/", "/ingest/", "/bundles/", "/webhooks/"].iter().any(|part| path.starts_with(part));
+        if page
+            && accepts_html
+            && let Some(refusal) = response.extensions_mut().remove::<Refusal>()
+        {
+            response = pages::error(&refusal);
+        }
         let status = response.status().as_u16();
         if response.status().is_server_error() {
             tracing::warn!(%method, path, status, ?peer, "a request failed");
@@ -233,6 +265,8 @@ impl Web {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        // Tokens and logs are nobody's to keep.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if self.secure {
             let value = HeaderValue::from_static("max-age=31536000");
             headers.insert(header::STRICT_TRANSPORT_SECURITY, value);

@@ -47,6 +47,9 @@ struct LogQuery {
     instance: Option<String>,
     event: Option<String>,
     follow: Option<bool>,
+    /// Plain text as hooks wrote it, terminal controls and all.
+    #[serde(default)]
+    raw: bool,
 }
 
 /// All of it, under `/api/v1`.
@@ -167,5 +170,8 @@ async fn logs(
         event: query.event.filter(|name| !name.is_empty()),
         follow: query.follow.unwrap_or(true),
     };
-    Ok(stream::respond(web, id, wanted, stream::Form::of(accept.as_deref())))
+    let form = stream::Form::of(accept.as_deref());
+    // JSON escapes what a terminal would obey.
+    let kind = if form == stream::Form::Text && !query.raw { stream::Text::Clean } else { stream::Text::Raw };
+    Ok(stream::respond(web, id, wanted, form, kind))
 }

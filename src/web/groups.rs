@@ -5,7 +5,7 @@ use super::{
     api::parse,
     gate::Caller,
     reply::{Refusal, answer},
-    request::body,
+    request::{Segment, body},
 };
 use crate::engine::{LockRequest, QuarantineVerb, Submission};
 use bytes::Bytes;
@@ -18,7 +18,10 @@ const LARGEST_BODY: usize = 64 * 1024;
 pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
     let user = warp::ext::get::<Caller>().map(|caller: Caller| caller.name);
     let with = warp::any().map(move || web.clone());
-    let group = || warp::path!("groups" / String / String / ..).map(|app, env| format!("{app}/{env}"));
+    let group = || {
+        warp::path!("groups" / Segment / Segment / ..)
+            .map(|app: Segment, env: Segment| format!("{}/{}", app.0, env.0))
+    };
     let list = warp::path!("groups")
         .and(warp::get())
         .and(with.clone())
@@ -59,12 +62,12 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
             let all = web.engine.quarantined().await.map_err(Refusal::from);
             answer(all.map(|all| warp::reply::json(&json!({ "instances": all }))))
         });
-    let quarantined = warp::path!("quarantine" / String / QuarantineVerb)
+    let quarantined = warp::path!("quarantine" / Segment / QuarantineVerb)
         .and(warp::post())
         .and(with.clone())
         .and(user)
-        .then(|instance: String, verb: QuarantineVerb, web: Web, by: String| async move {
-            let done = web.engine.of_quarantined(&instance, verb, &by).await.map_err(Refusal::from);
+        .then(|instance: Segment, verb: QuarantineVerb, web: Web, by: String| async move {
+            let done = web.engine.of_quarantined(&instance.0, verb, &by).await.map_err(Refusal::from);
             answer(done.map(|(words, id)| warp::reply::json(&json!({ "message": words, "deployment": id }))))
         });
     let plan = warp::path!("plan")

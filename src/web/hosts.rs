@@ -12,6 +12,7 @@ use crate::{
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::{sync::MutexGuard, time::Instant};
@@ -20,6 +21,8 @@ use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
 /// Lines reach the store, and so the readers, at the latest after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// Tokens are good for so long after their deployment has ended.
+const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
 /// The runner's last line is short.
 const LARGEST_RESULT: usize = 16 * 1024;
 
@@ -73,9 +76,9 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
 
 async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> {
     let sound = sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit());
-    if !sound || !same(token, &web.secrets.bundle_token(sha)) {
-        return Err(Refusal::unauthorized());
-    }
+    let deployment =
+        web.secrets.opens_bundle(sha, token).filter(|_| sound).ok_or_else(Refusal::unauthorized)?;
+    still_goes_on(web, deployment).await?;
     let missing = |e: anyhow::Error| {
         Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e:#}"))
     };
@@ -87,6 +90,17 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
     headers.insert("content-length", length.into());
     headers.insert("content-type", http::HeaderValue::from_static("application/gzip"));
     Ok(response)
+}
+
+/// Refuses tokens of a deployment that is over, and has been for a while: a host may be behind.
+async fn still_goes_on(web: &Web, deployment: i64) -> Result<(), Refusal> {
+    let row = web.store.deployment(deployment).await?;
+    let until = Timestamp::now() - AFTERWARDS;
+    if row.is_some_and(|row| row.finished_at.is_none_or(|at| at > until.as_millisecond())) {
+        return Ok(());
+    }
+    let words = format!("this token has expired: deployment {deployment} is over");
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, "expired", words))
 }
 
 impl From<IngestError> for Refusal {
@@ -110,6 +124,8 @@ async fn receive(
     if !same(token, &web.secrets.attempt_token(number)) {
         return Err(Refusal::unauthorized());
     }
+    let attempt = web.store.attempt(number).await?.ok_or(IngestError::Unknown)?;
+    still_goes_on(web, attempt.deployment).await?;
     Ok(web.logs.receive(number, &web.secrets.nonce(number)).await?)
 }
 

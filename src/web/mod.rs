@@ -20,6 +20,7 @@ mod view;
 mod webhook;
 
 pub use accept::{Door, Standby, tls};
+pub use request::Strangers;
 pub use slow::Failures;
 
 use crate::{
@@ -53,6 +54,8 @@ pub struct Web {
     pub webhook_secret: Option<Arc<str>>,
     /// Wrong tokens by address.
     pub failures: Arc<Failures>,
+    /// Room for what strangers send.
+    pub strangers: Strangers,
     /// Proxies before the daemon: only they connect, and they say where a request comes from. None: no proxy.
     pub trusted_proxies: Arc<[IpAddr]>,
     /// The daemon's address for people and hosts, if one is configured.

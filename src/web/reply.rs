@@ -9,8 +9,8 @@ use http::StatusCode;
 use serde::Serialize;
 use warp::reply::{Reply, Response};
 
-/// A refusal: `{"error": {"code", "message"}}`.
-#[derive(Debug)]
+/// A refusal: `{"error": {"code", "message"}}`. Its response carries it, so that a browser may be shown it as a page.
+#[derive(Clone, Debug)]
 pub struct Refusal {
     pub status: StatusCode,
     pub code: &'static str,
@@ -44,7 +44,9 @@ impl warp::reject::Reject for Refusal {}
 impl Reply for Refusal {
     fn into_response(self) -> Response {
         let body = Body { error: Words { code: self.code, message: &self.message } };
-        warp::reply::with_status(warp::reply::json(&body), self.status).into_response()
+        let mut response = warp::reply::with_status(warp::reply::json(&body), self.status).into_response();
+        response.extensions_mut().insert(self);
+        response
     }
 }
 
@@ -94,7 +96,14 @@ pub async fn rejected(rejection: warp::Rejection) -> Result<Response, std::conve
     if let Some(refusal) = rejection.find::<Refusal>() {
         return Ok(Refusal::new(refusal.status, refusal.code, refusal.message.clone()).into_response());
     }
-    let refusal = if rejection.is_not_found() {
+    let refusal = if rejection.find::<reject::InvalidQuery>().is_some() {
+        let words = "the parameters after '?' are not understood: 'after' and 'limit' take a whole number; 'follow', 'raw' and 'text' \
+                     take true or false";
+        Refusal::new(StatusCode::BAD_REQUEST, "invalid-query", words)
+    } else if let Some(header) = rejection.find::<reject::InvalidHeader>() {
+        let words = format!("the header {} is not readable text", header.name());
+        Refusal::new(StatusCode::BAD_REQUEST, "invalid-header", words)
+    } else if rejection.is_not_found() {
         Refusal::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; the API is under /api/v1")
     } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
         Refusal::new(
@@ -106,7 +115,7 @@ pub async fn rejected(rejection: warp::Rejection) -> Result<Response, std::conve
         Refusal::new(
             StatusCode::BAD_REQUEST,
             "invalid-request",
-            format!("the request can't be understood: {rejection:?}"),
+            "the request can't be understood: its path, its query or one of its headers is malformed",
         )
     };
     Ok(refusal.into_response())

@@ -1,5 +1,5 @@
-//! Signing in to the page: a cookie that scripts can't read and other sites can't send, and a word in every form that
-//! only our own pages know.
+//! Signing in to the page: a cookie that scripts can't read and that other sites' forms can't send (a link from elsewhere can,
+//! and lands signed in), and a word in every form that only our own pages know.
 
 use super::{Web, reply::Refusal, token_hash};
 use crate::engine::{Secrets, same};
@@ -29,7 +29,7 @@ fn set(name: &'static str, value: String, lasts: Duration, secure: bool) -> Stri
     let seconds = i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX);
     Cookie::build((name, value))
         .http_only(true)
-        .same_site(SameSite::Strict)
+        .same_site(SameSite::Lax)
         .path("/")
         .secure(secure)
         .max_age(cookie::time::Duration::seconds(seconds))
@@ -61,7 +61,8 @@ pub fn same_origin(headers: &HeaderMap, public_url: Option<&str>) -> Result<(), 
     if from.is_some() && ours.contains(&from) {
         return Ok(());
     }
-    tracing::warn!(origin = said, "a form from another origin was refused");
+    let shown: String = said.chars().take(200).collect();
+    tracing::warn!(origin = shown, "a form from another origin was refused");
     let words = format!("this form was sent from {said}, not from this daemon's own page: nothing was done");
     Err(Refusal::new(StatusCode::FORBIDDEN, "other-origin", words))
 }
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn cookies_are_locked_away() {
         let cookie = set(SESSION, "v".into(), LASTS, true);
-        for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Secure", "Max-Age=43200"] {
+        for part in ["HttpOnly", "SameSite=Lax", "Path=/", "Secure", "Max-Age=43200"] {
             assert!(cookie.contains(part), "{part} in {cookie}");
         }
         assert_eq!(presented(&headers(&[("cookie", "a=b; drover_session=xyz")])).as_deref(), Some("xyz"));

@@ -2,7 +2,10 @@
 
 use super::{Web, view::exit_code};
 use crate::{
-    logs::follow::{Row, Wanted},
+    logs::{
+        clean::clean,
+        follow::{Row, Wanted},
+    },
     store::StoreError,
 };
 use bytes::Bytes;
@@ -20,6 +23,18 @@ use warp::{Reply as _, reply::Response};
 
 /// A quiet stream says that it is alive this often.
 const ALIVE: Duration = Duration::from_secs(15);
+
+/// A reader that takes nothing for so long is gone.
+const STUCK: Duration = Duration::from_secs(120);
+
+/// What a reader gets of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// As the hook wrote it.
+    Raw,
+    /// Without what a terminal would obey: escape sequences, other control characters, overwritten states.
+    Clean,
+}
 
 /// How rows are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,9 +69,12 @@ impl Form {
         }
     }
 
-    fn rows(self, rows: &[Row]) -> String {
+    fn rows(self, mut rows: Vec<Row>, kind: Text) -> String {
         let mut text = String::new();
-        for row in rows {
+        for row in &mut rows {
+            if kind == Text::Clean {
+                row.text = clean(&row.text, false);
+            }
             match self {
                 Form::Text => {
                     let instance = row.instance.as_deref().unwrap_or("drover");
@@ -91,20 +109,33 @@ impl Form {
     }
 }
 
+/// JSON escapes control characters below U+0020; those from U+007F to U+009F, which terminals obey too, are escaped as well.
 fn json(row: &Row) -> String {
     // Strings and numbers only: serialising them can't fail.
-    serde_json::to_string(row).unwrap_or_default()
+    let text = serde_json::to_string(row).unwrap_or_default();
+    let obeyed = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
+    if !text.contains(obeyed) {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len() + 6), |mut out, c| {
+        if obeyed(c) {
+            out.push_str(&format!("\\u{:04x}", c as u32));
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }
 
 /// The response.
-pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form) -> Response {
+pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form, kind: Text) -> Response {
     let stop = web.stop.clone();
     let follow = wanted.follow;
     let rows = with_pings(web.logs.follow(deployment, wanted));
     let broken = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&broken);
     let text = rows.map(move |item| match item {
-        Some(Ok(rows)) => form.rows(&rows),
+        Some(Ok(rows)) => form.rows(rows, kind),
         // Without an `end` the reader knows that there is more, and comes back with the last number it has seen.
         Some(Err(error)) => {
             tracing::warn!("reading the log of deployment {deployment}: {error}");
@@ -137,7 +168,7 @@ pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form) -> Respons
 }
 
 /// The same stream, read by a task of its own: a response body must be `Sync`, which queries are not. Ends with the
-/// reader.
+/// reader, or when it takes nothing any more.
 fn from_task<T: Send + 'static>(
     items: impl Stream<Item = T> + Send + 'static,
 ) -> impl Stream<Item = T> + Send + Sync {
@@ -145,7 +176,7 @@ fn from_task<T: Send + 'static>(
     tokio::spawn(async move {
         let mut items = Box::pin(items);
         while let Some(item) = items.next().await {
-            if sender.send(item).await.is_err() {
+            if !matches!(tokio::time::timeout(STUCK, sender.send(item)).await, Ok(Ok(()))) {
                 return;
             }
         }
@@ -163,4 +194,29 @@ fn with_pings(
             Err(_) => Some((None, rows)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_gets_through() {
+        let row = |text: &str| Row {
+            seq: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            instance: Some("i-1".into()),
+            event: None,
+            attempt: None,
+            source: "hook".into(),
+            text: text.into(),
+        };
+        let bad = "a\u{1b}]52;c;AA\u{7}b\u{9b}2Jc\u{7f}\td";
+        assert_eq!(Form::Text.rows(vec![row(bad)], Text::Clean), "i-1 - | abc\td\n");
+        assert_eq!(Form::Text.rows(vec![row(bad)], Text::Raw), format!("i-1 - | {bad}\n"));
+        let json = Form::Ndjson.rows(vec![row(bad)], Text::Raw);
+        assert!(json.trim_end().chars().all(|c| !c.is_control()), "{json:?}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["text"], bad, "and nothing is lost");
+    }
 }

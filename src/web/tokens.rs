@@ -5,7 +5,7 @@ use super::{
     api::parse,
     gate::Caller,
     reply::{Refusal, answer},
-    request::body,
+    request::{Segment, body},
     token_hash,
 };
 use crate::engine::Secrets;
@@ -35,12 +35,15 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     let create = warp::path!("tokens")
         .and(warp::post())
         .and(with.clone())
+        .and(warp::ext::get::<Caller>())
         .and(body(LARGEST_BODY))
-        .then(|web: Web, body: Bytes| async move { answer(create(&web, &body).await) });
+        .then(|web: Web, caller: Caller, body: Bytes| async move {
+            answer(create(&web, &body, &caller.name).await)
+        });
     let revoke =
-        warp::path!("tokens" / String).and(warp::delete()).and(with).and(warp::ext::get::<Caller>()).then(
-            |name: String, web: Web, caller: Caller| async move {
-                answer(revoke(&web, &name, &caller.name).await)
+        warp::path!("tokens" / Segment).and(warp::delete()).and(with).and(warp::ext::get::<Caller>()).then(
+            |name: Segment, web: Web, caller: Caller| async move {
+                answer(revoke(&web, &name.0, &caller.name).await)
             },
         );
     list.or(create).unify().or(revoke).unify().boxed()
@@ -60,12 +63,16 @@ async fn list(web: &Web) -> Result<impl Reply + use<>, Refusal> {
     Ok(warp::reply::json(&json!({ "tokens": tokens })))
 }
 
-async fn create(web: &Web, body: &[u8]) -> Result<impl Reply + use<>, Refusal> {
+async fn create(web: &Web, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
     let Wish { name } = parse(body)?;
-    let sound = |c: char| c.is_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(sound) {
+    // What every terminal, shell and URL can write; no path, and no option.
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || name.len() > LONGEST_NAME
+        || !name.chars().all(sound)
+    {
         let words = format!(
-            "'{name}' is no name for a token: 1 to {LONGEST_NAME} letters, digits, '-', '_', '.' and '@'"
+            "'{name}' is no name for a token: 1 to {LONGEST_NAME} ASCII letters, digits, '-', '_' and '.', a letter or digit first"
         );
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid-name", words));
     }
@@ -77,6 +84,7 @@ async fn create(web: &Web, body: &[u8]) -> Result<impl Reply + use<>, Refusal> {
     }
     tx.insert_token(&token_hash(&token), &name, Timestamp::now().as_millisecond()).await?;
     tx.commit().await?;
+    tracing::info!(name, by, "made a token");
     let made = warp::reply::json(&json!({ "name": name, "token": token }));
     Ok(warp::reply::with_status(made, StatusCode::CREATED))
 }

@@ -100,6 +100,9 @@ pub struct InstanceView {
     pub attempts: u32,
     pub event: Option<String>,
     pub reason: Option<String>,
+    /// Last lines of the hook that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tail: Vec<String>,
     pub explain: Option<String>,
     pub since: Timestamp,
     pub quarantined: bool,
@@ -161,11 +164,13 @@ fn deployment(row: DeploymentRow, newest: i64, explain: Explain, counts: Counts)
 
 /// An instance; `cancelled`: its deployment has ended so, and says what each is on.
 fn instance(record: Instance, cancelled: bool, explain: &mut Explain) -> InstanceView {
-    let words = record.failure().map(|failure| failure.fault.words());
+    let fault = record.failure().map(|failure| &failure.fault).or(record.fault.as_ref());
+    let (reason, tail) = fault.map(|fault| (fault.words(), fault.tail.clone())).unzip();
     InstanceView {
         explain: explain.instances.remove(&record.id).or_else(|| cancelled.then(|| record.fate())),
         event: record.fault.as_ref().map(|fault| fault.event.to_string()),
-        reason: words.or_else(|| record.fault.as_ref().map(|fault| fault.words())),
+        reason,
+        tail: tail.unwrap_or_default(),
         quarantined: record.quarantined(),
         state: record.state().to_string(),
         zone: record.zone,

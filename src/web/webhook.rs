@@ -1,15 +1,15 @@
 //! `POST /webhooks/github`: a push deploys by itself.
 //!
-//! The signature is checked over the raw body, in constant time, before anything else is looked at. A push is in the
-//! store before it is answered; what comes of it is seen in the deployments.
+//! What has no signature is refused with its body unread. The signature is checked over the raw body, in constant time,
+//! before anything else is looked at. A push is in the store before it is answered; what comes of it is seen in the deployments.
 
 use super::{
     Web,
     reply::{Refusal, answer},
-    request::body,
 };
 use crate::engine::{Push, Received};
-use bytes::Bytes;
+use bytes::Buf;
+use futures_util::Stream;
 use hmac::{Hmac, Mac};
 use http::StatusCode;
 use serde::Deserialize;
@@ -57,17 +57,17 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(header("x-github-event"))
         .and(header("x-github-delivery"))
         .and(header("content-type"))
-        .and(body(LARGEST_BODY))
+        .and(warp::body::stream())
         .then(
             |web: Web,
              signature: Option<String>,
              event: Option<String>,
              delivery: Option<String>,
              kind: Option<String>,
-             body: Bytes| async move {
+             body| async move {
                 let form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
-                let received = Delivery { signature, event, delivery, form, body };
-                answer(received.take(&web).await)
+                let delivery = Delivery { signature, event, delivery, form };
+                answer(delivery.take(&web, body).await)
             },
         )
         .boxed()
@@ -79,7 +79,6 @@ struct Delivery {
     delivery: Option<String>,
     /// The JSON is in the form field `payload`.
     form: bool,
-    body: Bytes,
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
@@ -87,15 +86,25 @@ fn malformed(message: impl Into<String>) -> Refusal {
 }
 
 impl Delivery {
-    async fn take(self, web: &Web) -> Result<Response, Refusal> {
+    async fn take<B: Buf>(
+        self,
+        web: &Web,
+        body: impl Stream<Item = Result<B, warp::Error>>,
+    ) -> Result<Response, Refusal> {
         let Some(secret) = &web.webhook_secret else {
             let words = "no webhook secret is configured: set it in the environment (DROVER_WEBHOOK_SECRET) of the daemon";
             return Err(Refusal::new(StatusCode::NOT_FOUND, "no-webhook", words));
         };
-        if !signed(secret, &self.body, self.signature.as_deref().unwrap_or_default()) {
-            tracing::warn!(delivery = self.delivery, "a webhook without a good signature was refused");
+        let unsigned = || {
             let words = "the signature (X-Hub-Signature-256) is missing or wrong: it must be made over this body with the webhook's secret";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "bad-signature", words));
+            Refusal::new(StatusCode::UNAUTHORIZED, "bad-signature", words)
+        };
+        let signature = self.signature.as_deref().and_then(mac_of).ok_or_else(unsigned)?;
+        let body = web.strangers.body(body, LARGEST_BODY).await?;
+        if !signed(secret, &body, &signature) {
+            let id: String = self.delivery.unwrap_or_default().chars().take(LONGEST_ID).collect();
+            tracing::warn!(delivery = id, "a webhook without a good signature was refused");
+            return Err(unsigned());
         }
         let delivery = self
             .delivery
@@ -111,10 +120,10 @@ impl Delivery {
             Some(other) => return ignored(format!("'{other}' events start nothing; only 'push' does")),
         }
         let text = if self.form {
-            let field = form_urlencoded::parse(&self.body).find(|(name, _)| name == "payload");
+            let field = form_urlencoded::parse(&body).find(|(name, _)| name == "payload");
             field.ok_or_else(|| malformed("the form has no field 'payload'"))?.1.into_owned().into_bytes()
         } else {
-            self.body.to_vec()
+            body.to_vec()
         };
         let push: PushEvent = serde_json::from_slice(&text)
             .map_err(|e| malformed(format!("the body is not a push event of GitHub's: {e}")))?;
@@ -131,7 +140,7 @@ impl Delivery {
             .engine
             .receive_push(Push {
                 delivery: delivery.clone(),
-                digest: hex::encode(Sha256::digest(&self.body)),
+                digest: hex::encode(Sha256::digest(&body)),
                 repository: push.repository.full_name,
                 repository_id: push.repository.id,
                 branch: branch.to_owned(),
@@ -152,14 +161,16 @@ impl Delivery {
     }
 }
 
-/// Whether `header` is `sha256=` and the HMAC-SHA256 of the body; compared in constant time.
-fn signed(secret: &str, body: &[u8], header: &str) -> bool {
-    let Some(given) = header.strip_prefix("sha256=").and_then(|text| hex::decode(text).ok()) else {
-        return false;
-    };
+/// The HMAC-SHA256 that the header gives.
+fn mac_of(header: &str) -> Option<Vec<u8>> {
+    header.strip_prefix("sha256=").and_then(|text| hex::decode(text).ok()).filter(|mac| mac.len() == 32)
+}
+
+/// Whether that is the HMAC-SHA256 of the body; compared in constant time.
+fn signed(secret: &str, body: &[u8], given: &[u8]) -> bool {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
     mac.update(body);
-    mac.verify_slice(&given).is_ok()
+    mac.verify_slice(given).is_ok()
 }
 
 #[cfg(test)]
@@ -171,6 +182,8 @@ mod tests {
         // From GitHub's guide 'Validating webhook deliveries'.
         let (secret, body) = ("It's a Secret to Everybody", b"Hello, World!");
         let header = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let signed =
+            |secret, body: &[u8], header| mac_of(header).is_some_and(|given| signed(secret, body, &given));
         assert!(signed(secret, body, header));
         assert!(!signed(secret, b"Hello, World?", header));
         assert!(!signed("another", body, header));

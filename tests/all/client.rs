@@ -149,11 +149,24 @@ fn a_follow_survives_a_broken_stream_and_ends_with_the_deployments_code() {
          i-1 succeeded after 2 attempts\n  attempts   3\n  duration   2 min 10 s\n"
     );
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("retrying (1/10)"), "{stderr}");
+    assert!(stderr.contains("waiting up to 9 min 59 s for it"), "{stderr}");
     let asked = api.asked.lock().unwrap();
     let body = r#"{"revision":"main","group":"sample/demo","batch":"2","min_in_service":"3"}"#;
     assert_eq!(asked[0], format!("POST /api/v1/deployments {body}"));
     assert_eq!(asked[2], "GET /api/v1/deployments/7/logs?after=2&follow=true");
+}
+
+#[test]
+fn a_daemon_that_stays_away_leaves_the_end_unknown() {
+    let api = Api::start(|_, before| match before {
+        0 => Answer::Cut(row(1, "i-1", "one")),
+        _ => Answer::Whole(503, String::new()),
+    });
+    let output = api.run(&["logs", "7", "-f", "--patience", "1s"]);
+    assert_eq!(output.status.code(), Some(5), "neither a success nor a failure");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("how deployment 7 ends is not known: the daemon at"), "{said}");
+    assert!(said.contains("re-attach with: drover logs 7 -f"), "{said}");
 }
 
 #[test]
@@ -197,7 +210,7 @@ fn what_the_daemon_finds_fault_with_is_a_usage_error() {
             "{status}"
         );
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "error: there is no group `a/b`\n");
-        assert_eq!(api.run(&["status", "9"]).status.code(), Some(1));
+        assert_eq!(api.run(&["status", "9"]).status.code(), output.status.code());
     }
     let api = Api::start(|_, _| Answer::Whole(500, String::new()));
     for args in [&["deploy", "main"][..], &["logs", "x"], &["status", "--url", "nowhere"]] {

@@ -9,10 +9,12 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A daemon with nothing behind it; it ends with the test.
 pub struct Bare {
@@ -76,7 +78,7 @@ impl Bare {
         }
         assert_eq!(answer.headers()["location"], "/", "nobody is sent elsewhere");
         let set = answer.headers()[header::SET_COOKIE].to_str().unwrap();
-        assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
         Ok(cookie(&answer))
     }
 
@@ -86,7 +88,7 @@ impl Bare {
     }
 
     async fn submit(&self, cookie: &str, origin: &str, word: &str) -> (StatusCode, String) {
-        let form = [("word", word), ("group", "a/b"), ("revision", "<script>alert(1)</script>")];
+        let form = [("word", word), ("group", "a/b"), ("revision", "<script>alert(1)?</script>")];
         let answer = self
             .request("POST", "/deployments")
             .header("cookie", cookie)
@@ -258,6 +260,140 @@ async fn wrong_tokens_are_slowed_and_a_right_one_never_waits() {
     assert!(statuses.contains(&429) && statuses.contains(&401), "{statuses:?}");
     assert!(begun.elapsed() > Duration::from_secs(8), "the wrong ones waited: {:?}", begun.elapsed());
     assert!(after < begun.elapsed() / 2, "the right one did not: {after:?}");
+}
+
+/// Memory in use, in MB.
+fn megabytes(daemon: &Bare) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// 500 connections that announce 8 MB, send 4 MB and stop: half of them without a signature, half with one that is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_fill_no_memory_and_are_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let address = daemon.url.trim_start_matches("http://").to_owned();
+    let before = megabytes(&daemon);
+    let begun = Instant::now();
+    let strangers: Vec<_> = (0..500)
+        .map(|number| {
+            let address = address.clone();
+            tokio::spawn(async move {
+                let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+                let signature = match number % 2 {
+                    0 => String::new(),
+                    _ => format!("x-hub-signature-256: sha256={}\r\n", "0".repeat(64)),
+                };
+                let head = format!(
+                    "POST /webhooks/github HTTP/1.1\r\nhost: {address}\r\nx-github-event: push\r\n{signature}content-length: 8000000\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                // As far as it is taken.
+                let piece = vec![b'x'; 64 * 1024];
+                let (mut reader, mut writer) = stream.split();
+                let sent = async {
+                    for _ in 0..64 {
+                        if writer.write_all(&piece).await.is_err() {
+                            break;
+                        }
+                    }
+                    std::future::pending::<()>().await
+                };
+                // It ends when the daemon ends it.
+                let cut = async { while matches!(reader.read(&mut [0; 1024]).await, Ok(count) if count > 0) {} };
+                tokio::select! { () = sent => {}, () = cut => {} }
+            })
+        })
+        .collect();
+    let mut most = before;
+    while strangers.iter().any(|stranger| !stranger.is_finished()) {
+        most = most.max(megabytes(&daemon));
+        assert!(begun.elapsed() < Duration::from_secs(30), "some are still connected");
+        // The page goes on meanwhile.
+        let page = daemon.request("GET", "/sign-in").timeout(Duration::from_secs(5)).send().await.unwrap();
+        assert_eq!(page.status(), 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!(
+        "{before} MB before, {most} MB at the most, all cut after {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
+    assert!(most < before + 300, "{before} MB before, {most} MB then");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_daemon_keeps_is_its_users_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir_all(data.join("bundles")).unwrap();
+    fs::write(data.join("bundles/old.tar.gz"), "").unwrap();
+    for (path, mode) in [("", 0o755), ("bundles", 0o755), ("bundles/old.tar.gz", 0o644)] {
+        fs::set_permissions(data.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let daemon = Bare::start(directory.path(), "");
+    let mut folders = vec![data.clone()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700, "{folder:?}");
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 3, "the database, the token, the bundle");
+    drop(daemon);
+}
+
+/// Whatever a person can get wrong has words, and as a page where a browser asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_has_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Bare::start(directory.path(), "");
+    let drover = |arguments: &[&str]| {
+        let output = Command::new(DROVER)
+            .args(arguments)
+            .env("DROVER_URL", &daemon.url)
+            .env("DROVER_TOKEN", &daemon.token)
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for name in ["zoë", "..", "-x", "a/b", "a b", ""] {
+        let (code, words) = drover(&["token", "create", "--", name]);
+        assert!(code == 2 && words.contains("is no name for a token"), "{name}: {code} {words}");
+    }
+    assert_eq!(drover(&["token", "create", "ci.eu_1-a"]).0, 0);
+    let (code, words) = drover(&["token", "revoke", "zoë"]);
+    assert!(code == 2 && words.contains("there is no token 'zoë'"), "{words}");
+    assert_eq!(drover(&["token", "revoke", "ci.eu_1-a"]).0, 0);
+    for arguments in
+        [&["lock", "eval", "--reason", "x"] as &[&str], &["unlock", "eval"], &["group", "restore", "eval"]]
+    {
+        let (code, words) = drover(arguments);
+        assert!(code == 2 && words.contains("APPLICATION/ENVIRONMENT"), "{arguments:?}: {code} {words}");
+    }
+    for arguments in [&["status", "99"] as &[&str], &["logs", "99"], &["cancel", "99"], &["pause", "99"]] {
+        let (code, words) = drover(arguments);
+        assert!(code == 2 && words.contains("there is no deployment 99"), "{arguments:?}: {code} {words}");
+    }
+    let ask = async |path: &str, accept: &str| {
+        let answer = daemon.request("GET", path).bearer_auth(&daemon.token).header("accept", accept);
+        let answer = answer.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = ask("/api/v1/deployments?limit=many", "*/*").await;
+    assert!(status == 400 && text.contains("take a whole number") && !text.contains("Rejection"), "{text}");
+    let (status, text) = ask("/nowhere", "text/html,*/*").await;
+    assert!(status == 404 && text.contains("<h1>That did not work</h1>"), "{text}");
+    let (status, text) = ask("/api/v1/nowhere", "text/html").await;
+    assert!(status == 404 && text.starts_with("{\"error\""), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

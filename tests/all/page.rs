@@ -194,16 +194,34 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.click("form[action$='/unlock'] button").await;
     browser.sees("label", "Reason").await;
     browser.sees(".card", "admin: unlocked").await;
+    // Terminate asks first.
+    let terminate = browser.page.find(Locator::Css("button.danger[formaction$='/terminate']")).await.unwrap();
+    assert!(!terminate.is_displayed().await.unwrap(), "it is behind a question");
+    browser.click(".ask summary").await;
+    assert!(terminate.is_displayed().await.unwrap());
+    browser.picture("terminate").await;
+    // The link leads to the instance's own last lines, with what its hook said.
+    browser.click("tbody td a").await;
+    browser.sees("#one", "failed with exit code 3").await;
+    browser.sees("#log", "ended with exit code 3").await;
+    browser.picture("instance").await;
+    browser.page.goto(&format!("{}/groups", world.url)).await.unwrap();
     browser.click("tbody button").await;
     browser.sees("h1", "Deployment 3").await;
     browser.sees(".status", "Succeeded").await;
-
     browser.page.goto(&format!("{}/", world.url)).await.unwrap();
     browser.sees("#live", "Cancelled").await;
     browser.picture("deployments").await;
     browser.page.set_window_size(390, 844).await.unwrap();
     browser.page.goto(&format!("{}/deployments/1", world.url)).await.unwrap();
     browser.picture("phone").await;
+    // The session ends under the page: it says so, and what to do.
+    world.drover(&["token", "create", "second"]).await;
+    assert_eq!(world.drover(&["token", "revoke", "admin"]).await.code, 0);
+    browser.sees("#stale", "your session is over").await;
+    browser.sees("#stale a", "Sign in").await;
+    browser.picture("stale").await;
+
     browser.end().await;
     world.stop().await;
 }

@@ -75,6 +75,12 @@ pub struct Counts {
     pub in_work: u64,
     /// Still to come.
     pub pending: u64,
+    /// Passed over, since they had the revision.
+    pub skipped: u64,
+    /// Back on their former release.
+    pub restored: u64,
+    /// Left the group meanwhile.
+    pub gone: u64,
     /// All of them.
     pub total: u64,
 }
@@ -113,6 +119,8 @@ pub struct Group {
     pub repository: String,
     /// The branch whose commits may be deployed.
     pub branch: Option<String>,
+    /// Whether a push to the branch deploys by itself.
+    pub auto_deploy: bool,
     /// The last good revision.
     pub revision: Option<String>,
     /// How many instances it has, where that is known.
@@ -143,7 +151,7 @@ pub struct Submission {
     /// A full or abbreviated SHA, a branch or a tag.
     pub revision: String,
     /// The deployment group, as APPLICATION/ENVIRONMENT.
-    #[arg(long, short, value_name = "APP/ENV")]
+    #[arg(long, short, value_name = "APP/ENV", value_parser = super::group_name)]
     pub group: String,
     /// Instances at a time: a count, a percentage, or steps separated by commas ("1,10%,50%").
     #[arg(long, value_name = "BATCH")]

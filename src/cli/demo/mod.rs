@@ -149,7 +149,11 @@ async fn play(
     let spec = LoadSpec { url: playground.service.clone(), rate_per_second: RATE, seed };
     // A foreign application answers GETs, perhaps; only the sample has the rest.
     let load = if args.repo.is_some() { Load::start_gets(spec)? } else { Load::start(spec)? };
-    let daemon = Daemon { url: playground.url.clone(), token: playground.token.clone() };
+    let daemon = Daemon {
+        url: playground.url.clone(),
+        token: playground.token.clone(),
+        patience: jiff::SignedDuration::from_mins(10),
+    };
     let client = Client::new(&daemon)?;
     let wish = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };
     let answer: serde_json::Value = serde_json::from_str(&client.submit_text(&wish).await?)?;

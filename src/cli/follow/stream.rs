@@ -2,7 +2,7 @@
 //!
 //! May import the API client only.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,9 @@ use tokio::sync::mpsc;
 
 use crate::cli::client::{ApiError, Client, LogQuery};
 
-/// How often a broken stream is attached again before giving up; counted afresh after each row that arrives.
-const RETRIES: usize = 10;
-/// The first pause before a retry. Ten of them, doubling up to `LONGEST_PAUSE`, span about half a minute: a
-/// restarted daemon is back within that.
+/// The first pause before a stream is attached again; they grow, and are counted afresh after each row that arrives.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause before a retry.
+/// The longest pause: a daemon that is back is met soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a stream may be silent before it is attached anew: three of the daemon's 15 s pings.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -68,10 +65,8 @@ pub enum Event {
     Rows(Vec<Row>),
     /// The stream broke and is attached again after a pause.
     Retrying {
-        /// Which try comes next, from 1.
-        attempt: usize,
-        /// How many there will be.
-        of: usize,
+        /// How much longer the daemon is waited for.
+        left: Duration,
         /// What broke.
         cause: String,
     },
@@ -79,7 +74,7 @@ pub enum Event {
     Attached,
     /// The log is complete: the deployment has ended or halted, or, without `follow`, no more is stored.
     End(Option<End>),
-    /// The stream can't go on.
+    /// The stream can't go on: refused, or the daemon was away for too long.
     Lost(ApiError),
 }
 
@@ -103,7 +98,8 @@ enum Close {
 /// Reads the log that `query` asks for, and sends what happens until `Event::End` or `Event::Lost`, or until
 /// the receiver is gone.
 pub async fn read(client: Client, id: u64, query: LogQuery, to: mpsc::Sender<Event>) {
-    let mut reader = Reader { client, id, query, to, retries: schedule(), attempt: 0 };
+    let waits = Waits::new(client.patience());
+    let mut reader = Reader { client, id, query, to, waits };
     loop {
         let error = match reader.attach().await {
             Close::End(end) => {
@@ -114,14 +110,12 @@ pub async fn read(client: Client, id: u64, query: LogQuery, to: mpsc::Sender<Eve
             Close::Silent => continue,
             Close::Broken(error) => error,
         };
-        let pause = reader.retries.next().filter(|_| error.is_passing());
-        let Some(pause) = pause else {
+        let pause = if error.is_passing() { reader.waits.next() } else { None };
+        let Some((pause, left)) = pause else {
             reader.report(Event::Lost(error)).await;
             return;
         };
-        reader.attempt += 1;
-        let event = Event::Retrying { attempt: reader.attempt, of: RETRIES, cause: brief(error) };
-        if !reader.report(event).await {
+        if !reader.report(Event::Retrying { left, cause: brief(error) }).await {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -136,14 +130,30 @@ fn brief(error: ApiError) -> String {
     }
 }
 
-/// The pauses between retries.
-pub(super) fn schedule() -> backon::ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_max_times(RETRIES)
-        .with_jitter()
-        .build()
+/// The pauses while a daemon is away, and when it is given up.
+pub(super) struct Waits {
+    patience: Duration,
+    since: Option<Instant>,
+    pauses: backon::ExponentialBackoff,
+}
+
+impl Waits {
+    pub(super) fn new(patience: Duration) -> Waits {
+        let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
+        Waits { patience, since: None, pauses: pauses.with_jitter().without_max_times().build() }
+    }
+
+    /// The next pause, and how long the daemon is waited for after it; none once that is over.
+    pub(super) fn next(&mut self) -> Option<(Duration, Duration)> {
+        let away = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = self.patience.checked_sub(away).filter(|left| !left.is_zero())?;
+        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE).min(left);
+        Some((pause, left - pause))
+    }
+
+    fn is_away(&self) -> bool {
+        self.since.is_some()
+    }
 }
 
 struct Reader {
@@ -151,8 +161,7 @@ struct Reader {
     id: u64,
     query: LogQuery,
     to: mpsc::Sender<Event>,
-    retries: backon::ExponentialBackoff,
-    attempt: usize,
+    waits: Waits,
 }
 
 impl Reader {
@@ -167,7 +176,7 @@ impl Reader {
             Ok(Err(error)) => return Close::Broken(error),
             Err(_) => return Close::Broken(self.broken("the log stream did not open in time")),
         };
-        if self.attempt > 0 && !self.report(Event::Attached).await {
+        if self.waits.is_away() && !self.report(Event::Attached).await {
             return Close::Unwanted;
         }
         let mut pending = Vec::new();
@@ -189,8 +198,7 @@ impl Reader {
                     return Close::Broken(ApiError::Garbled { url, cause });
                 }
             };
-            self.attempt = 0;
-            self.retries = schedule();
+            self.waits = Waits::new(self.client.patience());
             rows.retain(|row| {
                 let new = row.seq > self.query.after;
                 self.query.after = self.query.after.max(row.seq);
@@ -257,9 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn the_retries_span_a_daemons_restart() {
-        let pauses: Vec<_> = schedule().collect();
-        assert_eq!(pauses.len(), RETRIES);
-        assert!(pauses.iter().sum::<Duration>() > Duration::from_secs(20), "{pauses:?}");
+    fn a_daemon_is_waited_for_as_long_as_wanted_and_no_longer() {
+        let mut waits = Waits::new(Duration::from_secs(600));
+        let (pause, left) = waits.next().unwrap();
+        assert!(waits.is_away() && pause < Duration::from_secs(1) && left > Duration::from_secs(598));
+        for _ in 0..50 {
+            assert!(waits.next().unwrap().0 <= LONGEST_PAUSE * 2);
+        }
+        waits.since = waits.since.and_then(|since| since.checked_sub(Duration::from_secs(600)));
+        assert!(waits.next().is_none() && Waits::new(Duration::ZERO).next().is_none());
     }
 }

@@ -3,27 +3,27 @@
 use super::{LARGEST_FORM, checked, html, page, see};
 use crate::{
     engine::SubmitError,
-    logs::follow::Wanted,
+    logs::{clean::clean, follow::Wanted},
     rollout::verb::Verb,
     web::{
         Web,
         gate::Caller,
         reply::Refusal,
         request::body,
-        stream::{self, Form},
+        stream::{self, Form, Text},
         view::{DeploymentView, InstanceView},
     },
 };
 use askama::Template;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::StatusCode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use warp::{Filter, filters::BoxedFilter, reply::Response};
 
-/// Lines of the log that the page begins with; the whole is a click away.
-const LINES: i64 = 1000;
+/// Lines of the log that the page begins with, and bytes of them; the whole is a click away.
+const LINES: usize = 1000;
+const BYTES: usize = 2 * 1024 * 1024;
 
 #[derive(Template)]
 #[template(path = "deployment.html", config = "src/web/pages/askama.toml")]
@@ -35,9 +35,11 @@ struct Page<'a> {
     lines: Vec<Line>,
     /// The last line's number.
     after: i64,
-    /// Lines before those shown.
-    earlier: i64,
+    /// There are lines before those shown.
+    earlier: bool,
     query: &'a Query,
+    /// The instance whose lines these are.
+    one: Option<&'a InstanceView>,
     verbs: [Verb; 5],
 }
 
@@ -76,6 +78,9 @@ struct LogQuery {
     /// As plain text, as far as it goes now.
     #[serde(default)]
     text: bool,
+    /// That as hooks wrote it, terminal controls and all.
+    #[serde(default)]
+    raw: bool,
 }
 
 pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
@@ -138,33 +143,28 @@ fn batches(d: &DeploymentView) -> Vec<Batch<'_>> {
 
 async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Response, Refusal> {
     let d = web.deployment_view(id).await?;
-    let earlier = (d.last_seq - LINES).max(0);
-    let instance = Some(query.instance.clone()).filter(|name| !name.is_empty());
-    let wanted = Wanted { after: earlier, instance, event: None, follow: false };
-    let mut rows = Box::pin(web.logs.follow(id, wanted));
-    let (mut lines, mut after) = (Vec::new(), earlier);
-    while let Some(some) = rows.next().await {
-        for row in some? {
-            after = after.max(row.seq);
-            lines.push(Line {
-                seq: row.seq,
-                at: row.at.strftime("%H:%M:%S").to_string(),
-                instance: row.instance.unwrap_or_else(|| "drover".into()),
-                event: row.event.unwrap_or_default(),
-                text: console::strip_ansi_codes(&row.text).chars().filter(|c| !c.is_control()).collect(),
-                ours: row.source == "drover",
-            });
-        }
-    }
+    let instance = Some(query.instance.as_str()).filter(|name| !name.is_empty());
+    let last = web.logs.last(id, instance, LINES, BYTES).await?;
+    let lines = last.rows.into_iter().map(|row| Line {
+        seq: row.seq,
+        at: row.at.strftime("%H:%M:%S").to_string(),
+        instance: row.instance.unwrap_or_else(|| "drover".into()),
+        event: row.event.unwrap_or_default(),
+        text: clean(&row.text, false),
+        ours: row.source == "drover",
+    });
+    let lines: Vec<Line> = lines.collect();
+    let one = d.instances.iter().flatten().find(|one| Some(one.id.as_str()) == instance);
     let shown = Page {
         caller: &caller.name,
         word: &web.form_word(&caller.session),
         batches: batches(&d),
-        after: after.max(d.last_seq),
+        after: lines.last().map_or(0, |line| line.seq).max(d.last_seq),
         d: &d,
         lines,
-        earlier,
+        earlier: last.earlier,
         query,
+        one,
         verbs: Verb::ALL,
     };
     Ok(html(&shown, StatusCode::OK))
@@ -177,7 +177,8 @@ async fn log(web: Web, id: i64, query: LogQuery, last: Option<String>) -> Result
     let after = last.and_then(|text| text.trim().parse().ok()).or(query.after).unwrap_or(0);
     let instance = Some(query.instance).filter(|name| !name.is_empty());
     let wanted = Wanted { after, instance, event: None, follow: !query.text };
-    Ok(stream::respond(web, id, wanted, if query.text { Form::Text } else { Form::Events }))
+    let form = if query.text { Form::Text } else { Form::Events };
+    Ok(stream::respond(web, id, wanted, form, if query.raw { Text::Raw } else { Text::Clean }))
 }
 
 async fn obey(web: &Web, id: i64, verb: Verb, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {

@@ -3,7 +3,13 @@
 use super::{LARGEST_FORM, checked, html, page, see};
 use crate::{
     engine::{Act, LockRequest, QuarantineVerb, Quarantined, RehearsalView},
-    web::{Web, gate::Caller, pages::list, reply::Refusal, request::body},
+    web::{
+        Web,
+        gate::Caller,
+        pages::list,
+        reply::Refusal,
+        request::{Segment, body},
+    },
 };
 use askama::Template;
 use bytes::Bytes;
@@ -46,26 +52,26 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with.clone())
         .and(warp::ext::get())
         .then(|web: Web, caller: Caller| async move { page(show(&web, &caller).await) });
-    let lock = warp::path!("groups" / String / String / "lock")
+    let lock = warp::path!("groups" / Segment / Segment / "lock")
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|app: String, env: String, web: Web, caller: Caller, body: Bytes| async move {
-            page(lock(&web, &format!("{app}/{env}"), &caller, &body).await)
+        .then(|app: Segment, env: Segment, web: Web, caller: Caller, body: Bytes| async move {
+            page(lock(&web, &format!("{}/{}", app.0, env.0), &caller, &body).await)
         });
-    let unlock = warp::path!("groups" / String / String / "unlock")
+    let unlock = warp::path!("groups" / Segment / Segment / "unlock")
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|app: String, env: String, web: Web, caller: Caller, body: Bytes| async move {
-            page(unlock(&web, &format!("{app}/{env}"), &caller, &body).await)
+        .then(|app: Segment, env: Segment, web: Web, caller: Caller, body: Bytes| async move {
+            page(unlock(&web, &format!("{}/{}", app.0, env.0), &caller, &body).await)
         });
-    let quarantined = warp::path!("quarantine" / String / QuarantineVerb)
+    let quarantined = warp::path!("quarantine" / Segment / QuarantineVerb)
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|instance: String, verb: QuarantineVerb, web: Web, caller: Caller, body: Bytes| async move {
-            page(quarantined(&web, &instance, verb, &caller, &body).await)
+        .then(|instance: Segment, verb: QuarantineVerb, web: Web, caller: Caller, body: Bytes| async move {
+            page(quarantined(&web, &instance.0, verb, &caller, &body).await)
         });
     let plan =
         warp::path!("plan").and(warp::post()).and(with).and(form).then(

@@ -68,7 +68,7 @@ fn html(template: &impl Template, status: StatusCode) -> Response {
 }
 
 /// The refusal as a page: the same words as in the API.
-fn error(refusal: &Refusal) -> Response {
+pub fn error(refusal: &Refusal) -> Response {
     html(&ErrorPage { status: refusal.status.as_u16(), message: &refusal.message }, refusal.status)
 }
 

@@ -58,12 +58,18 @@ async fn lines_are_numbered_without_holes_and_found_by_number(database: Database
         tx.append_log(id, &chunk).await.unwrap();
         tx.commit().await.unwrap();
     }
-    let chunks = store.chunks_after(id, 0, 10).await.unwrap();
+    let chunks = store.chunks_after(id, None, 0, 10).await.unwrap();
     assert_eq!(chunks[0].payload, b"one\nt\0\xffo\n");
     let firsts = |seq| {
         let store = &store;
         async move {
-            store.chunks_after(id, seq, 10).await.unwrap().iter().map(|c| c.first_seq).collect::<Vec<_>>()
+            store
+                .chunks_after(id, None, seq, 10)
+                .await
+                .unwrap()
+                .iter()
+                .map(|c| c.first_seq)
+                .collect::<Vec<_>>()
         }
     };
     assert_eq!(firsts(0).await, [1, 3, 4]);
