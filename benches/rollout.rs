@@ -127,6 +127,7 @@ async fn run() -> anyhow::Result<()> {
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),
         public_url: Some("http://127.0.0.1:0".into()),
+        branch: "main".into(),
         instance_policy: serde_json::Value::Null,
         database: None,
         listen: "127.0.0.1:0".into(),

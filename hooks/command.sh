@@ -21,4 +21,8 @@ if [ ! -s "$runner" ]; then
 fi
 spec="$dir/spec.$$"
 printf %s '@SPEC@' | base64 -d >"$spec"
+# Signals that the agent's parent ignores would be ignored for good: no shell can undo that.
+if env --default-signal=HUP true 2>/dev/null; then
+	exec env --default-signal=HUP,INT,QUIT,PIPE,TERM sh "$runner" "$spec"
+fi
 exec sh "$runner" "$spec"

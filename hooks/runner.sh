@@ -373,14 +373,34 @@ halt_if_asked() {
 	esac
 }
 
+# stand_by READER: once it is gone, because the log is full, what still comes is read and counted
+stand_by() {
+	while kill -0 "$1" 2>/dev/null; do sleep 1; done
+	wc -c
+}
+
+# full KEEPER: says how much of what the hook printed is not kept
+full() {
+	tries=0
+	while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 30 ]; do
+		nap
+		tries=$((tries + 1))
+	done
+	first_line "$A/.lost"
+	remark "the log is full at $D_LOG_MAX bytes: ${LINE:-some} bytes more were not kept"
+}
+
 # guarded SECONDS FUNCTION ARGS...: runs it in a process group of its own, its output into the log; its code in CODE.
 # A pipe lies between, since a hook's `>/dev/stderr` would truncate a file; its reader hands over to one without a log.
 guarded() {
 	limit=$1
 	shift
 	pipe "$A/out" || no_space
-	setsid cat <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
+	# past the log's limit the system ends this reader; another one stands by, so that the hook never notices
+	(ulimit -f $((D_LOG_MAX / 512)) && exec setsid cat) <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
 	reader=$!
+	(stand_by "$reader") <&4 >"$A/.lost" 2>/dev/null 3>&- 4<&- &
+	keeper=$!
 	("$@") </dev/null >&3 2>&1 3>&- 4<&- &
 	h=$!
 	exec 3>&- 4<&-
@@ -424,9 +444,14 @@ guarded() {
 		esac
 		sleep 0.01 2>/dev/null || sleep 1
 	done
-	# a reader that could not write has lost what the hook said
-	if [ -n "$ended" ] && ! wait "$reader" && [ -z "$SIGNAL" ]; then no_space; fi
+	if [ "$(size_of "$A/log")" -ge $((D_LOG_MAX / 512 * 512)) ]; then
+		full "$keeper"
+	elif [ -n "$ended" ] && ! wait "$reader" && [ -z "$SIGNAL" ]; then
+		# a reader that could not write has lost what the hook said
+		no_space
+	fi
 	let_go "$reader"
+	kill "$keeper" 2>/dev/null
 	rm -f "$A/pgid" "$A/reader"
 }
 
@@ -470,7 +495,7 @@ hook_process() {
 	unset IFS
 	# a shell's background child ignores INT and QUIT, and so would what the hook starts; busybox's env can't undo it
 	trap - HUP
-	if env --default-signal=INT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
+	if env --default-signal=INT true 2>/dev/null; then set -- env --default-signal=HUP,INT,QUIT,PIPE,TERM "$@"; fi
 	exec setsid "$@"
 }
 
@@ -1007,7 +1032,7 @@ read_spec() {
 		bad_spec "it is not a list of shell assignments"
 	fi
 	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
-	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER=''
+	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER='' D_LOG_MAX=''
 		. "$SPEC"
 	rm -f "$SPEC"
 	[ "$D_SPEC" = 1 ] || bad_spec "D_SPEC is '$D_SPEC', this runner reads 1"
@@ -1015,6 +1040,7 @@ read_spec() {
 	case $D_KIND in
 	run | stage)
 		is_sha "$D_SHA" || bad_spec "D_SHA is '$D_SHA', not a full commit SHA"
+		is_number "${D_LOG_MAX:=268435456}" || bad_spec "D_LOG_MAX is '$D_LOG_MAX', not a number"
 		is_number "$D_KEEP" || bad_spec "D_KEEP is '$D_KEEP', not a number"
 		[ -n "$D_EVENTS" ] || bad_spec "D_EVENTS is empty"
 		;;

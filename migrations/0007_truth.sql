@@ -6,5 +6,13 @@ CREATE INDEX deployments_unfinished ON deployments (finished_at);
 CREATE INDEX deployments_by_group ON deployments (group_name, id);
 CREATE INDEX deployments_by_sha ON deployments (sha, id);
 
--- What an instance has had, newest first.
-CREATE INDEX attempts_by_instance ON attempts (instance, number);
+-- The runner's text (packed), once for all scripts that hold it; scripts are kept without it.
+CREATE TABLE runners (
+    name TEXT PRIMARY KEY,
+    packed TEXT NOT NULL
+);
+
+-- Bytes of its lines in the store, and when they were removed because of their age or size.
+ALTER TABLE deployments ADD COLUMN log_bytes BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE deployments ADD COLUMN pruned_at BIGINT;
+UPDATE deployments SET log_bytes = COALESCE((SELECT SUM(LENGTH(payload)) FROM chunks WHERE deployment = deployments.id), 0);

@@ -56,6 +56,13 @@ pub struct Server {
     /// Bundles of so many revisions, the last that were deployed, stay on the daemon's disk; those of deployments that are
     /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that is gone is fetched anew.
     pub keep_bundles: u32,
+    /// Logs, scripts and attempts of deployments that ended before are removed, but for the one that brought each group its
+    /// last good revision. Default 90.
+    pub keep_days: u32,
+    /// Where logs take more room than that, those of the oldest deployments are removed. Default 10 (GB).
+    pub keep_gb: u32,
+    /// Of one attempt on one instance so much log is kept, on the instance and here; the rest is counted. Default 256 (MiB).
+    pub attempt_log_mib: u32,
 }
 
 impl Default for Server {
@@ -69,6 +76,9 @@ impl Default for Server {
             database: None,
             poll: SignedDuration::from_secs(1),
             keep_bundles: 50,
+            keep_days: 90,
+            keep_gb: 10,
+            attempt_log_mib: 256,
         }
     }
 }
@@ -84,6 +94,11 @@ pub struct Tls {
 }
 
 impl Server {
+    /// Bytes of log that are kept of one attempt.
+    pub fn attempt_log_bytes(&self) -> u64 {
+        u64::from(self.attempt_log_mib) * 1024 * 1024
+    }
+
     /// Why the address may not be listened on as things are; none if it may.
     pub fn exposed(&self) -> Option<String> {
         let safe = self.listen.ip().is_loopback() || self.tls.is_some() || !self.trusted_proxies.is_empty();

@@ -17,6 +17,8 @@ enum Command {
     Serve(cli::serve::Args),
     /// Check a configuration file and do nothing else.
     Check(cli::check::Args),
+    /// Copy the daemon's database, also while it works.
+    Backup(cli::backup::Args),
     /// Deploy a revision to a deployment group.
     Deploy(cli::deploy::Args),
     /// Print or follow a deployment's log.
@@ -73,6 +75,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
             cli::serve::run(args).await
         }
         Command::Check(args) => cli::check::run(&args).await,
+        Command::Backup(args) => cli::backup::run(&args).await,
         Command::Deploy(args) => cli::deploy::run(args).await,
         Command::Logs(args) => cli::logs::run(args).await,
         Command::Status(args) => cli::status::run(args).await,

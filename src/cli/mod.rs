@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod backup;
 pub mod cancel;
 pub mod check;
 pub mod client;

@@ -1,6 +1,6 @@
 //! `drover serve`: the daemon.
 
-mod private;
+pub(super) mod private;
 
 use crate::{
     config,
@@ -120,7 +120,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     });
     let trusted_proxies = config.server.trusted_proxies.clone().into();
     let webhook_secret = config.github.webhook_secret().map(Into::into);
-    let logs = Arc::new(Logs::new(Arc::clone(&store)));
+    let logs = Arc::new(Logs::new(Arc::clone(&store), config.server.attempt_log_bytes()));
     let engine = Engine::new(Parts {
         fleet: Fleet::connect(&config.aws).await,
         github: Repositories::connect(&config.github)?,

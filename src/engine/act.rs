@@ -173,14 +173,29 @@ impl Engine {
                     }
                 }
                 Effect::Resume { group, .. } => self.note_put_back(group, |hold| hold.resumed = true).await?,
-                Effect::SetDesired { group, returns, .. } => {
+                Effect::SetDesired { group, returns, desired } => {
                     let returns = *returns;
                     self.note_put_back(group, |hold| hold.note_returned(returns)).await?;
+                    let text = format!(
+                        "the desired capacity of {group} is {desired} again: Auto Scaling launches others in place of what was \
+                         quarantined or left"
+                    );
+                    self.logs.note(deployment, None, &text).await?;
                 }
                 Effect::SetMin { group, min } => {
                     let min = *min;
                     let restored = |hold: &mut Hold| hold.min_restored = min == hold.former_min;
                     self.note_put_back(group, restored).await?;
+                    let seen = snapshot.and_then(|snapshot| snapshot.groups.get(group));
+                    if let Some(seen) = seen.filter(|seen| seen.desired < min) {
+                        let text = format!(
+                            "MinSize of {group} is {min} again, and its desired capacity was {}: Auto Scaling launches {} in place of \
+                             what was quarantined or left",
+                            seen.desired,
+                            min - seen.desired
+                        );
+                        self.logs.note(deployment, None, &text).await?;
+                    }
                 }
                 Effect::Release { group } => {
                     let now = Timestamp::now();

@@ -1,4 +1,4 @@
-//! Where a test makes the daemon die: `DROVER_CRASH_AT=<intent>:<before|after|lost>`, in debug builds alone. Every
+//! Where a test makes the daemon die: `DROVER_CRASH_AT=<intent>:<before|after|lost|panic>`, in debug builds alone. Every
 //! effect on the world has an intent, so that these are all the points there are.
 
 /// When, around an effect.
@@ -10,6 +10,8 @@ pub(super) enum When {
     After,
     /// The call had its effect, its answer was taken for lost, and that was recorded.
     Lost,
+    /// As before, but only the task panics.
+    Panic,
 }
 
 #[cfg(debug_assertions)]
@@ -33,6 +35,7 @@ mod armed {
         let when = match when {
             "before" => When::Before,
             "after" => When::After,
+            "panic" => When::Panic,
             _ => When::Lost,
         };
         Some((intent.parse().ok()?, when))
@@ -40,6 +43,10 @@ mod armed {
 
     /// Dies here, as `kill -9` would have it, if this is the point.
     pub(in super::super) fn point(intent: i64, when: When) {
+        assert!(
+            when != When::Before || *AT != Some((intent, When::Panic)),
+            "a test wants a panic at intent {intent}"
+        );
         if *AT == Some((intent, when)) {
             // Nothing runs after a SIGKILL to oneself; a failure to send it would only make the test fail.
             let _ = kill(Pid::this(), Signal::SIGKILL);

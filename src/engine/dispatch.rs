@@ -12,7 +12,7 @@ use crate::{
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
-        script::{Kind as Job, Row, Spec, render},
+        script::{Kind as Job, Row, Spec, lacks, render, runner, with_runner, without_runner},
     },
     rollout::{
         event::{LifecycleEvent, RUN},
@@ -22,6 +22,7 @@ use crate::{
     },
     store::{DeploymentRow, DispatchRow, Tx},
 };
+use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeSet, sync::PoisonError};
 use tracing::warn;
@@ -123,11 +124,13 @@ impl Engine {
                 tx.set_outcome(sent.attempt, &json(&Outcome::Failed(fault)), now).await?;
             }
         }
+        let (runner, packed) = runner();
+        tx.keep_runner(runner, packed).await?;
         tx.insert_dispatch(&DispatchRow {
             id: id.clone(),
             deployment: row.id,
             kind: kind.name().into(),
-            script: script.clone(),
+            script: without_runner(&script),
             state: if missing.is_some() { "refused" } else { "intended" }.into(),
             command_id: None,
             created_at: now,
@@ -243,7 +246,15 @@ impl Engine {
             0 => record::appspec(row)?.for_planning().run_seconds,
             seconds => seconds,
         };
-        let sent = self.send(row, &dispatch.id, &instances, (&dispatch.script, seconds), intent).await?;
+        let script = match lacks(&dispatch.script) {
+            None => dispatch.script.clone(),
+            Some(name) => {
+                let packed = self.store.runner(name).await?;
+                let packed = packed.with_context(|| format!("the runner {name} is not in the store"))?;
+                with_runner(&dispatch.script, name, &packed)
+            }
+        };
+        let sent = self.send(row, &dispatch.id, &instances, (&script, seconds), intent).await?;
         let error = sent.err().map(|error| error.to_string());
         self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
         Ok(())
@@ -345,6 +356,7 @@ impl Engine {
                 .unwrap_or_default(),
             frames: self.public_url.is_none(),
             keep: planned.keep_releases,
+            log_max: self.config.server.attempt_log_bytes(),
             not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
             hooks,

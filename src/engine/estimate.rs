@@ -8,12 +8,15 @@ use crate::{
         paper::Pace,
         rehearse::{self, words},
         snapshot::{Snapshot, Timing},
-        state::InstanceState,
+        state::{Instance, InstanceState},
     },
     store::{DeploymentRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::sync::PoisonError;
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 /// What hooks and staging are taken to last on a group that was never deployed to.
 const UNKNOWN_HOOKS: SignedDuration = SignedDuration::from_secs(60);
@@ -23,6 +26,9 @@ const SAMPLE: i64 = 50;
 /// What is left of a rollout is estimated this often at most, and for a twentieth of the time at most.
 const ESTIMATE_EVERY: SignedDuration = SignedDuration::from_secs(2);
 const SHARE: i32 = 20;
+
+/// How ready the way back is changes as instances get through.
+const READY_EVERY: Duration = Duration::from_secs(3);
 
 /// An estimate of a rollout's end.
 #[derive(Clone, Copy)]
@@ -83,8 +89,24 @@ impl Engine {
         Some(left.until?.duration_since(Timestamp::now()).as_secs().max(0))
     }
 
-    /// How ready the way back from a deployment is, in words; none where there is no way back.
+    /// How ready the way back from a deployment is, in words; none where there is no way back. It is looked at again after a
+    /// while, however many people watch.
     pub async fn readiness(&self, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
+        let known = {
+            let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            ready.get(&row.id).filter(|(at, _)| at.elapsed() < READY_EVERY).cloned()
+        };
+        if let Some((_, words)) = known {
+            return Ok(words);
+        }
+        let words = self.look_at_way_back(row).await?;
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.retain(|_, (at, _)| at.elapsed() < READY_EVERY);
+        ready.insert(row.id, (Instant::now(), words.clone()));
+        Ok(words)
+    }
+
+    async fn look_at_way_back(&self, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
         let Some(good) = self.store.good_before(&row.group_name, row.id, &row.sha).await? else {
             return Ok(None);
         };
@@ -93,12 +115,9 @@ impl Engine {
         let records = record::readable_instances(&self.store, row.id).await?;
         let there: Vec<_> = records.iter().filter(|r| r.state() != InstanceState::Gone).collect();
         let changed = there.iter().filter(|r| r.touched && r.state() != InstanceState::Restored).count();
-        let staged = self.store.staged(&row.group_name, i64::from(keep)).await?;
-        let holds = |id: &str| {
-            let good_there = there.iter().any(|r| r.id == id && r.good.as_deref() == Some(&good));
-            good_there || staged.iter().any(|(instance, sha)| instance == id && *sha == good)
-        };
-        let hold = there.iter().filter(|r| holds(&r.id)).count();
+        let staged = self.store.staged(&row.group_name, &good, i64::from(keep)).await?;
+        let holds = |r: &&&Instance| r.good.as_deref() == Some(&good) || staged.contains(&r.id);
+        let hold = there.iter().filter(holds).count();
         let Ok(policy) = record::policy(row) else { return Ok(None) };
         let policy = policy.for_rollback(u32::try_from(row.total_at_start).unwrap_or(1));
         let (pace, _) = self.pace(&row.group_name, self.timing(&row.group_name).await).await?;

@@ -13,6 +13,7 @@ mod dispatch;
 mod estimate;
 mod former;
 mod group;
+mod kept;
 mod launches;
 mod observe;
 mod outcome;
@@ -24,6 +25,7 @@ mod push;
 mod quarantine;
 mod queue;
 mod record;
+mod retention;
 mod secrets;
 mod shared;
 mod sight;
@@ -98,6 +100,8 @@ pub struct Engine {
     explained: Mutex<HashMap<i64, Explain>>,
     /// How much is left of each rollout, as last estimated.
     left: Mutex<HashMap<i64, estimate::Left>>,
+    /// How ready the way back from a deployment is, in words, as last looked at.
+    ready: Mutex<HashMap<i64, (std::time::Instant, Option<String>)>>,
     /// Waits that follow from the target groups' settings, by deployment group.
     timings: Mutex<HashMap<String, Timing>>,
     /// ARNs of the target groups attached to each Auto Scaling group, as last seen; by its name.
@@ -130,6 +134,8 @@ pub struct Engine {
     looks: Mutex<sight::Looks>,
     /// When a command was first seen to be over, by attempt, while its log is behind.
     over: Mutex<HashMap<i64, Timestamp>>,
+    /// The last fault of drover's own, and when it was.
+    fault: Mutex<Option<(std::time::Instant, String)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -177,6 +183,7 @@ impl Engine {
             running: Mutex::default(),
             explained: Mutex::default(),
             left: Mutex::default(),
+            ready: Mutex::default(),
             timings: Mutex::default(),
             attached: Mutex::default(),
             released: Mutex::default(),
@@ -193,6 +200,7 @@ impl Engine {
             sent_again: Mutex::default(),
             looks: Mutex::default(),
             over: Mutex::default(),
+            fault: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
         })
@@ -200,10 +208,11 @@ impl Engine {
 
     /// Runs until the daemon stops: starts what is queued, goes on with what is under way.
     pub async fn run(self: Arc<Self>) {
-        self.tasks.spawn(Arc::clone(&self).follow_pushes());
-        self.tasks.spawn(Arc::clone(&self).follow_launches());
+        self.keep_running("follows pushes", Engine::follow_pushes);
+        self.keep_running("follows launches", Engine::follow_launches);
+        self.keep_running("removes what is over for long", Engine::follow_retention);
         if self.public_url.is_none() {
-            self.tasks.spawn(Arc::clone(&self).follow_uploads());
+            self.keep_running("reads uploaded logs", Engine::follow_uploads);
         }
         while !self.stop.is_cancelled() {
             if let Err(error) = self.look_at_queue().await {

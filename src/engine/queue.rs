@@ -1,7 +1,7 @@
 //! The queue: what is submitted waits its turn; one deployment at a time per Auto Scaling group and target group. A locked
 //! group's deployments wait for the lock to go. An instance that launches waits for nobody.
 
-use super::{Engine, record};
+use super::{Engine, kept, record};
 use crate::{
     logs::{lines_of, note_chunk},
     rollout::plan::Explain,
@@ -10,7 +10,6 @@ use crate::{
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use std::{
-    any::Any,
     collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
@@ -133,7 +132,8 @@ impl Engine {
             return self.end(row.id, "Cancelled", "cancelled in the queue").await;
         }
         let words = blocker.words();
-        if now >= since + limit {
+        // A lock is somebody's wish, and goes when they say so.
+        if now >= since + limit && !matches!(blocker, Blocker::Lock(_)) {
             return self.end(row.id, "Failed", &format!("not begun within {limit:#}; {words}")).await;
         }
         let explain = Explain { deployment: vec![words], ..Explain::default() };
@@ -162,6 +162,7 @@ impl Engine {
             "a fault of drover's own ended it: {words}. What it changed on the group is put back by: drover group restore {group}"
         );
         error!("{reason}");
+        self.note_fault(format!("deployment {id}: {words}"));
         if let Err(error) = self.end(id, "Failed", &reason).await {
             error!("and that could not be written down: {error}");
         }
@@ -182,7 +183,7 @@ impl Engine {
             info!("taking it up");
             let driven = AssertUnwindSafe(engine.drive(id, &notify)).catch_unwind().await;
             if let Err(panic) = driven {
-                engine.broke(id, &words_of(panic.as_ref())).await;
+                engine.broke(id, &kept::words_of(panic.as_ref())).await;
             }
             engine.forget(id);
             engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -190,10 +191,4 @@ impl Engine {
         };
         self.tasks.spawn(task.instrument(info_span!("deployment", id, group = row.group_name)));
     }
-}
-
-/// What a panic said.
-fn words_of(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }

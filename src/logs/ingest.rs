@@ -19,6 +19,8 @@ use thiserror::Error;
 
 /// Stored at the latest when this much is pending.
 const FLUSH_BYTES: usize = 64 * 1024;
+/// The host stops at the budget itself and says so; what it says, and its control lines, come on top.
+const MARGIN: u64 = 1024 * 1024;
 /// Last lines kept of the event in work, for the failure's words.
 const TAIL_LINES: usize = 20;
 /// A tail's line is cut to this; it is for people.
@@ -176,11 +178,16 @@ impl Logs {
                     }
                     let end = line.len().min(TAIL_LINE_BYTES);
                     ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
-                    if is_new {
+                    let (before, after) = (ingest.parsed, ingest.parsed + length as u64);
+                    if is_new && after <= self.budget + MARGIN {
                         ingest.lines.extend_from_slice(&line);
                         ingest.lines.push(b'\n');
+                    } else if is_new && before <= self.budget + MARGIN {
+                        self.flush(ingest).await?;
+                        ingest.parsed = after;
+                        self.say_full(ingest).await?;
                     }
-                    ingest.parsed += length as u64;
+                    ingest.parsed = after;
                 }
                 Item::Control(control) => {
                     self.flush(ingest).await?;
@@ -193,6 +200,24 @@ impl Logs {
             }
         }
         ingest.unhashed.drain(..hashed);
+        Ok(())
+    }
+
+    /// What follows is counted, and not kept.
+    async fn say_full(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+        let text = format!(
+            "the log of attempt {} is longer than the {} MiB that are kept of one attempt (server.attempt_log_mib): what follows \
+             is counted, and not kept",
+            ingest.attempt,
+            self.budget >> 20
+        );
+        let lines = super::lines_of(&text);
+        let mut tx = self.store.write().await?;
+        tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
+        tx.commit().await?;
+        ingest.stored = ingest.parsed;
+        self.announce(ingest.deployment);
         Ok(())
     }
 
@@ -256,6 +281,14 @@ impl Logs {
                 ingest.attempt
             )
         });
+        let over = (size > self.budget).then(|| {
+            format!(
+                "of attempt {}, {} bytes of log were not kept",
+                ingest.attempt,
+                size - self.budget - MARGIN
+            )
+        });
+        let words = words.into_iter().chain(over).reduce(|all, more| format!("{all}; {more}"));
         let done = self.end(ingest, size, words, outcome).await;
         self.unless_lost(ingest, done)
     }

@@ -22,14 +22,16 @@ pub struct Logs {
     store: Arc<Store>,
     /// Per deployment: bumped whenever there is something new to read.
     news: Mutex<HashMap<i64, watch::Sender<u64>>>,
+    /// Bytes that are kept of one attempt.
+    budget: u64,
     /// Attempts whose log is being received.
     receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<ingest::Ingest>>>>,
 }
 
 impl Logs {
-    /// Over a store.
-    pub fn new(store: Arc<Store>) -> Logs {
-        Logs { store, news: Mutex::default(), receiving: Mutex::default() }
+    /// Over a store; of one attempt `budget` bytes are kept.
+    pub fn new(store: Arc<Store>, budget: u64) -> Logs {
+        Logs { store, budget, news: Mutex::default(), receiving: Mutex::default() }
     }
 
     /// Tells the readers of a deployment's log, and of its state, to look again.

@@ -66,6 +66,8 @@ pub struct Spec<'a> {
     pub frames: bool,
     /// Releases kept on the host.
     pub keep: u32,
+    /// Bytes of log that it keeps of the attempt.
+    pub log_max: u64,
     /// Unix time after which it is not begun any more.
     pub not_after: i64,
     /// Events to run, in order.
@@ -102,6 +104,35 @@ pub fn render(spec: &Spec) -> String {
     COMMAND.replace("@NAME@", name).replace("@RUNNER@", runner).replace("@SPEC@", &spec)
 }
 
+/// The name and the text (packed) of the runner in the scripts of this version.
+pub fn runner() -> (&'static str, &'static str) {
+    let (packed, name) = &*PACKED;
+    (name, packed)
+}
+
+/// A script without its runner, which is the same in thousands of them.
+pub fn without_runner(script: &str) -> String {
+    let (name, packed) = runner();
+    script.replacen(packed, &mark(name), 1)
+}
+
+/// The name of the runner that such a script lacks.
+pub fn lacks(script: &str) -> Option<&str> {
+    script.split_once(MARK)?.1.split_once('@').map(|(name, _)| name)
+}
+
+/// The script as it was.
+pub fn with_runner(script: &str, name: &str, packed: &str) -> String {
+    script.replacen(&mark(name), packed, 1)
+}
+
+/// In base64 there is no `@`.
+const MARK: &str = "@RUNNER:";
+
+fn mark(name: &str) -> String {
+    format!("{MARK}{name}@")
+}
+
 fn spec_text(spec: &Spec) -> String {
     let (kind, mode) = match spec.kind {
         Kind::Stage => ("stage", ""),
@@ -136,6 +167,7 @@ fn spec_text(spec: &Spec) -> String {
         ("LOG_URL", spec.log_url),
         ("LOG_FORM", if spec.frames { "frames" } else { "" }),
         ("KEEP", &spec.keep.to_string()),
+        ("LOG_MAX", &spec.log_max.to_string()),
         ("NOT_AFTER", &spec.not_after.to_string()),
         ("EVENTS", &events.join(" ")),
         ("HOOKS", spec.hooks),
@@ -174,6 +206,7 @@ mod tests {
             log_url: "",
             frames: false,
             keep: 5,
+            log_max: 1 << 28,
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
             hooks: "",
@@ -182,5 +215,11 @@ mod tests {
         };
         assert!(spec_text(&spec).contains(r"D_ENV='NOTE=it'\''s"));
         assert!(render(&spec).len() < LARGEST_SCRIPT, "{}", render(&spec).len());
+        // Kept without the runner, and whole again.
+        let (script, (name, packed)) = (render(&spec), runner());
+        let kept = without_runner(&script);
+        assert!(kept.len() < script.len() - packed.len() + 100 && lacks(&kept) == Some(name));
+        assert_eq!(with_runner(&kept, name, packed), script);
+        assert_eq!(lacks(&script), None);
     }
 }

@@ -40,6 +40,10 @@ pub struct DeploymentRow {
     /// JSON.
     pub planned: Option<String>,
     pub cancelled_at: Option<i64>,
+    /// Bytes of its lines in the store.
+    pub log_bytes: i64,
+    /// When they were removed.
+    pub pruned_at: Option<i64>,
 }
 
 const LAST_GOOD_BEFORE: &str = "SELECT * FROM deployments WHERE group_name = $1 AND id < $2 AND sha <> $3 \

@@ -2,7 +2,7 @@
 
 use super::{Result, Store, Tx};
 use sqlx::Row;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// A dispatch, as stored. `state`: `intended`, `sent` or `refused`.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -45,6 +45,26 @@ pub struct Upload {
     pub command: String,
 }
 
+/// Of the last ten deployments, however many attempts there ever were.
+pub(super) const TOOK: &str = "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
+     WHERE a.deployment IN (SELECT id FROM deployments WHERE group_name = $1 ORDER BY id DESC LIMIT 10) AND d.kind = $2 \
+     AND a.ended_at IS NOT NULL AND a.outcome LIKE '{\"Succeeded%' ORDER BY a.number DESC LIMIT $3";
+
+pub(super) const STAGED: &str = "SELECT DISTINCT a.instance FROM deployments p JOIN dispatches d ON d.deployment = p.id \
+     JOIN attempts a ON a.dispatch = d.id WHERE p.group_name = $1 AND p.sha = $2 AND d.kind = 'stage' \
+     AND a.outcome LIKE '{\"Succeeded%' AND $2 IN (SELECT sha FROM deployments WHERE group_name = $1 GROUP BY sha \
+     ORDER BY MAX(id) DESC LIMIT $3)";
+
+pub(super) const OPEN_COMMANDS: &str = "SELECT DISTINCT d.id, d.command_id FROM dispatches d JOIN attempts a ON a.dispatch = d.id \
+     WHERE d.deployment = $1 AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.outcome IS NULL";
+
+pub(super) const OPEN_UPLOADS: &str = "SELECT a.number AS attempt, a.deployment, a.instance, d.command_id AS command \
+     FROM deployments p JOIN attempts a ON a.deployment = p.id JOIN dispatches d ON d.id = a.dispatch \
+     WHERE p.finished_at IS NULL AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.log_complete = 0 \
+     AND (a.outcome IS NULL OR a.ended_at > $1)";
+
+pub(super) const ATTEMPTS: &str = "SELECT * FROM attempts WHERE deployment = $1 ORDER BY number";
+
 impl Store {
     /// Dispatches of a deployment in this state.
     pub async fn dispatches(&self, deployment: i64, state: &str) -> Result<Vec<DispatchRow>> {
@@ -59,73 +79,38 @@ impl Store {
 
     /// Command ids of sent dispatches that have attempts without an outcome.
     pub async fn open_commands(&self, deployment: i64) -> Result<Vec<(String, String)>> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT d.id, d.command_id FROM dispatches d JOIN attempts a ON a.dispatch = d.id \
-             WHERE d.deployment = $1 AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.outcome IS NULL",
-        )
-        .bind(deployment)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(OPEN_COMMANDS).bind(deployment).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// The logs that are still to be read where agents upload them, of all deployments that are not over: those of attempts
     /// without an outcome, or with one since `since`.
     pub async fn open_uploads(&self, since: i64) -> Result<Vec<Upload>> {
-        Ok(sqlx::query_as(
-            "SELECT a.number AS attempt, a.deployment, a.instance, d.command_id AS command FROM deployments p \
-             JOIN attempts a ON a.deployment = p.id JOIN dispatches d ON d.id = a.dispatch \
-             WHERE p.finished_at IS NULL AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.log_complete = 0 \
-             AND (a.outcome IS NULL OR a.ended_at > $1)",
-        )
-        .bind(since)
-        .fetch_all(&self.pool)
-        .await?)
+        Ok(sqlx::query_as(OPEN_UPLOADS).bind(since).fetch_all(&self.pool).await?)
     }
 
     /// All attempts of a deployment, oldest first.
     pub async fn attempts(&self, deployment: i64) -> Result<Vec<AttemptRow>> {
-        Ok(sqlx::query_as("SELECT * FROM attempts WHERE deployment = $1 ORDER BY number")
-            .bind(deployment)
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(sqlx::query_as(ATTEMPTS).bind(deployment).fetch_all(&self.pool).await?)
     }
 
     /// How long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.
     pub async fn took(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
-        let rows = sqlx::query(
-            "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
-             JOIN deployments p ON p.id = a.deployment \
-             WHERE p.group_name = $1 AND d.kind = $2 AND a.ended_at IS NOT NULL AND a.outcome LIKE '{\"Succeeded%' \
-             ORDER BY a.number DESC LIMIT $3",
-        )
-        .bind(group)
-        .bind(kind)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(TOOK).bind(group).bind(kind).bind(limit).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The `keep` revisions that were staged last on each instance of a group: `(instance, sha)`.
-    pub async fn staged(&self, group: &str, keep: i64) -> Result<Vec<(String, String)>> {
-        let rows = sqlx::query(
-            "SELECT a.instance, p.sha FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
-             JOIN deployments p ON p.id = a.deployment \
-             WHERE p.group_name = $1 AND d.kind = 'stage' AND a.outcome LIKE '{\"Succeeded%' \
-             GROUP BY a.instance, p.sha ORDER BY MAX(a.number) DESC",
-        )
-        .bind(group)
-        .fetch_all(&self.pool)
-        .await?;
-        let mut seen: HashMap<String, i64> = HashMap::new();
-        let staged =
-            rows.into_iter().map(|row| (row.get::<String, _>(0), row.get(1))).filter(|(instance, _)| {
-                let count = seen.entry(instance.clone()).or_default();
-                *count += 1;
-                *count <= keep
-            });
-        Ok(staged.collect())
+    /// The instances of a group on which a revision was staged and is still, since it is one of the `keep` that were deployed
+    /// last.
+    pub async fn staged(&self, group: &str, sha: &str, keep: i64) -> Result<HashSet<String>> {
+        let rows = sqlx::query(STAGED).bind(group).bind(sha).bind(keep).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| row.get(0)).collect())
+    }
+
+    /// A runner's text.
+    pub async fn runner(&self, name: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT packed FROM runners WHERE name = $1").bind(name);
+        Ok(row.fetch_optional(&self.pool).await?.map(|row| row.get(0)))
     }
 
     /// One attempt.
@@ -161,6 +146,16 @@ impl Tx<'_> {
         .bind(row.seconds)
         .execute(&mut *self.inner)
         .await?;
+        Ok(())
+    }
+
+    /// Keeps a runner's text, which many scripts hold.
+    pub async fn keep_runner(&mut self, name: &str, packed: &str) -> Result<()> {
+        sqlx::query("INSERT INTO runners (name, packed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(packed)
+            .execute(&mut *self.inner)
+            .await?;
         Ok(())
     }
 

@@ -22,14 +22,12 @@ pub struct IntentRow {
     pub finished_at: Option<i64>,
 }
 
+pub(super) const NEWEST: &str = "SELECT * FROM intents WHERE deployment = $1 ORDER BY id DESC LIMIT $2";
+
 impl Store {
     /// The newest `limit` intents of a deployment, newest first.
     pub async fn intents(&self, deployment: i64, limit: i64) -> Result<Vec<IntentRow>> {
-        Ok(sqlx::query_as("SELECT * FROM intents WHERE deployment = $1 ORDER BY id DESC LIMIT $2")
-            .bind(deployment)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(sqlx::query_as(NEWEST).bind(deployment).bind(limit).fetch_all(&self.pool).await?)
     }
 
     /// Writes an intent down, on the disk, and answers its id.

@@ -38,6 +38,27 @@ pub struct Chunk {
 
 const COLUMNS: &str = "first_seq, lines, at, instance, event, attempt, source, payload";
 
+fn of(instance: bool) -> &'static str {
+    if instance { "AND instance = $4" } else { "" }
+}
+
+pub(super) fn chunks_after(instance: bool) -> String {
+    let of = of(instance);
+    // The chunk that holds seq itself may hold later lines too.
+    format!(
+        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq >= COALESCE((SELECT MAX(first_seq) \
+         FROM chunks WHERE deployment = $1 {of} AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 \
+         ORDER BY first_seq LIMIT $3"
+    )
+}
+
+pub(super) fn chunks_before(instance: bool) -> String {
+    let of = of(instance);
+    format!(
+        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq < $2 ORDER BY first_seq DESC LIMIT $3"
+    )
+}
+
 impl Store {
     /// At most `limit` chunks that hold lines after `seq`, in order; of one instance alone, where one is named.
     pub async fn chunks_after(
@@ -47,14 +68,8 @@ impl Store {
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        let of = if instance.is_some() { "AND instance = $4" } else { "" };
-        // The chunk that holds seq itself may hold later lines too.
-        let query = format!(
-            "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq >= COALESCE((SELECT MAX(first_seq) \
-             FROM chunks WHERE deployment = $1 {of} AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 \
-             ORDER BY first_seq LIMIT $3"
-        );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
+        let query = sqlx::AssertSqlSafe(chunks_after(instance.is_some()));
+        let query = sqlx::query_as(query).bind(deployment).bind(seq).bind(limit);
         let query = match instance {
             Some(instance) => query.bind(text(instance)),
             None => query,
@@ -70,11 +85,8 @@ impl Store {
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        let of = if instance.is_some() { "AND instance = $4" } else { "" };
-        let query = format!(
-            "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq < $2 ORDER BY first_seq DESC LIMIT $3"
-        );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
+        let query = sqlx::AssertSqlSafe(chunks_before(instance.is_some()));
+        let query = sqlx::query_as(query).bind(deployment).bind(seq).bind(limit);
         let query = match instance {
             Some(instance) => query.bind(text(instance)),
             None => query,
@@ -111,9 +123,10 @@ impl Tx<'_> {
         .bind(chunk.payload)
         .execute(&mut *self.inner)
         .await?;
-        sqlx::query("UPDATE deployments SET last_seq = $2 WHERE id = $1")
+        sqlx::query("UPDATE deployments SET last_seq = $2, log_bytes = log_bytes + $3 WHERE id = $1")
             .bind(deployment)
             .bind(last + lines)
+            .bind(i64::try_from(chunk.payload.len()).unwrap_or(0))
             .execute(&mut *self.inner)
             .await?;
         Ok(last + lines)

@@ -5,6 +5,7 @@
 
 mod access;
 mod acts;
+mod backup;
 mod database;
 mod deliveries;
 mod deployments;
@@ -14,6 +15,8 @@ mod intents;
 mod ledger;
 mod locks;
 mod logs;
+mod retention;
+mod watched;
 
 pub use access::TokenRow;
 pub use acts::ActRow;
@@ -25,6 +28,7 @@ pub use intents::IntentRow;
 pub use ledger::{GoodRevision, QuarantineRow};
 pub use locks::LockRow;
 pub use logs::{Chunk, NewChunk};
+pub use retention::Prunable;
 
 use sqlx::{Any, AnyPool, Row, Transaction};
 use std::path::PathBuf;

@@ -27,6 +27,10 @@ async fn ready(web: &Web) -> Result<String, Refusal> {
         let words = "the daemon is stopping; rollouts go on when it is back";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", words));
     }
+    if let Some(words) = web.engine.fault() {
+        let words = format!("a fault of drover's own, lately: {words}; everything else goes on");
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "fault", words));
+    }
     match tokio::time::timeout(STORE_TIMEOUT, web.store.has_tokens()).await {
         Ok(answer) => {
             answer?;

@@ -131,7 +131,11 @@ fn verbs(row: &DeploymentRow, newest: i64) -> Vec<Verb> {
     Verb::ALL.into_iter().filter(may).collect()
 }
 
-fn deployment(row: DeploymentRow, newest: i64, explain: Explain, counts: Counts) -> DeploymentView {
+fn deployment(row: DeploymentRow, newest: i64, mut explain: Explain, counts: Counts) -> DeploymentView {
+    if let Some(at) = row.pruned_at {
+        let day = time(at).strftime("%Y-%m-%d");
+        explain.deployment.push(format!("its log was removed on {day} (server.keep_days, server.keep_gb)"));
+    }
     DeploymentView {
         exit_code: exit_code(&row),
         verbs: verbs(&row, newest),

@@ -108,6 +108,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
         public_url: Some("http://127.0.0.1:0".into()),
+        branch: "main".into(),
         instance_policy: instance_policy(),
         database: None,
         listen: "127.0.0.1:0".into(),

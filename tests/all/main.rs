@@ -19,4 +19,5 @@ mod rehearsal;
 mod safety;
 mod sim;
 mod soak;
+mod truth;
 mod verbs;

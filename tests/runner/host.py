@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -27,6 +28,12 @@ ALL_EVENTS = (
     "ApplicationStart ValidateService BeforeAllowTraffic"
 )
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+# What started the tests may ignore some signals (nohup does, and so does a shell's background job); processes inherit that.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def wait_for(predicate, what, seconds=30):
@@ -316,12 +323,18 @@ class Host:
     def start(self, kind="run", text=None, **given):
         """Starts a runner as the agent does: a group of its own, stdin closed."""
         umask = given.pop("umask", 0o022)
+        ignored = given.pop("ignored", ())
+
+        def ignore():
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
         path = os.path.join(self.root, "_script-%s.sh" % len(self.started))
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o700), "w") as script:
             script.write(command(text or self.spec(kind, **given)))
         process = subprocess.Popen(
             ["sh", path], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, executable=shutil.which("sh", path=self.path), cwd=self.root, umask=umask)
+            start_new_session=True, executable=shutil.which("sh", path=self.path), cwd=self.root, umask=umask, preexec_fn=ignore)
         process.spec = os.path.join(self.root, "opt/drover/.runner/spec.%s" % process.pid)
         self.started.append(process)
         return process

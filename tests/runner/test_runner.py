@@ -113,6 +113,18 @@ class Events:
 
     still_ignored = 0
 
+    def test_signals_that_the_agents_parent_ignores(self):
+        """An agent that was started under nohup, say: runner and hooks meet the signals all the same, where env can do that."""
+        if self.still_ignored:
+            self.skipTest("this env can't undo it, and no shell can")
+        given = self.publish_one_hook('#!/bin/sh\ngrep SigIgn /proc/self/status\ntouch "$DROVER_ROOT/there"\nexec sleep 300\n')
+        process = self.host.start(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM), **given)
+        wait_for(lambda: os.path.exists(os.path.join(self.host.root, "there")), "the hook")
+        os.kill(process.pid, signal.SIGTERM)
+        self.assertResult(self.host.finish(process), status="interrupted", event="ApplicationStart", exit=143)
+        ignored = int(re.search("SigIgn:\\s*([0-9a-f]+)", self.host.log())[1], 16)
+        self.assertEqual(ignored, 0, hex(ignored))
+
     def test_secrets_are_out_of_reach(self):
         script = '#!/bin/sh\nfor p in /proc/[0-9]*/cmdline; do tr "\\0" " " <$p; echo; done >"$DROVER_ROOT/ps" 2>/dev/null\n'
         self.assertEqual(self.host.run(**self.publish_one_hook(script)).code, 0)
@@ -223,6 +235,22 @@ class Events:
             self.assertEqual(len(self.host.log()), size)
         finally:
             os.kill(child, signal.SIGKILL)
+
+    def test_a_hook_that_prints_for_ever_fills_no_disk(self):
+        """Past the log's limit what a hook prints is counted, not kept; the hook goes on, and the ones after it too."""
+        script = '#!/bin/sh\necho first\nyes | head -c 3000000\necho through >"$DROVER_ROOT/through"\n'
+        given = self.publish_one_hook(script)
+        done = self.host.run(log_max=str(512 * 1024), **given)
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(self.host.read("through").strip(), "through")
+        log = self.host.log(done["attempt"])
+        self.assertLess(len(log), 520 * 1024)
+        self.assertIn("first\ny\ny\n", log)
+        said = re.search("the log is full at 524288 bytes: (\\d+) bytes more were not kept", log)
+        self.assertIsNotNone(said, log[-500:])
+        self.assertLess(abs(int(said[1]) - (3000000 - 524288)), 300000)
+        # the daemon has all of that
+        self.host.delivered(done["attempt"])
 
     def test_a_signal_between_fork_and_setsid(self):
         """The hook's process group is not there yet when the signal comes: it is ended all the same."""

@@ -30,8 +30,8 @@ pub struct Args {
     /// Instances in the group.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=30))]
     pub instances: u32,
-    /// A local git repository with an appspec.yml, branch main, instead of the sample; the fleet starts with the commit
-    /// before the last one. Its service must answer GET / on port 80.
+    /// A local git repository with an appspec.yml instead of the sample; the branch that is checked out is deployed, and the
+    /// fleet starts with the commit before its last one. Its service must answer GET / on port 80.
     #[arg(long)]
     pub repo: Option<PathBuf>,
     /// Seed of all chance: which instance meets the failure. Random if absent, and printed.
@@ -78,7 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
             println!("{text}");
         }
     };
-    let (repository, first, target) = revisions(args.repo.as_deref(), &data)?;
+    let Revisions { repository, branch, first, target } = revisions(args.repo.as_deref(), &data)?;
     say(&format!(
         "starting a simulated cloud with {} instances on revision {}, and a daemon (seed {seed}) …",
         args.instances,
@@ -96,7 +96,12 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         deregistration_delay: DEREGISTRATION_DELAY,
         health_interval: HEALTH_INTERVAL,
         health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
-        policy: "batch = \"2\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"".into(),
+        // Some serve at any time: of two or three, one is deployed to at a time.
+        policy: format!(
+            "batch = \"{}\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"",
+            if args.instances < 4 { 1 } else { 2 }
+        ),
+        branch,
         poll: "500ms".into(),
         public_url: Some("http://127.0.0.1:0".into()),
         instance_policy: serde_json::Value::Null,
@@ -179,24 +184,31 @@ async fn play(
     Ok(0)
 }
 
-/// The repository, the revision that the fleet starts with, and the one to deploy.
-fn revisions(given: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, String, String)> {
-    match given {
-        None => {
-            let path = data.join("repository");
-            let made = sample::create_repository(&path)?;
-            Ok((path, made.v1, made.v2))
-        }
-        Some(path) => {
-            let path = path.canonicalize().with_context(|| format!("--repo {}", path.display()))?;
-            let last = git(&path, &["rev-parse", "--verify", "main^{commit}"])
-                .with_context(|| format!("{} has no branch main", path.display()))?;
-            // A repository of one commit: the fleet starts with what will be deployed.
-            let before =
-                git(&path, &["rev-parse", "--verify", "main~1^{commit}"]).unwrap_or_else(|_| last.clone());
-            Ok((path, before, last))
-        }
-    }
+/// What is deployed.
+struct Revisions {
+    repository: PathBuf,
+    branch: String,
+    /// That the fleet starts with.
+    first: String,
+    /// That is deployed.
+    target: String,
+}
+
+fn revisions(given: Option<&Path>, data: &Path) -> anyhow::Result<Revisions> {
+    let Some(path) = given else {
+        let repository = data.join("repository");
+        let made = sample::create_repository(&repository)?;
+        return Ok(Revisions { repository, branch: "main".into(), first: made.v1, target: made.v2 });
+    };
+    let repository = path.canonicalize().with_context(|| format!("--repo {}", path.display()))?;
+    let branch = git(&repository, &["symbolic-ref", "--short", "HEAD"])
+        .with_context(|| format!("{} has no branch checked out: git switch BRANCH", path.display()))?;
+    let target = git(&repository, &["rev-parse", "--verify", "HEAD^{commit}"])
+        .with_context(|| format!("branch {branch} of {} has no commit", path.display()))?;
+    // A repository of one commit: the fleet starts with what will be deployed.
+    let first =
+        git(&repository, &["rev-parse", "--verify", "HEAD~1^{commit}"]).unwrap_or_else(|_| target.clone());
+    Ok(Revisions { repository, branch, first, target })
 }
 
 /// The hooks of a revision, as the runner reads them.

@@ -30,6 +30,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The fleet is up and healthy within this.
 const FLEET_TIMEOUT: Duration = Duration::from_secs(180);
 
+/// A fleet that isn't by then may never be: it is said why.
+const SAY_AFTER: Duration = Duration::from_secs(20);
+
 /// What kind of playground.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -37,8 +40,10 @@ pub struct Setup {
     pub drover: PathBuf,
     /// Where everything is kept.
     pub data: PathBuf,
-    /// A git repository with an `appspec.yml`, branch `main`.
+    /// A git repository with an `appspec.yml`.
     pub repository: PathBuf,
+    /// The branch of it that is deployed.
+    pub branch: String,
     /// The revision that the fleet runs at the start.
     pub first: String,
     /// Its `appspec.yml`'s hooks, as the runner reads them.
@@ -150,7 +155,7 @@ impl Playground {
         };
         let text = format!(
             "[server]\n{}{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
-             [applications.sample]\nrepository = {REPOSITORY:?}\n\n[applications.sample.groups.demo]\n\
+             [applications.sample]\nrepository = {REPOSITORY:?}\nbranch = {:?}\n\n[applications.sample.groups.demo]\n\
              auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
             line("public_url", &setup.public_url),
             line("database", &setup.database),
@@ -161,6 +166,7 @@ impl Playground {
             cloud.url,
             cloud.url,
             if setup.public_url.is_some() { "" } else { "poll_branches = \"2s\"\n" },
+            setup.branch,
             setup.policy,
         );
         let path = self.config_path();
@@ -294,6 +300,7 @@ impl Playground {
         let url = made["target_groups"][0]["url"].as_str();
         self.service = url.context("the simulated cloud made no load balancer")?.to_owned();
         let limit = Instant::now() + FLEET_TIMEOUT;
+        let mut said = false;
         loop {
             let world = self.look("world").await?;
             let targets = world["target_groups"][0]["targets"].as_array().cloned().unwrap_or_default();
@@ -303,6 +310,10 @@ impl Playground {
             if healthy.min(agents) == self.setup.instances as usize {
                 return Ok(());
             }
+            if !said && Instant::now() > limit - FLEET_TIMEOUT + SAY_AFTER {
+                said = true;
+                self.say_why(&members, agents).await;
+            }
             if Instant::now() > limit {
                 bail!(
                     "only {healthy} of {} instances became healthy; see {}",
@@ -311,6 +322,33 @@ impl Playground {
                 );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A fleet that doesn't come up: what one instance's hooks said, as far as they came.
+    async fn say_why(&self, members: &[Value], agents: usize) {
+        let [first, ..] = members else { return };
+        let id = first["id"].as_str().unwrap_or_default();
+        eprintln!(
+            "the fleet is not healthy after {} s ({agents} of {} instances are up): waiting up to {} s for it",
+            SAY_AFTER.as_secs(),
+            self.setup.instances,
+            FLEET_TIMEOUT.as_secs()
+        );
+        let script = "tail -n 20 /var/log/user-data.log 2>/dev/null; cat /opt/drover/*/attempts/*/log 2>/dev/null | tail -n 20";
+        let argv = json!({ "argv": ["/bin/sh", "-c", script] });
+        match self.control(&format!("instances/{id}/exec"), &argv).await {
+            Ok(done) => {
+                eprintln!("the last lines of the first revision's hooks on {id}:");
+                for line in done["stdout"].as_str().unwrap_or_default().lines() {
+                    eprintln!("  {}", crate::logs::clean::clean(line, false));
+                }
+                eprintln!(
+                    "health checks ask for GET {} on port 80, and want a status of 200",
+                    self.setup.health_path
+                );
+            }
+            Err(error) => eprintln!("{id} can't be looked into: {error:#}"),
         }
     }
 
@@ -329,6 +367,7 @@ impl Playground {
             log_url: "",
             frames: false,
             keep: 5,
+            log_max: 1 << 28,
             not_after: i64::MAX,
             events: &RUN,
             hooks: &self.setup.first_hooks,

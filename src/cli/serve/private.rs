@@ -18,7 +18,7 @@ const OTHERS: u32 = 0o077;
 /// Makes the data directory for its owner alone, and everything that the daemon makes from now on; tightens what is looser,
 /// with a word.
 pub(super) fn keep_private(data: &Path) -> anyhow::Result<()> {
-    umask(Mode::from_bits_truncate(OTHERS));
+    keep_new_files_private();
     let what = || format!("making the data directory {}", data.display());
     DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(what)?;
     let loose = tighten(data)?;
@@ -30,6 +30,11 @@ pub(super) fn keep_private(data: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What this process makes from now on is its user's alone.
+pub(in crate::cli) fn keep_new_files_private() {
+    umask(Mode::from_bits_truncate(OTHERS));
 }
 
 /// Takes everybody else's rights from a file or a folder and all in it; which had any.

@@ -106,6 +106,7 @@ impl Planner<'_> {
         let (deployment, deadlines) = (&self.snapshot.deployment, &self.snapshot.policy.deadlines);
         match deployment.cancel {
             Some(_) => Some(deployment.cancelled_at? + deadlines.cancelled),
+            None if self.is_unapproved() => Some(deployment.since),
             None if deployment.state.waits_for_a_person() => Some(deployment.since + deadlines.halted),
             None => None,
         }
@@ -124,6 +125,7 @@ impl Planner<'_> {
         }
         let why = match self.snapshot.deployment.cancel {
             Some(_) => "cancelled, and not through in time",
+            None if self.is_unapproved() => "the rest was not approved",
             None => "it waited for a person, and nobody came",
         };
         for draft in &mut self.drafts {

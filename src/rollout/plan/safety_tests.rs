@@ -207,6 +207,31 @@ fn a_fleet_that_cannot_be_thinned_any_more_halts_with_the_arithmetic() {
 }
 
 #[test]
+fn a_fleet_that_can_not_be_thinned_and_gets_no_more_halts_at_once() {
+    let mut toy = Toy::new(6, Policy { min_in_service: Some(Size::Count(4)), ..policy("1") });
+    toy.until(|toy| toy.states(S::Succeeded) == 1 && toy.states(S::Deploying) == 0);
+    // Somebody scales in: all that are left serve, and no other is on its way.
+    for member in toy.snapshot.members.iter_mut().filter(|m| m.record.state() == S::Staged).take(2) {
+        member.sight = Sight::gone();
+    }
+    // One that is out in standby is not counted.
+    let serve = toy.snapshot.members.iter().filter(|m| m.sight.lifecycle == Lifecycle::InService).count();
+    let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
+    let serve = u32::try_from(serve).unwrap();
+    (group.min, group.desired) = (group.min.min(serve), serve);
+    let begun = toy.now;
+    toy.run();
+    let deployment = &toy.snapshot.deployment;
+    assert_eq!(deployment.state, D::Halted, "{deployment:?}");
+    let words = deployment.reason.clone().unwrap();
+    assert!(
+        words.contains("4 healthy, 4 must stay in service") && words.contains("none is on its way"),
+        "{words}"
+    );
+    assert!(toy.now.duration_since(begun) < SignedDuration::from_mins(2), "{}", toy.now);
+}
+
+#[test]
 fn a_share_to_stay_in_service_is_a_share_of_the_group_as_it_has_become() {
     let mut toy = Toy::new(10, Policy { min_in_service: Some(Size::Percent(80)), ..policy("1") });
     toy.until(|toy| toy.snapshot.deployment.batch == 1);

@@ -298,7 +298,7 @@ fn one_that_leaves_is_gone_whatever_it_was_at() {
 }
 
 #[test]
-fn an_approval_is_waited_for_as_long_as_a_halt_and_takes_no_time_of_the_deployments() {
+fn an_approval_is_waited_for_as_long_as_a_halt_once_and_takes_no_time_of_the_deployments() {
     let mut toy = Toy::new(4, Policy { approve_after: Some(1), ..policy("2") });
     let day = toy.snapshot.policy.deadlines.halted;
     toy.until(|toy| toy.snapshot.deployment.batch_done_at.is_some());
@@ -308,8 +308,11 @@ fn an_approval_is_waited_for_as_long_as_a_halt_and_takes_no_time_of_the_deployme
     assert!(plan(&toy.snapshot, nearly).unwrap().changes.is_empty());
     let mut late = Toy::new(4, Policy { approve_after: Some(1), ..policy("2") });
     late.run();
-    assert_eq!(late.snapshot.deployment.state, D::Halted);
-    assert!(late.snapshot.deployment.reason.clone().unwrap().contains("nobody approved the rest within"));
+    // That deadline is the only one: nobody is waited for once more.
+    assert_eq!((late.snapshot.deployment.state, late.states(S::Succeeded)), (D::Failed, 2));
+    assert_eq!(late.snapshot.deployment.reason.as_deref(), Some("nobody approved the rest within 24h"));
+    assert!(late.now < since + day + SignedDuration::from_hours(1), "{}", late.now);
+    late.is_in_order();
     let deployment = &mut toy.fleet.snapshot.deployment;
     (deployment.approved, deployment.approved_at) = (true, Some(nearly));
     toy.run();
@@ -322,7 +325,7 @@ fn a_window_waits_for_approval_as_long_as_a_batch_does() {
     let day = toy.snapshot.policy.deadlines.halted;
     let begun = toy.now;
     toy.run();
-    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Halted, 2));
+    assert_eq!((toy.snapshot.deployment.state, toy.states(S::Succeeded)), (D::Failed, 2));
     assert!(toy.snapshot.deployment.reason.clone().unwrap().contains("nobody approved the rest within"));
     assert!(toy.now >= begun + day);
 }

@@ -13,6 +13,7 @@ use crate::rollout::{
     state::{Cause, DeploymentState as D, Fault, Instance, InstanceState as S, Phase},
     transition::{Illegal, Step},
 };
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// Failures at one event on the same line.
@@ -43,15 +44,9 @@ impl Planner<'_> {
         let allowed = self.snapshot.policy.max_failed.of(self.total());
         let first = |record: &Instance| record.state() == S::Failed && record.batch == Some(1);
         let canary_failed = self.count(|record| first(record) && self.counts(record)) > 0;
-        let deployment = &self.snapshot.deployment;
-        let began = deployment.resumed_at.unwrap_or(deployment.started_at);
-        let began = deployment.approved_at.map_or(began, |approved| began.max(approved));
-        let waits_since = deployment.batch_done_at.filter(|_| self.awaits_approval());
+        let until_approved = self.approval_due().filter(|_| self.awaits_approval());
         // While it waits for a person, its own time doesn't run.
-        let limit = match waits_since {
-            Some(since) => since.max(began) + self.snapshot.policy.deadlines.halted,
-            None => began + self.snapshot.policy.deadlines.deployment,
-        };
+        let limit = until_approved.unwrap_or(self.began() + self.snapshot.policy.deadlines.deployment);
         if canary_failed && self.snapshot.policy.batch.has_canary() {
             self.halt("an instance of the first step failed: the steps after it were not started".into());
         } else if failed > allowed {
@@ -60,12 +55,10 @@ impl Planner<'_> {
                 self.total(),
                 self.snapshot.policy.max_failed,
             ));
-        } else if self.now >= limit && waits_since.is_some() {
-            // Nothing failed: there is nothing to roll back for.
+        } else if self.now >= limit && until_approved.is_some() {
+            // Nothing failed: there is nothing to roll back for. It ends with the next plan.
             let hours = self.snapshot.policy.deadlines.halted;
-            self.wait_for_a_person(format!(
-                "nobody approved the rest within {hours:#}: resume it, then approve"
-            ));
+            self.wait_for_a_person(format!("nobody approved the rest within {hours:#}"));
         } else if self.now >= limit {
             let hours = self.snapshot.policy.deadlines.deployment;
             self.halt(format!("not done within the deployment's deadline of {hours:#}"));
@@ -75,6 +68,27 @@ impl Planner<'_> {
             self.wake(limit);
         }
         Ok(())
+    }
+
+    /// When its time began to run, or began anew.
+    fn began(&self) -> Timestamp {
+        let deployment = &self.snapshot.deployment;
+        let began = deployment.resumed_at.unwrap_or(deployment.started_at);
+        deployment.approved_at.map_or(began, |approved| began.max(approved))
+    }
+
+    /// Until when the rest may be approved; none where that isn't asked for, or not yet.
+    fn approval_due(&self) -> Option<Timestamp> {
+        let deployment = &self.snapshot.deployment;
+        let asked = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
+        let since = deployment.batch_done_at.filter(|_| asked && !deployment.approved)?;
+        Some(since.max(self.began()) + self.snapshot.policy.deadlines.halted)
+    }
+
+    /// It halted because nobody approved the rest: that deadline was its last.
+    pub(super) fn is_unapproved(&self) -> bool {
+        let deployment = &self.snapshot.deployment;
+        deployment.state == D::Halted && self.approval_due().is_some_and(|due| deployment.since >= due)
     }
 
     /// Whether what happened to this one counts: not if a person has let the deployment go on since.
@@ -185,8 +199,9 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Nothing is in work and nothing can be taken out. With some in quarantine the arithmetic will not change by itself;
-    /// else it gets as long as an instance gets to become healthy: targets come back, and Auto Scaling brings others.
+    /// Nothing is in work and nothing can be taken out. With some in quarantine, or with all that are there in service, the
+    /// arithmetic will not change by itself; else it gets as long as an instance gets to become healthy: targets come back,
+    /// and Auto Scaling brings others.
     fn stuck(&mut self) -> Option<String> {
         let others = self.count(|record| record.in_staging() || record.in_work());
         let held: Vec<&Draft> = self.drafts.iter().filter(|draft| is_held(draft)).collect();
@@ -203,6 +218,9 @@ impl Planner<'_> {
         if quarantined > 0 {
             return Some(format!("{words}; {quarantined} are quarantined"));
         }
+        if !self.more_may_serve() {
+            return Some(format!("{words}, and none is on its way"));
+        }
         let deployment = &self.snapshot.deployment;
         let moved = self.drafts.iter().map(|draft| draft.record.since);
         let moved = moved.chain(deployment.batch_done_at).chain(deployment.resumed_at);
@@ -215,9 +233,22 @@ impl Planner<'_> {
         Some(format!("{words}, for {} s", limit.as_secs()))
     }
 
+    /// Whether there may soon be more in service than there are: one that doesn't serve comes back, or Auto Scaling launches
+    /// another, since it has fewer than it wants.
+    fn more_may_serve(&self) -> bool {
+        let there = |draft: &&Draft| draft.record.state() != S::Gone;
+        let comes_back = self.drafts.iter().filter(there).any(|draft| !serves(draft));
+        comes_back
+            || self.snapshot.groups.iter().any(|(name, group)| {
+                let members = self.drafts.iter().filter(there).filter(|draft| draft.record.group == *name);
+                u32::try_from(members.count()).unwrap_or(u32::MAX) < group.desired
+            })
+    }
+
     fn halt_expired(&self) -> bool {
-        self.snapshot.deployment.state.waits_for_a_person()
-            && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
+        self.is_unapproved()
+            || self.snapshot.deployment.state.waits_for_a_person()
+                && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
     }
 
     /// Whether anything is still under way that a halt, too, sees through.
@@ -299,6 +330,9 @@ impl Planner<'_> {
         }
         if self.state.waits_for_a_person() {
             let why = self.reason.as_deref().unwrap_or("paused");
+            if self.is_unapproved() {
+                return (D::Failed, Some(why.into()));
+            }
             let limit = self.snapshot.policy.deadlines.halted;
             return (D::Failed, Some(format!("{why}; nobody came within {limit:#}")));
         }

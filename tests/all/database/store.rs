@@ -33,7 +33,111 @@ on_both!(
     any_text_is_taken,
     a_delivery_is_taken_once,
     a_newer_database_is_refused,
+    what_is_watched_reads_no_large_table_from_end_to_end,
+    what_is_over_for_long_goes_in_small_steps,
 );
+
+async fn what_is_watched_reads_no_large_table_from_end_to_end(database: Database) {
+    let store = opened(&database).await.unwrap();
+    deployment(&store).await;
+    assert_eq!(store.scans().await.unwrap(), Vec::<String>::new());
+}
+
+async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let mut ids = Vec::new();
+    for state in ["Succeeded", "Failed", "Succeeded", "Rolling"] {
+        let id = deployment(&store).await;
+        let mut tx = store.write().await.unwrap();
+        for at in 0..250 {
+            let chunk = NewChunk {
+                instance: Some("i-1"),
+                event: None,
+                attempt: None,
+                source: "hook",
+                payload: b"line\n",
+                at,
+            };
+            tx.append_log(id, &chunk).await.unwrap();
+        }
+        let number = tx.next_attempt(1).await.unwrap();
+        tx.insert_attempt(number, id, "i-1", &format!("d-{id}"), "ApplicationStop", 1).await.unwrap();
+        tx.set_state(id, state, None, id, state != "Rolling").await.unwrap();
+        tx.commit().await.unwrap();
+        ids.push(id);
+    }
+    let [older, failed, good, rolling] = ids[..] else { panic!("four") };
+    assert_eq!(store.log_bytes().await.unwrap(), 4 * 250 * 5);
+    // Neither what runs nor the group's last good one.
+    let prunable: Vec<i64> = store.prunable().await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(prunable, [older, failed]);
+    let mut steps = 0;
+    loop {
+        let mut tx = store.write().await.unwrap();
+        let more = tx.prune_lines(older).await.unwrap();
+        if !more {
+            tx.prune_rest(older, 9).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        if !more {
+            break;
+        }
+        steps += 1;
+    }
+    assert_eq!(steps, 2, "a step of 200 chunks and one of the rest");
+    assert!(store.attempts(older).await.unwrap().is_empty());
+    assert!(store.chunks_after(older, None, 0, 9).await.unwrap().is_empty());
+    assert_eq!(store.deployment(older).await.unwrap().unwrap().pruned_at, Some(9));
+    assert_eq!(store.chunks_after(good, Some("i-1"), 248, 9).await.unwrap().len(), 2);
+    assert_eq!(store.chunks_before(rolling, Some("i-1"), i64::MAX, 3).await.unwrap()[0].first_seq, 250);
+    assert!(store.chunks_before(rolling, Some("i-2"), i64::MAX, 3).await.unwrap().is_empty());
+    assert_eq!(
+        (store.attempts(good).await.unwrap().len(), store.log_bytes().await.unwrap()),
+        (1, 3 * 250 * 5)
+    );
+}
+
+/// A copy that is made while lines are being written is one moment of them.
+#[tokio::test]
+async fn a_copy_made_meanwhile_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::File(directory.path().join("drover.db"));
+    let store = std::sync::Arc::new(opened(&database).await.unwrap());
+    let id = deployment(&store).await;
+    let writing = {
+        let store = std::sync::Arc::clone(&store);
+        tokio::spawn(async move {
+            for at in 0.. {
+                let mut tx = store.write().await.unwrap();
+                let chunk = NewChunk {
+                    instance: None,
+                    event: None,
+                    attempt: None,
+                    source: "hook",
+                    payload: b"a\nb\n",
+                    at,
+                };
+                tx.append_log(id, &chunk).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        })
+    };
+    while store.deployment(id).await.unwrap().unwrap().last_seq < 100 {
+        tokio::task::yield_now().await;
+    }
+    let copy = directory.path().join("copy.db");
+    database.back_up(&copy).await.unwrap();
+    writing.abort();
+    let taken = database.back_up(&copy).await.unwrap_err().to_string();
+    assert!(taken.contains("copy.db: File exists"), "{taken}");
+    let names: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
+    let copy = opened(&Database::File(copy)).await.unwrap();
+    let last = copy.deployment(id).await.unwrap().unwrap().last_seq;
+    let chunks = copy.chunks_after(id, None, 0, i64::MAX).await.unwrap();
+    assert!(last >= 100 && chunks.iter().map(|chunk| chunk.lines).sum::<i64>() == last, "{last}");
+}
 
 async fn deployment(store: &Store) -> i64 {
     let mut tx = store.write().await.unwrap();

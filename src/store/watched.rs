@@ -1,0 +1,79 @@
+//! The queries that run again and again while a rollout is under way and people look on: none may read a whole table that
+//! grows with every deployment.
+
+use super::{Result, Store, database::Database, dispatches, intents, logs};
+use sqlx::Row as _;
+
+/// A parameter of a query.
+#[derive(Clone, Copy)]
+enum Bind {
+    Number,
+    Text,
+}
+
+use Bind::{Number, Text};
+
+/// The tables that grow.
+const LARGE: [&str; 3] = ["attempts", "chunks", "intents"];
+
+fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
+    let list: [(&str, &str, &[Bind]); 6] = [
+        ("took", dispatches::TOOK, &[Text, Text, Number]),
+        ("staged", dispatches::STAGED, &[Text, Text, Number]),
+        ("open commands", dispatches::OPEN_COMMANDS, &[Number]),
+        ("open uploads", dispatches::OPEN_UPLOADS, &[Number]),
+        ("attempts", dispatches::ATTEMPTS, &[Number]),
+        ("intents", intents::NEWEST, &[Number, Number]),
+    ];
+    let mut queries: Vec<_> = list.map(|(name, query, binds)| (name, query.to_owned(), binds)).into();
+    queries.push(("chunks after", logs::chunks_after(false), &[Number, Number, Number]));
+    queries.push(("chunks of an instance after", logs::chunks_after(true), &[Number, Number, Number, Text]));
+    queries.push(("chunks before", logs::chunks_before(false), &[Number, Number, Number]));
+    queries.push((
+        "chunks of an instance before",
+        logs::chunks_before(true),
+        &[Number, Number, Number, Text],
+    ));
+    queries
+}
+
+impl Store {
+    /// Which of those queries read a large table from end to end, and the database's own words for how.
+    pub async fn scans(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut connection = self.pool.acquire().await?;
+        let explain = match self.database {
+            Database::File(_) => "EXPLAIN QUERY PLAN",
+            Database::Server(_) => {
+                // A small table is read from end to end whatever indexes there are; this asks whether it would have to be.
+                sqlx::query("SET enable_seqscan = off").execute(&mut *connection).await?;
+                "EXPLAIN"
+            }
+        };
+        for (name, query, binds) in queries() {
+            let mut asked = sqlx::query(sqlx::AssertSqlSafe(format!("{explain} {query}")));
+            for bind in binds {
+                asked = match bind {
+                    Number => asked.bind(1_i64),
+                    Text => asked.bind("x"),
+                };
+            }
+            for row in asked.fetch_all(&mut *connection).await? {
+                // SQLite's fourth column, PostgreSQL's only one.
+                let line: String = row.try_get(3).or_else(|_| row.try_get(0))?;
+                let plan = line.trim();
+                let whole = LARGE.iter().any(|table| {
+                    let alias = &table[..1];
+                    plan.starts_with(&format!("SCAN {table}"))
+                        || plan == format!("SCAN {alias}")
+                        || plan.starts_with(&format!("SCAN {alias} "))
+                        || plan.contains(&format!("Seq Scan on {table}"))
+                });
+                if whole {
+                    found.push(format!("{name}: {plan}"));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
