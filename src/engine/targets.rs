@@ -127,6 +127,57 @@ fn worst(states: &[(&str, &str)]) -> Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::{SignedDuration, Timestamp};
+
+    /// Finding 21.
+    #[test]
+    fn an_instance_on_two_ports_is_two_targets() {
+        let target = |port, state: &str| TargetSight {
+            instance: "i-1".into(),
+            port,
+            state: state.into(),
+            reason: String::new(),
+        };
+        let mut targets = Targets::default();
+        targets.add("tg", vec![target(80, "healthy"), target(8080, "draining")]);
+        let group = GroupSight {
+            name: "asg".into(),
+            min: 1,
+            max: 2,
+            desired: 1,
+            suspended: Vec::new(),
+            target_groups: vec!["tg".into()],
+            instances: vec![InstanceSight {
+                id: "i-1".into(),
+                zone: "a".into(),
+                lifecycle: "InService".into(),
+                unhealthy: false,
+            }],
+            warm_pool: false,
+            tags: Vec::new(),
+        };
+        let target_group = TargetGroup {
+            arn: "tg".into(),
+            name: "tg".into(),
+            of_instances: true,
+            in_use: true,
+            network: None,
+            port: 80,
+            deregistration_delay: SignedDuration::ZERO,
+            interval: SignedDuration::ZERO,
+            threshold: 2,
+        };
+        let mut record = Instance::new("i-1", "a", "asg", Timestamp::UNIX_EPOCH);
+        record.memberships = targets.memberships(std::slice::from_ref(&group), &[target_group], &record);
+        let ports: Vec<_> = record.memberships.iter().map(|m| (m.port, m.owned, m.seen)).collect();
+        // Auto Scaling takes its own port along; the other is drover's to deregister.
+        assert_eq!(ports, [(80, true, true), (8080, false, true)]);
+        assert!(targets.is_healthy(&record.memberships[0], "i-1"));
+        assert!(!targets.is_healthy(&record.memberships[1], "i-1"), "one port's health is not the other's");
+        let sights = targets.sights(&[group], std::slice::from_ref(&record));
+        assert_eq!(sights["i-1"].health, Health::Draining);
+        assert!(sights["i-1"].registered.is_empty(), "what drains is not deregistered once more");
+    }
 
     #[test]
     fn the_worst_of_several_target_groups_counts() {

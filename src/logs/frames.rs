@@ -15,6 +15,9 @@ use crc::{CRC_32_CKSUM, Crc};
 /// A frame is given up when so many times its length have come without it: a tick's upload is repeated some times, not for ever.
 const PATIENCE: usize = 8;
 
+/// Answers lost within one frame, whose events came twice.
+const MOST_LOST: usize = 3;
+
 /// What the text is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -141,45 +144,70 @@ impl Frame {
 
     /// The frame, if what came is all of it, some of it twice.
     fn whole(&self) -> Option<Item> {
-        if self.text.len() < self.full() {
-            return None;
-        }
-        self.repeated().find_map(|(from, to)| self.without(from, to, 0))
+        self.solved(0)
     }
 
     /// The frame, if its text is complete but for the last newlines of its last events: once the command is complete each
     /// event loses one. Nothing where it lacks more: it was torn, and comes again.
     fn mended(&self) -> Option<Item> {
-        let most = self.doubtful.len();
-        self.repeated().find_map(|(from, to)| {
-            let missing = self.full().checked_sub(self.text.len() - (to - from))?;
-            if self.base64 || missing > most { None } else { self.without(from, to, missing) }
-        })
+        (0..=self.doubtful.len()).find_map(|missing| self.solved(missing))
     }
 
-    /// What may be there twice: nothing, or what came between the ends of two events.
-    fn repeated(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let ends = &self.ends;
-        let pairs =
-            ends.iter().enumerate().flat_map(|(at, from)| ends[at + 1..].iter().map(|to| (*from, *to)));
-        std::iter::once((0, 0)).chain(pairs.filter(|_| self.checksum.is_some()))
-    }
-
-    /// The frame without that part of the text, and with a newline put in at the last `missing` doubtful ends of events.
-    fn without(&self, from: usize, to: usize, missing: usize) -> Option<Item> {
-        let first = self.doubtful.len().checked_sub(missing)?;
-        let put_in = &self.doubtful[first..];
-        let shifted = |at: usize| at + put_in.iter().filter(|end| **end < at).count();
-        let (from, to) = (shifted(from), shifted(to));
-        if self.text.len() + missing != self.full() + (to - from) {
+    /// The frame with a newline put in at the last `missing` doubtful ends of events, and without what came twice.
+    fn solved(&self, missing: usize) -> Option<Item> {
+        let extra = (self.text.len() + missing).checked_sub(self.full())?;
+        if extra > 0 && self.checksum.is_none() {
             return None;
         }
+        let put_in = &self.doubtful[self.doubtful.len().checked_sub(missing)?..];
         let mut text = self.text.clone();
         for end in put_in.iter().rev() {
             text.insert(*end, b'\n');
         }
-        text.drain(from..to);
-        let mut bytes = if self.base64 { STANDARD.decode(&text).ok()? } else { text };
+        let shifted = |at: &usize| at + put_in.iter().filter(|end| **end < *at).count();
+        let mut ends: Vec<usize> = self.ends.iter().map(shifted).collect();
+        ends.dedup();
+        self.without(&text, &ends, extra, &mut Vec::new())
+    }
+
+    /// The frame that is left when `extra` bytes are dropped: runs of whole events, a few of them.
+    fn without(
+        &self,
+        text: &[u8],
+        ends: &[usize],
+        extra: usize,
+        dropped: &mut Vec<(usize, usize)>,
+    ) -> Option<Item> {
+        if extra == 0 {
+            return self.read(text, dropped);
+        }
+        if dropped.len() == MOST_LOST {
+            return None;
+        }
+        for (at, from) in ends.iter().enumerate() {
+            for (to, end) in ends.iter().enumerate().skip(at + 1) {
+                let Some(left) = extra.checked_sub(end - from) else { break };
+                dropped.push((*from, *end));
+                let found = self.without(text, &ends[to..], left, dropped);
+                if found.is_some() {
+                    return found;
+                }
+                dropped.pop();
+            }
+        }
+        None
+    }
+
+    /// What the text is without the dropped parts, if that is the frame.
+    fn read(&self, text: &[u8], dropped: &[(usize, usize)]) -> Option<Item> {
+        let mut kept = Vec::with_capacity(self.full());
+        let mut at = 0;
+        for (from, to) in dropped {
+            kept.extend_from_slice(text.get(at..*from)?);
+            at = *to;
+        }
+        kept.extend_from_slice(text.get(at..)?);
+        let mut bytes = if self.base64 { STANDARD.decode(&kept).ok()? } else { kept };
         bytes.truncate(self.length);
         let sound = self.checksum.is_none_or(|checksum| checksum == cksum(&bytes));
         sound.then_some(Item::Bytes { offset: self.offset, bytes })
@@ -334,7 +362,7 @@ mod tests {
         #[test]
         fn what_is_uploaded_twice_is_there_once(
             frames in proptest::collection::vec((any::<bool>(), proptest::collection::vec("[ -~äß]{0,90}", 1..9)), 1..6),
-            cuts in proptest::collection::vec(1..6usize, 1..6), lost in proptest::collection::vec(0..40usize, 0..3),
+            cuts in proptest::collection::vec(1..6usize, 1..6), lost in proptest::collection::vec(0..40usize, 0..4),
         ) {
             let (text, file) = framed(&frames);
             let lines: Vec<&str> = text.split_inclusive('\n').collect();

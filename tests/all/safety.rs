@@ -329,3 +329,65 @@ async fn one_look_is_not_the_truth() {
     world.nothing_ran_twice().await;
     world.stop().await;
 }
+
+/// Finding 36: what a host says is current counts only if the repository knows it; a fork's commit, which GitHub serves through
+/// the parent, is no release of ours to go back to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_names_a_forks_commit_is_not_believed() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let fork = Repository { path: directory.path().join("fork") };
+    repository.git(&["clone", "-q", ".", fork.path.to_str().unwrap()]);
+    let stray = fork.commit("66");
+    // The fleet runs it: somebody put it there by hand.
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut setup = setup(directory.path(), &repository, &first);
+    (setup.forks, setup.instances, setup.time_scale) = (vec![fork.path.clone()], 2, 5.0);
+    setup.first = stray.clone();
+    setup.policy = policy("batch = \"1\"");
+    let world = Playground::start(setup).await.unwrap();
+    let id = world.submit("main").await;
+    in_state(&world, id, "Deploying").await;
+    assert_eq!(world.drover(&["cancel", &id.to_string(), "--now"]).await.code, 0);
+    let ended = world.ended(id).await;
+    assert_eq!(ended["state"], "Cancelled", "{ended:#}");
+    let log = fs::read_to_string(directory.path().join("daemon.log")).unwrap();
+    assert!(
+        log.contains(&format!("it says that {stray} is current, which is no revision of its repository"))
+    );
+    let scripts = world.look("audit?after=0").await.unwrap();
+    let restored =
+        calls(&scripts, "SendCommand").iter().any(|call| call["params"].to_string().contains(" restore "));
+    assert!(!restored, "nothing of the fork's was run again");
+    world.stop().await;
+}
+
+/// Finding 33: a target group that holds none of the group's instances is looked at once, not at every deploy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_target_group_is_looked_at_once() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
+    let foreign: Vec<Value> = (0..3)
+        .map(|number| {
+            json!({ "name": format!("foreign-{number}"), "port": 80, "listener_port": 0, "deregistration_delay": 10,
+                    "health_check": { "path": "/", "interval": 5, "timeout": 2, "healthy_threshold": 2, "unhealthy_threshold": 2 } })
+        })
+        .collect();
+    world.control("world", &json!({ "target_groups": foreign })).await.unwrap();
+    let looks = async || {
+        let audit = world.look("audit?after=0").await.unwrap();
+        let about = |call: &Value| call["params"].to_string().contains("targetgroup/foreign-");
+        calls(&audit, "DescribeTargetHealth").iter().filter(|call| about(call)).count()
+    };
+    for _ in 0..2 {
+        let plan = world.drover(&["plan", "main", "--group", "sample/demo"]).await;
+        assert_eq!(plan.code, 0, "{}", plan.stderr);
+        assert_eq!(looks().await, 3, "each of them once");
+    }
+    let id = world.submit("main").await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    assert_eq!(looks().await, 3);
+    world.stop().await;
+}

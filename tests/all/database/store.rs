@@ -35,7 +35,38 @@ on_both!(
     a_newer_database_is_refused,
     what_is_watched_reads_no_large_table_from_end_to_end,
     what_is_over_for_long_goes_in_small_steps,
+    launches_are_known_at_any_number_and_those_that_left_are_no_failures,
 );
+
+/// Findings 8 and 32 of the review of the engine.
+async fn launches_are_known_at_any_number_and_those_that_left_are_no_failures(database: Database) {
+    let store = opened(&database).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for number in 0..700_i64 {
+        let launch = DeploymentRow {
+            group_name: "a/b".into(),
+            state: "Preparing".into(),
+            policy: "{}".into(),
+            only_instance: Some(format!("i-{number:04}")),
+            launch: 1,
+            created_at: 1000 + number,
+            ..Default::default()
+        };
+        let id = tx.insert_deployment(&launch).await.unwrap();
+        // Most left, or their agents never came up: that says nothing about the revision.
+        let state = if number % 100 == 0 { "Failed" } else { "Cancelled" };
+        if number % 100 == 0 {
+            let begun = DeploymentRow { id, total_at_start: 1, policy: "{}".into(), ..Default::default() };
+            tx.set_prepared(&begun).await.unwrap();
+        }
+        tx.set_state(id, state, None, 5000, true).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(store.launches("a/b", 0).await.unwrap().len(), 700, "all are known, none is begun twice");
+    assert_eq!(store.launches("a/b", 1600).await.unwrap().len(), 100);
+    let ran = store.launches_that_ran("a/b", 5).await.unwrap();
+    assert!(ran.len() == 5 && ran.iter().all(|row| row.state == "Failed"), "{ran:?}");
+}
 
 async fn what_is_watched_reads_no_large_table_from_end_to_end(database: Database) {
     let store = opened(&database).await.unwrap();
