@@ -522,7 +522,7 @@ run_hook() {
 	elif [ ! -f "$script" ]; then
 		remark "the hook $HOOK is missing in the revision ($script)"
 		CODE=127
-	elif [ ! -x "$script" ]; then
+	elif [ ! -x "$script" ] && ! { chmod +x "$script" 2>/dev/null && remark "the hook $HOOK was not executable: made so"; }; then
 		remark "the hook $HOOK is not executable ($script): chmod +x it in the repository"
 		CODE=126
 	elif [ -n "$user" ] && ! id -u "$user" >/dev/null 2>&1; then

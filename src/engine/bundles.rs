@@ -26,6 +26,8 @@ const SUFFIX: &str = ".tar.gz";
 pub(super) struct Bundle {
     pub(super) sha256: String,
     pub(super) appspec: AppSpec,
+    /// What is legal in it, and odd, in words.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A bundle, or what is wrong with its revision.
@@ -166,7 +168,9 @@ impl Engine {
 /// The outer error: this copy is damaged.
 async fn examine(path: PathBuf) -> anyhow::Result<Result<Examined, String>> {
     Ok(match tokio::task::spawn_blocking(move || bundle::examine(&path)).await? {
-        Ok(examined) => Ok(Ok(Bundle { sha256: examined.sha256, appspec: examined.appspec })),
+        Ok(examined) => {
+            Ok(Ok(Bundle { sha256: examined.sha256, appspec: examined.appspec, warnings: examined.warnings }))
+        }
         Err(BundleError::Revision(why)) => Ok(Err(why)),
         Err(BundleError::Broken(why)) => Err(why),
     })

@@ -124,7 +124,9 @@ impl Engine {
             .and_then(|rehearsed| rehearsed.map_err(|illegal| illegal.to_string()))
             .map_err(SubmitError::Passing)?;
         let queue = self.waits_for(&row).await?;
-        Ok(view(&row, policy, &survey, pace, measured, &rehearsal, queue))
+        let mut view = view(&row, policy, &survey, pace, measured, &rehearsal, queue);
+        view.lints.splice(0..0, bundle.warnings);
+        Ok(view)
     }
 }
 

@@ -114,6 +114,9 @@ impl Engine {
         tx.set_prepared(&prepared).await?;
         tx.set_state(row.id, "Rolling", None, Timestamp::now().as_millisecond(), false).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(words))).await?;
+        for warning in &bundle.warnings {
+            tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("warning: {warning}")))).await?;
+        }
         tx.commit().await?;
         self.logs.announce(row.id);
         Ok(())

@@ -1,6 +1,7 @@
 //! The bundle: the revision's tarball, fetched once by the daemon, examined, and served to the hosts.
 
-use super::appspec::{self, AppSpec};
+use super::appspec::{self, AppSpec, DEFAULT_TIMEOUT_SECONDS, Hook, Parsed};
+use crate::rollout::event::ALL;
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 use std::{
@@ -19,6 +20,8 @@ pub struct Examined {
     pub bytes: u64,
     /// Its `appspec.yml`.
     pub appspec: AppSpec,
+    /// What is legal in it, and odd.
+    pub warnings: Vec<String>,
 }
 
 /// `appspec.yml` larger than this is refused; CodeDeploy's own are a few KB.
@@ -27,6 +30,8 @@ const LARGEST_APPSPEC: u64 = 256 * 1024;
 const MOST_ENTRIES: usize = 500_000;
 /// What an archive may unpack to: every host keeps several releases.
 const LARGEST_UNPACKED: u64 = 16 * 1024 * 1024 * 1024;
+/// The first one counts where there are both.
+const APPSPECS: [&str; 2] = ["appspec.yml", "appspec.yaml"];
 /// A hook's first line is read up to this: Linux takes 256 bytes of it.
 const FIRST_LINE: u64 = 256;
 
@@ -48,21 +53,28 @@ pub fn examine(path: &Path) -> Result<Examined, BundleError> {
         |e: io::Error| BundleError::Broken(format!("the bundle {} can't be read: {e}", path.display()));
     let (bytes, sha256) = digest(path).map_err(unreadable)?;
     let contents = contents(File::open(path).map_err(unreadable)?)?;
-    let appspec = check(&contents).map_err(BundleError::Revision)?;
-    Ok(Examined { sha256, bytes, appspec })
+    let Parsed { spec: appspec, warnings } = contents.check().map_err(BundleError::Revision)?;
+    Ok(Examined { sha256, bytes, appspec, warnings })
 }
 
-/// What an archive holds, as far as it matters.
+/// What a revision holds, as far as it matters.
 #[derive(Default)]
 struct Contents {
-    appspec: Option<String>,
+    /// The file's name and text.
+    appspec: Option<(String, String)>,
     files: BTreeMap<String, Entry>,
 }
 
 struct Entry {
     mode: u32,
-    /// `#!` and its line end in a carriage return.
-    carriage_return: bool,
+    /// The first line, cut.
+    first: Vec<u8>,
+}
+
+impl Entry {
+    fn new(mode: u32, start: &[u8]) -> Entry {
+        Entry { mode, first: start.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec() }
+    }
 }
 
 fn contents(file: File) -> Result<Contents, BundleError> {
@@ -87,53 +99,108 @@ fn contents(file: File) -> Result<Contents, BundleError> {
         if !kind.is_file() && !kind.is_symlink() {
             continue;
         }
-        if inside == "appspec.yml" || inside == "appspec.yaml" && contents.appspec.is_none() {
+        if APPSPECS.contains(&inside) && contents.appspec.as_ref().is_none_or(|(name, _)| name != APPSPECS[0])
+        {
             let mut text = Vec::new();
             entry.by_ref().take(LARGEST_APPSPEC).read_to_end(&mut text).map_err(broken)?;
             let text = String::from_utf8(text)
                 .map_err(|e| BundleError::Revision(format!("{inside} is no UTF-8 text: {e}")))?;
-            contents.appspec = Some(text);
+            contents.appspec = Some((inside.to_owned(), text));
         }
-        // A symbolic link's own mode says nothing; the host will follow it.
-        let mode = if kind.is_symlink() { 0o755 } else { entry.header().mode().unwrap_or(0) };
-        let mut start = Vec::new();
-        entry.by_ref().take(FIRST_LINE).read_to_end(&mut start).map_err(broken)?;
-        let first = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let carriage_return = first.starts_with(b"#!") && first.ends_with(b"\r");
-        contents.files.insert(inside.to_owned(), Entry { mode, carriage_return });
+        // A symbolic link's own mode says nothing, and its text is elsewhere; the host will follow it.
+        let found = if kind.is_symlink() {
+            Entry::new(0o755, b"#!")
+        } else {
+            let mut start = Vec::new();
+            entry.by_ref().take(FIRST_LINE).read_to_end(&mut start).map_err(broken)?;
+            Entry::new(entry.header().mode().unwrap_or(0), &start)
+        };
+        contents.files.insert(inside.to_owned(), found);
     }
     // An archive ends before its file does: gzip's own checksum comes last.
     io::copy(&mut unzipped, &mut io::sink()).map_err(broken)?;
     Ok(contents)
 }
 
-/// The revision's `appspec.yml`, once it and the hooks that it names are found sound.
-fn check(contents: &Contents) -> Result<AppSpec, String> {
-    let text = contents.appspec.as_ref().ok_or("the revision has no appspec.yml at its root")?;
-    let appspec = appspec::parse(text)?;
-    for (event, hooks) in &appspec.hooks {
-        for hook in hooks {
-            let location = &hook.location;
-            let at = format!("appspec.yml: hooks: {event}: {location}");
-            match contents.files.get(location) {
-                None => return Err(format!("{at}: there is no such file in the revision")),
-                Some(entry) if entry.mode & 0o111 == 0 => {
-                    return Err(format!(
-                        "{at}: is not executable; run: git update-index --chmod=+x {location}"
-                    ));
-                }
-                Some(entry) if entry.carriage_return => {
+impl Contents {
+    /// The revision's `appspec.yml`, once it and the hooks that it names are found sound; without one, hooks by convention.
+    fn check(&self) -> Result<Parsed, String> {
+        let (name, mut parsed) = match &self.appspec {
+            Some((name, text)) => (name.as_str(), appspec::parse(name, text)?),
+            None => ("hooks", self.by_convention()?),
+        };
+        let unsupported =
+            [("files", parsed.spec.files.is_empty()), ("permissions", parsed.spec.permissions.is_empty())];
+        if let Some((key, _)) = unsupported.iter().find(|(_, absent)| !absent) {
+            return Err(format!(
+                "{name}: '{key}' is not supported: the revision is unpacked whole and 'current' points to it; copy or set \
+                 permissions in an AfterInstall hook"
+            ));
+        }
+        for (event, hooks) in &parsed.spec.hooks {
+            for hook in hooks {
+                let location = &hook.location;
+                let at = format!("{name}: hooks: {event}: {location}");
+                let Some(entry) = self.files.get(location) else {
+                    return Err(format!("{at}: there is no such file in the revision"));
+                };
+                let shebang = entry.first.starts_with(b"#!");
+                if shebang && entry.first.ends_with(b"\r") {
                     return Err(format!(
                         "{at}: its first line ends in a carriage return (Windows line ends), so that no host would find the \
                          interpreter; run: sed -i 's/\\r$//' {location}, and have git keep it so: echo '{location} text eol=lf' \
                          >>.gitattributes"
                     ));
                 }
-                Some(_) => {}
+                if entry.first.ends_with(b"\r") {
+                    parsed.warnings.push(format!(
+                        "{at}: its lines end in carriage returns, which a shell takes for text"
+                    ));
+                }
+                if !shebang && !entry.first.starts_with(b"\x7fELF") {
+                    parsed.warnings.push(format!("{at}: it begins without '#!': /bin/sh runs it"));
+                }
+                if entry.mode & 0o111 == 0 {
+                    parsed.warnings.push(format!(
+                        "{at}: is not executable: the host makes it so; in git: git update-index --chmod=+x {location}"
+                    ));
+                }
             }
         }
+        Ok(parsed)
     }
-    Ok(appspec)
+
+    /// `hooks/ApplicationStart` or `.drover/application-start`, with `.sh` or without.
+    fn by_convention(&self) -> Result<Parsed, String> {
+        let mut parsed = Parsed::default();
+        for event in ALL.into_iter().filter(|event| event.takes_hooks()) {
+            let names = [event.name().to_owned(), kebab(event.name())];
+            let spelled = [".drover", "hooks"].iter().flat_map(|folder| {
+                names.iter().flat_map(move |name| [format!("{folder}/{name}"), format!("{folder}/{name}.sh")])
+            });
+            if let Some(location) = spelled.into_iter().find(|path| self.files.contains_key(path)) {
+                let hook = Hook { location, timeout: DEFAULT_TIMEOUT_SECONDS, stated: false, runas: None };
+                parsed.spec.hooks.insert(event, vec![hook]);
+            }
+        }
+        if parsed.spec.hooks.is_empty() {
+            return Err(
+                "the revision has no appspec.yml at its root, and no hooks by convention, such as hooks/ApplicationStart".into()
+            );
+        }
+        Ok(parsed)
+    }
+}
+
+/// `ApplicationStart` as `application-start`.
+fn kebab(name: &str) -> String {
+    name.chars().enumerate().fold(String::new(), |mut out, (at, c)| {
+        if c.is_uppercase() && at > 0 {
+            out.push('-');
+        }
+        out.extend(c.to_lowercase());
+        out
+    })
 }
 
 fn digest(path: &Path) -> io::Result<(u64, String)> {
@@ -161,15 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_must_exist_and_be_executable() {
+    fn a_hook_must_exist_and_is_warned_of_where_it_is_odd() {
         let spec = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: hooks/start\n";
         let missing = examine(bundle(&[("appspec.yml", 0o644, spec)]).path()).unwrap_err();
         let missing = missing.to_string();
         assert!(missing.contains("hooks/start: there is no such file"), "{missing}");
-        let plain =
-            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o644, "")]).path()).unwrap_err();
-        let plain = plain.to_string();
-        assert!(plain.contains("is not executable"), "{plain}");
+        let of = |mode, text| {
+            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", mode, text)]).path())
+                .unwrap()
+                .warnings
+        };
+        assert!(of(0o755, "#!/bin/sh\n").is_empty());
+        let plain = of(0o644, "#!/bin/sh\n").join("\n");
+        assert!(plain.contains("hooks/start: is not executable: the host makes it so"), "{plain}");
+        let bare = of(0o755, "echo\r\n").join("\n");
+        assert!(bare.contains("begins without '#!'") && bare.contains("carriage returns"), "{bare}");
         let sound =
             examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o755, "")]).path()).unwrap();
         assert_eq!(sound.sha256.len(), 64);
@@ -184,6 +257,20 @@ mod tests {
         let windows = of("#!/bin/bash\r\necho hello\r\n").unwrap_err().to_string();
         assert!(windows.contains("hooks/start: its first line ends in a carriage return"), "{windows}");
         assert!(of("#!/bin/bash\necho 'a\r'\r\n").is_ok());
+    }
+
+    #[test]
+    fn hooks_by_convention_where_there_is_no_appspec() {
+        let files = [
+            ("hooks/application-start", 0o755, "#!"),
+            (".drover/ValidateService.sh", 0o755, "#!"),
+            ("hooks/lib.sh", 0o644, ""),
+        ];
+        let examined = examine(bundle(&files).path()).unwrap();
+        assert_eq!(
+            examined.appspec.table(),
+            "ApplicationStart|900||hooks/application-start\nValidateService|900||.drover/ValidateService.sh\n"
+        );
     }
 
     #[test]

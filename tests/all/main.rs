@@ -16,6 +16,7 @@ mod push;
 mod races;
 mod refusals;
 mod rehearsal;
+mod revisions;
 mod safety;
 mod sim;
 mod soak;

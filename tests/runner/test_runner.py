@@ -161,16 +161,18 @@ class Events:
         self.assertLessEqual(sum(len(line) for line in done.out.splitlines() if line.startswith("drover: tail")), 1500)
         self.assertGreater(int(done["bytes"]), 3000000)
 
-    def test_missing_and_not_executable(self):
+    def test_missing_and_without_a_run_bit(self):
         host = self.host
         revision = host.publish("one", {"plain": ("#!/bin/sh\n", 0o644), "dir/x": "", "noshebang": "echo plain text\n"})
-        for location, code, words in (("gone.sh", 127, "gone.sh is missing"), ("plain", 126, "plain is not executable"),
-                                      ("dir", 127, "missing"), ("dir/../../../x", 126, "outside the release")):
+        for location, code, words in (("gone.sh", 127, "gone.sh is missing"), ("dir", 127, "missing"), ("dir/../../../x", 126, "outside the release")):
             done = host.run(sha=revision, hooks="ApplicationStart|20||" + location)
             self.assertEqual(done.code, 1, done)
             self.assertResult(done, status="failed", event="ApplicationStart", exit=code, hook=location)
             self.assertIn(words, host.log())
             self.assertIn(words, done.out)
+        done = host.run(sha=revision, hooks="ApplicationStart|20||plain")
+        self.assertEqual(done.code, 0, done)
+        self.assertIn("the hook plain was not executable: made so", host.log())
         done = host.run(sha=revision, hooks="ApplicationStart|20||noshebang")
         self.assertEqual(done.code, 0, done)
         self.assertIn("plain text\n", host.log())

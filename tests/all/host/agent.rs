@@ -15,7 +15,8 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
     );
     let reply = cloud.reply("c-1").await;
     assert_eq!(reply["stdout"], "i-0000000000000a9e1 eu-central-1 c-1 plum bash\nno stdin\n0\n");
-    assert_eq!((&reply["stderr"], &reply["status"]), (&"to stderr\n".into(), &"Failed".into()));
+    let stderr = "to stderr\nfailed to run commands: exit status 7";
+    assert_eq!((&reply["stderr"], &reply["status"]), (&stderr.into(), &"Failed".into()));
     assert_eq!(reply["exit_code"], 7);
     assert_eq!(cloud.calls("progress")[0]["status"], "InProgress");
 
@@ -26,6 +27,14 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
     cloud.run("c-3", "echo begun; sleep 500", 1);
     let reply = cloud.reply("c-3").await;
     assert_eq!((&reply["status"], &reply["exit_code"]), (&"TimedOut".into(), &137.into()));
+
+    // It ended well, but a child of another session held its output past the time-out; and 168 is a success to the agent.
+    cloud.run("c-5", "setsid sleep 4 &\nexit 0", 1);
+    let reply = cloud.reply("c-5").await;
+    assert_eq!((&reply["status"], &reply["exit_code"]), (&"Failed".into(), &1.into()));
+    cloud.run("c-6", "exit 168", 3600);
+    let reply = cloud.reply("c-6").await;
+    assert_eq!((&reply["status"], &reply["exit_code"]), (&"Success".into(), &168.into()));
 
     cloud.run("c-4", "trap 'echo trapped' TERM\ntouch $DROVER_ROOT/tmp/c-4\nsetsid sleep 8642 >/dev/null 2>&1 &\nsleep 500", 3600);
     eventually("the script", async || {
@@ -45,7 +54,7 @@ echo to stderr >&2\nread x || echo no stdin\nenv | grep -c SIM_AGENT_TOKEN\nexit
             3600,
         );
     }
-    eventually("ten taken", async || (cloud.calls("progress").len() == 14).then_some(())).await;
+    eventually("ten taken", async || (cloud.calls("progress").len() == 16).then_some(())).await;
     assert_eq!(
         out(&host, "ls $DROVER_ROOT/var/lib/amazon/ssm/*/document/orchestration/many-*/worker.json | wc -l")
             .await,

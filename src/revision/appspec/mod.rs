@@ -1,0 +1,187 @@
+//! `appspec.yml` as CodeDeploy has it for Linux: files, permissions, hooks. A mistake is an error before a host is touched; what
+//! CodeDeploy passes over in silence is a warning.
+
+mod read;
+mod tree;
+
+pub use read::parse;
+
+use crate::rollout::{
+    event::{LifecycleEvent, RUN},
+    snapshot,
+};
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// CodeDeploy's default time-out of a script is 3,600 s; drover's design says 15 minutes.
+pub const DEFAULT_TIMEOUT_SECONDS: u32 = 900;
+/// CodeDeploy's cap on an event, and ours on a hook.
+pub const LONGEST_TIMEOUT_SECONDS: u32 = 3600;
+
+/// What a file says, and what is odd about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// What it says.
+    pub spec: AppSpec,
+    /// With file, line and key, in words.
+    pub warnings: Vec<String>,
+}
+
+/// A parsed `appspec.yml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSpec {
+    /// The hooks of each event, in order.
+    pub hooks: BTreeMap<LifecycleEvent, Vec<Hook>>,
+    /// What is copied where.
+    #[serde(default)]
+    pub files: Vec<FileEntry>,
+    /// What becomes of a file that is there already.
+    #[serde(default)]
+    pub file_exists: FileExists,
+    /// Who may what with the copied files.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+}
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Path in the revision.
+    pub location: String,
+    /// Seconds after which it is stopped …
+    pub timeout: u32,
+    /// … as the file says; else as the group's policy has it for the event, or by default.
+    #[serde(default)]
+    pub stated: bool,
+    /// The user it runs as; root if absent.
+    pub runas: Option<String>,
+}
+
+/// A file or folder of the revision, and the folder on the host that it, or what is in it, is copied into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path in the revision; empty: all of it.
+    pub source: String,
+    /// Absolute path of a folder.
+    pub destination: String,
+}
+
+/// What becomes of a file that is there and that no former deployment brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileExists {
+    /// The deployment fails.
+    #[default]
+    Disallow,
+    /// It is replaced.
+    Overwrite,
+    /// It stays.
+    Retain,
+}
+
+/// Who may what with some of the copied files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Permission {
+    /// A copied file, or a folder.
+    pub object: String,
+    /// Which names directly in that folder; none: everything below it.
+    pub pattern: Option<String>,
+    /// Which of those not.
+    pub except: Vec<String>,
+    pub owner: Option<String>,
+    pub group: Option<String>,
+    /// One to four octal digits.
+    pub mode: Option<String>,
+    /// As `setfacl` takes them.
+    pub acls: Vec<String>,
+    /// For SELinux.
+    pub context: Option<Context>,
+    /// Files, folders, or both.
+    pub types: Vec<Kind>,
+}
+
+/// A label of SELinux.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Context {
+    pub user: Option<String>,
+    pub kind: String,
+    pub range: Option<String>,
+}
+
+/// What a permission is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Kind {
+    File,
+    Directory,
+}
+
+impl AppSpec {
+    /// The longest that the hooks of these events may take together, seconds.
+    pub fn seconds(&self, events: &[LifecycleEvent]) -> i64 {
+        let of = |event: &LifecycleEvent| -> i64 {
+            let hooks = self.hooks.get(event).into_iter().flatten();
+            let once: i64 = hooks.map(|hook| i64::from(hook.timeout)).sum();
+            // ApplicationStop of the old release may fall back to the new one's: both count.
+            if *event == LifecycleEvent::ApplicationStop { 2 * once } else { once }
+        };
+        events.iter().map(of).sum()
+    }
+
+    /// The longest that one dispatch of these events may take where `former` runs before it, seconds: until that has stopped
+    /// its own hooks run.
+    pub fn seconds_after(&self, former: Option<&AppSpec>, events: &[LifecycleEvent]) -> i64 {
+        let Some(former) = former else { return self.seconds(events) };
+        let of = |spec: &AppSpec, event: &LifecycleEvent| -> i64 {
+            spec.hooks.get(event).into_iter().flatten().map(|hook| i64::from(hook.timeout)).sum()
+        };
+        let time = |event: &LifecycleEvent| match event {
+            LifecycleEvent::BeforeBlockTraffic | LifecycleEvent::AfterBlockTraffic => {
+                // Another may have been made current since, by an attempt before.
+                of(former, event).max(of(self, event))
+            }
+            // May fall back to the new one's.
+            LifecycleEvent::ApplicationStop => of(former, event) + 2 * of(self, event),
+            _ => of(self, event),
+        };
+        events.iter().map(time).sum()
+    }
+
+    /// What planning needs to know of it.
+    pub fn for_planning(&self) -> snapshot::Revision {
+        let has = |event| self.hooks.get(&event).is_some_and(|hooks: &Vec<Hook>| !hooks.is_empty());
+        snapshot::Revision {
+            pre_block: has(LifecycleEvent::BeforeBlockTraffic),
+            former: BTreeMap::new(),
+            post_allow: has(LifecycleEvent::AfterAllowTraffic),
+            run_seconds: self.seconds(&RUN),
+        }
+    }
+
+    /// With the policy's time-outs for hooks that state none.
+    pub fn timed(mut self, time_outs: &BTreeMap<LifecycleEvent, SignedDuration>) -> AppSpec {
+        for (event, hooks) in &mut self.hooks {
+            let seconds = time_outs.get(event).and_then(|time| u32::try_from(time.as_secs()).ok());
+            let Some(seconds) = seconds else { continue };
+            hooks.iter_mut().filter(|hook| !hook.stated).for_each(|hook| hook.timeout = seconds);
+        }
+        self
+    }
+
+    /// The hooks as the host's runner reads them: `event|timeout|runas|location`, a line each.
+    pub fn table(&self) -> String {
+        let mut table = String::new();
+        for (event, hooks) in &self.hooks {
+            for hook in hooks {
+                let runas = hook.runas.as_deref().unwrap_or_default();
+                table.push_str(&format!("{event}|{}|{runas}|{}\n", hook.timeout, hook.location));
+            }
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests;
