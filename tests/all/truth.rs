@@ -101,7 +101,8 @@ async fn a_lock_is_waited_for_and_a_hook_that_prints_for_ever_fills_nothing() {
     })
     .await;
     assert_eq!(world.drover(&["unlock", GROUP]).await.code, 0);
-    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    let ended = world.ended(id).await;
+    assert_eq!(ended["state"], "Succeeded", "{ended:#}");
     let ran = world.drover(&["logs", &id.to_string()]).await;
     assert!(ran.stdout.contains("before it"), "{}", ran.stdout.len());
     assert!(ran.stdout.contains("the log is full at 1048576 bytes:"), "the host says so");
@@ -130,10 +131,7 @@ async fn the_demo_of_two_fails_no_request() {
         [&["--instances", "2"] as &[&str], &["--instances", "3", "--repo", repository.path.to_str().unwrap()]]
     {
         let mut command = tokio::process::Command::new(crate::ground::DROVER);
-        command
-            .args(["demo", "--exit", "--json", "--seed", "7", "--time-scale", "2"])
-            .args(arguments)
-            .kill_on_drop(true);
+        command.args(["demo", "--exit", "--json", "--seed", "7"]).args(arguments).kill_on_drop(true);
         let output = tokio::time::timeout(std::time::Duration::from_secs(240), command.output())
             .await
             .unwrap()
