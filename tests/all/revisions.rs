@@ -32,7 +32,7 @@ async fn what_codedeploy_takes_is_deployed_with_warnings() {
     ] {
         assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
         assert!(
-            ran.stdout.contains(&format!("warning: appspec.yml:")) && ran.stdout.contains(words),
+            ran.stdout.contains("warning: appspec.yml:") && ran.stdout.contains(words),
             "{words}: {}",
             ran.stdout
         );
