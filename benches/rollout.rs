@@ -98,7 +98,7 @@ fn report(events: &[Value]) {
     println!("overhead per batch      {:.2} s", seconds((last - first - critical) / count));
 }
 
-fn hooks_of(repository: &std::path::Path, sha: &str) -> anyhow::Result<String> {
+fn appspec_of(repository: &std::path::Path, sha: &str) -> anyhow::Result<String> {
     let archive = repository.join("../first.tar.gz");
     let arguments = ["archive", "--format=tar.gz", "--prefix=first/", "-o"];
     let done =
@@ -114,7 +114,7 @@ async fn run() -> anyhow::Result<()> {
     let playground = Playground::start(Setup {
         drover: env!("CARGO_BIN_EXE_drover").into(),
         data: directory.path().to_path_buf(),
-        first_hooks: hooks_of(&repository, &made.v1)?,
+        first_appspec: appspec_of(&repository, &made.v1)?,
         repository,
         first: made.v1,
         forks: Vec::new(),

@@ -26,6 +26,7 @@
 set -f
 NL='
 '
+TAB='	'
 STD_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # ---- small things
@@ -230,6 +231,7 @@ interrupt() {
 		set -- $LINE
 	if [ $# -ge 3 ] && alive "$@"; then let_go "$1"; fi
 	rm -f "$A/pgid" "$A/reader"
+	undo_files
 	last=$(tail -n 1 "$A/journal" 2>/dev/null)
 		set -- $last
 	if [ "${1:-}" = end ]; then set -- end "$2" -; fi
@@ -693,16 +695,344 @@ download() {
 
 install() {
 	control "begin event=Install hook=-"
+	FROM=$(size_of "$A/log")
 	CODE=0
+	if [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
+		switch
+	elif prepare_files && switch_files && switch; then
+		settle_files
+	else
+		if [ "$CODE" -eq 0 ]; then CODE=73; fi
+		undo_files
+	fi
+	TO=$(size_of "$A/log")
+	control "end event=Install hook=- exit=$CODE"
+	case $CODE in
+	0) ;;
+	73) finish failed Install - 73 73 ;;
+	*) finish failed Install - "$CODE" 1 ;;
+	esac
+}
+
+# switch: the release becomes the current one
+switch() {
 	rm -f "$B/.current-$$"
 	if ln -s "releases/$D_SHA" "$B/.current-$$" 2>/dev/null && mv -T "$B/.current-$$" "$B/current" 2>/dev/null; then
 		remark "current is $D_SHA"
 	else
 		remark "can't switch $B/current: no space left, or no permission"
 		CODE=73
+		return 1
 	fi
-	control "end event=Install hook=- exit=$CODE"
-	if [ $CODE -ne 0 ]; then finish failed Install - 73 73; fi
+}
+
+# ---- files of the revision, copied to their places
+#
+# They are put beside their places first, under names of their own, with owner and mode; then they are renamed into place one
+# by one. What was there before lies beside it until all is done: an install that fails, or loses its runner, is undone.
+# $A/install holds
+#   plan      a line a file: is one there (O ours, T theirs, - none), where it goes, where it comes from
+#   gone      files of the former revision that this one lacks
+#   made      folders that were made for it
+#   before    what was current before; manifest-before, the manifest
+#   phase     `switching` while renames are under way, `done` at the end
+# $B/manifest lists the files and folders that are ours, folders with a slash at the end.
+
+# beside DESTINATION KIND NUMBER: the name beside a file's place, into BESIDE
+beside() { BESIDE=${1%/*}/.drover-$2-$N-$3; }
+
+# wanted: all files that the appspec names, `destination TAB source` a line; the last source of a destination counts
+wanted() {
+	IFS=$NL
+	for entry in $D_FILES; do
+		unset IFS
+		src=${entry%%"$TAB"*} dst=${entry#*"$TAB"}
+		if [ -d "$NEW/$src" ]; then
+			(cd "$NEW/$src" && find . ! -type d ! -path './.drover-hooks' ! -path './.complete') |
+				SRC=$src DST=${dst%/} awk '{ sub(/^\.\//, ""); print ENVIRON["DST"] "/" $0 "\t" ENVIRON["SRC"] "/" $0 }'
+		else
+			printf '%s/%s\t%s\n' "${dst%/}" "${src##*/}" "$src"
+		fi
+	done | awk -F '\t' '{ from[$1] = $2 } END { for (to in from) print to "\t" from[to] }' | sort
+	unset IFS
+}
+
+# folders: all folders that the appspec names
+folders() {
+	IFS=$NL
+	for entry in $D_FILES; do
+		unset IFS
+		src=${entry%%"$TAB"*} dst=${entry#*"$TAB"}
+		if [ -d "$NEW/$src" ]; then
+			(cd "$NEW/$src" && find . -type d) | DST=${dst%/} awk '{ sub(/^\.\/?/, ""); print ENVIRON["DST"] ($0 == "" ? "" : "/" $0) }'
+		else
+			printf '%s\n' "${dst%/}"
+		fi
+	done | sort -u
+	unset IFS
+}
+
+# make_folder PATH: with those above it; what was made is noted first
+make_folder() {
+	if [ -z "$1" ] || [ -d "$1" ]; then return; fi
+	make_folder "${1%/*}" || return 1
+	printf '%s\n' "$1" >>"$I/made"
+	mkdir "$1" 2>/dev/null || {
+		remark "can't make the folder $1: no permission, no space, or a file is in its place"
+		return 1
+	}
+}
+
+# prepare_files: everything beside its place; nothing is changed yet
+prepare_files() {
+	I=$A/install
+	rm -rf "$I"
+	[ -f "$B/manifest" ] || : >"$B/manifest"
+	mkdir "$I" && : >"$I/made" && cp "$B/manifest" "$I/manifest-before" || return 1
+	readlink "$B/current" >"$I/before"
+	wanted >"$I/wanted" && folders >"$I/folders" || return 1
+	while IFS= read -r folder; do make_folder "$folder" || return 1; done <"$I/folders"
+	# what is ours already, what is somebody else's
+	awk -F '\t' 'FILENAME == ARGV[1] { ours[$1] = 1; next } { print (ours[$1] ? "O" : "T") "\t" $0 }' "$B/manifest" "$I/wanted" >"$I/known"
+	: >"$I/plan"
+	while IFS=$TAB read -r owner dst src; do
+		if [ ! -e "$dst" ] && [ ! -L "$dst" ]; then
+			owner=-
+		elif [ -d "$dst" ] && [ ! -L "$dst" ]; then
+			remark "$dst is a folder, and the revision has a file of that name"
+			CODE=1
+			return 1
+		elif [ "$owner" = T ]; then
+			case $D_EXISTS in
+			RETAIN)
+				remark "$dst is there already and stays (file_exists_behavior: RETAIN)"
+				continue
+				;;
+			OVERWRITE) ;;
+			*)
+				remark "$dst is there already, and no former revision brought it: remove it, or set file_exists_behavior to OVERWRITE or RETAIN"
+				CODE=1
+				return 1
+				;;
+			esac
+		fi
+		printf '%s\t%s\t%s\n' "$owner" "$dst" "$src" >>"$I/plan"
+	done <"$I/known"
+	awk -F '\t' 'FILENAME == ARGV[1] { new[$1] = 1; next } $0 !~ /\/$/ && !new[$0]' "$I/wanted" "$B/manifest" >"$I/gone"
+	number=0
+	while IFS=$TAB read -r owner dst src; do
+		number=$((number + 1))
+		beside "$dst" new $number
+		rm -f "$BESIDE"
+		cp -pP "$NEW/$src" "$BESIDE" 2>/dev/null || {
+			remark "can't copy $src to $dst: no space left, or no permission"
+			return 1
+		}
+		if [ "$owner" != - ]; then
+			beside "$dst" old $number
+			rm -f "$BESIDE"
+			{ [ ! -L "$dst" ] && ln "$dst" "$BESIDE" 2>/dev/null; } || cp -pP "$dst" "$BESIDE" 2>/dev/null || {
+				remark "can't keep $dst beside its place: no space left, or no permission"
+				return 1
+			}
+		fi
+	done <"$I/plan"
+	permit || return 1
+	cut -f 2 "$I/plan" >"$I/manifest" && awk '{ print $0 "/" }' "$I/made" >>"$I/manifest" &&
+		awk 'FILENAME == ARGV[1] { new[$0] = 1; next } /\/$/ && !new[$0]' "$I/manifest" "$B/manifest" >"$I/folders-kept" &&
+		cat "$I/folders-kept" >>"$I/manifest"
+}
+
+# switch_files: renames, one by one
+switch_files() {
+	put "$I/phase" switching || return 1
+	number=0
+	while IFS=$TAB read -r owner dst src; do
+		number=$((number + 1))
+		beside "$dst" new $number
+		mv -fT "$BESIDE" "$dst" 2>/dev/null || {
+			remark "can't put $dst in its place: no space left, or no permission"
+			return 1
+		}
+	done <"$I/plan"
+	number=0
+	while IFS= read -r dst; do
+		number=$((number + 1))
+		if [ ! -e "$dst" ] && [ ! -L "$dst" ] || [ -d "$dst" ] && [ ! -L "$dst" ]; then continue; fi
+		beside "$dst" gone $number
+		mv -fT "$dst" "$BESIDE" 2>/dev/null || {
+			remark "can't remove $dst, which the former revision brought: no permission"
+			return 1
+		}
+	done <"$I/gone"
+}
+
+# settle_files: all is in place; what lay beside it goes, and folders of the former revision that are empty now
+settle_files() {
+	cp "$I/manifest" "$B/.manifest-$$" && mv -fT "$B/.manifest-$$" "$B/manifest" && put "$I/phase" "done" || no_space
+	clear_beside old
+	sort -r "$B/manifest" | while IFS= read -r folder; do
+		case $folder in */) rmdir "$folder" 2>/dev/null ;; esac
+	done
+	remark "$(grep -c -v '/$' "$B/manifest") files are in their places, $(grep -c '' "$I/gone") of the former revision are gone"
+}
+
+# clear_beside KIND: what lies beside the places
+clear_beside() {
+	number=0
+	while IFS=$TAB read -r owner dst src; do
+		number=$((number + 1))
+		beside "$dst" "$1" $number
+		rm -f "$BESIDE"
+	done <"$I/plan"
+	number=0
+	while IFS= read -r dst; do
+		number=$((number + 1))
+		beside "$dst" gone $number
+		rm -f "$BESIDE"
+	done <"$I/gone"
+}
+
+# undo_files: as it was before; may be repeated
+undo_files() {
+	I=$A/install
+	[ -d "$I" ] || return 0
+	first_line "$I/phase"
+	case $LINE in
+	done)
+		clear_beside old
+		return 0
+		;;
+	switching)
+		number=0
+		while IFS=$TAB read -r owner dst src; do
+			number=$((number + 1))
+			beside "$dst" old $number
+			if [ -e "$BESIDE" ] || [ -L "$BESIDE" ]; then
+				mv -fT "$BESIDE" "$dst"
+			elif [ "$owner" = - ]; then
+				beside "$dst" new $number
+				if [ ! -e "$BESIDE" ] && [ ! -L "$BESIDE" ]; then rm -f "$dst"; fi
+			fi
+		done <"$I/plan"
+		number=0
+		while IFS= read -r dst; do
+			number=$((number + 1))
+			beside "$dst" gone $number
+			if [ -e "$BESIDE" ] || [ -L "$BESIDE" ]; then mv -fT "$BESIDE" "$dst"; fi
+		done <"$I/gone"
+		cp "$I/manifest-before" "$B/.manifest-$$" && mv -fT "$B/.manifest-$$" "$B/manifest"
+		first_line "$I/before"
+		rm -f "$B/.current-$$"
+		if [ -n "$LINE" ]; then
+			ln -s "$LINE" "$B/.current-$$" && mv -fT "$B/.current-$$" "$B/current"
+		else
+			rm -f "$B/current"
+		fi
+		remark "the install was undone: the files are as they were"
+		;;
+	esac
+	if [ -f "$I/plan" ]; then
+		[ -f "$I/gone" ] || : >"$I/gone"
+		clear_beside old
+		clear_beside new
+	fi
+	if [ -f "$I/made" ]; then sort -r "$I/made" | while IFS= read -r folder; do rmdir "$folder" 2>/dev/null; done; fi
+	rm -rf "$I"
+}
+
+# permit: owner, mode, lists and label of what lies beside its place; of folders at once
+permit() {
+	[ -n "$D_PERMISSIONS" ] || return 0
+	# every object: where it goes, where it lies now, and whether it is a file
+	number=0
+	while IFS=$TAB read -r owner dst src; do
+		number=$((number + 1))
+		beside "$dst" new $number
+		printf '%s\t%s\tfile\n' "$dst" "$BESIDE"
+	done <"$I/plan" >"$I/objects"
+	awk '{ print $0 "\t" $0 "\tdirectory" }' "$I/folders" >>"$I/objects"
+	object=
+	IFS=$NL
+	for line in $D_PERMISSIONS; do
+		unset IFS
+		value=${line#* }
+		case $line in
+		'object '*)
+			apply || return 1
+			object=$value pattern='' except='' types='' user='' group='' mode='' acls='' label=''
+			;;
+		'pattern '*) pattern=$value ;;
+		'except '*) except=$except$value$NL ;;
+		'type '*) types="$types $value" ;;
+		'owner '*) user=$value ;;
+		'group '*) group=$value ;;
+		'mode '*) mode=$value ;;
+		'acl '*) acls=$acls,$value ;;
+		'context '*) label=$value ;;
+		esac
+		IFS=$NL
+	done
+	unset IFS
+	apply
+}
+
+# chosen: the objects that the permission in hand is for, where they lie now
+chosen() {
+	while IFS=$TAB read -r dst place kind; do
+		case $types in *" $kind"*) ;; *) continue ;; esac
+		if [ -L "$place" ]; then continue; fi
+		if [ "$dst" = "$object" ] && [ "$kind" = file ]; then
+			printf '%s\n' "$place"
+			continue
+		fi
+		case $dst in "${object%/}"/*) rel=${dst#"${object%/}"/} ;; *) continue ;; esac
+		case $rel in
+		*/*) if [ -n "$pattern" ]; then continue; fi ;;
+		*)
+			# shellcheck disable=SC2254
+			if [ -n "$pattern" ]; then case $rel in $pattern) ;; *) continue ;; esac fi
+			left_out "$rel" && continue
+			;;
+		esac
+		printf '%s\n' "$place"
+	done <"$I/objects"
+}
+
+left_out() {
+	rel=$1
+	IFS=$NL
+	for glob in $except; do
+		# shellcheck disable=SC2254
+		case $rel in $glob)
+			unset IFS
+			return 0
+			;;
+		esac
+	done
+	unset IFS
+	return 1
+}
+
+# each COMMAND...: with the chosen objects as last arguments
+each() {
+	tr '\n' '\0' <"$I/chosen" | xargs -0 "$@" >"$I/said" 2>&1 && return
+	remark "permissions of $object: $1 failed: $(head -n 1 "$I/said")"
+	CODE=1
+	return 1
+}
+
+apply() {
+	[ -n "$object" ] || return 0
+	chosen >"$I/chosen"
+	if [ ! -s "$I/chosen" ]; then
+		remark "permissions of $object: no copied file or folder is meant by it"
+		return 0
+	fi
+	if [ -n "$user$group" ]; then each chown -h "$user${group:+:$group}" || return 1; fi
+	if [ -n "$mode" ]; then each chmod "$mode" || return 1; fi
+	if [ -n "$acls" ]; then each setfacl -m "${acls#,}" || return 1; fi
+	if [ -n "$label" ]; then each chcon $label || return 1; fi
 }
 
 # may_go NAME: a release that neither runs, nor is the last good one, nor the one in hand
@@ -1032,7 +1362,7 @@ read_spec() {
 		bad_spec "it is not a list of shell assignments"
 	fi
 	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
-	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER='' D_LOG_MAX=''
+	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER='' D_LOG_MAX='' D_FILES='' D_EXISTS='' D_PERMISSIONS=''
 		. "$SPEC"
 	rm -f "$SPEC"
 	[ "$D_SPEC" = 1 ] || bad_spec "D_SPEC is '$D_SPEC', this runner reads 1"

@@ -66,7 +66,6 @@ impl Engine {
             warnings: Vec::new(),
         });
         let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
-        let hooks = appspec.table();
         let source = match missing {
             None => match self.source(row, &release, bundle.sha256.clone()).await {
                 Ok(source) => source,
@@ -118,7 +117,7 @@ impl Engine {
             }
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script = self.script(row, job, &id, &release, &source, events, &hooks, rows.clone())?;
+        let script = self.script(row, job, &id, &release, &source, events, &appspec, rows.clone())?;
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?;
@@ -283,7 +282,8 @@ impl Engine {
             good: None,
         };
         let job = if now { Job::StopNow } else { Job::StopAfter };
-        let script = self.script(row, job, &id, &row.sha, &Source::default(), &[], "", vec![asked])?;
+        let script =
+            self.script(row, job, &id, &row.sha, &Source::default(), &[], &AppSpec::default(), vec![asked])?;
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
         let intent =
@@ -337,7 +337,7 @@ impl Engine {
         sha: &str,
         source: &Source,
         events: &[LifecycleEvent],
-        hooks: &str,
+        appspec: &AppSpec,
         rows: Vec<Row>,
     ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
@@ -363,7 +363,7 @@ impl Engine {
             log_max: self.config.server.attempt_log_bytes(),
             not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
-            hooks,
+            appspec,
             environment: &environment,
             rows,
         }))

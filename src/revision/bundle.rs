@@ -1,6 +1,6 @@
 //! The bundle: the revision's tarball, fetched once by the daemon, examined, and served to the hosts.
 
-use super::appspec::{self, AppSpec, DEFAULT_TIMEOUT_SECONDS, Hook, Parsed};
+use super::appspec::{self, AppSpec, DEFAULT_TIMEOUT_SECONDS, FileEntry, Hook, Parsed};
 use crate::rollout::event::ALL;
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ const LARGEST_APPSPEC: u64 = 256 * 1024;
 const MOST_ENTRIES: usize = 500_000;
 /// What an archive may unpack to: every host keeps several releases.
 const LARGEST_UNPACKED: u64 = 16 * 1024 * 1024 * 1024;
+/// Warnings of one kind.
+const MOST_TWICE: usize = 5;
 /// The first one counts where there are both.
 const APPSPECS: [&str; 2] = ["appspec.yml", "appspec.yaml"];
 /// A hook's first line is read up to this: Linux takes 256 bytes of it.
@@ -129,14 +131,7 @@ impl Contents {
             Some((name, text)) => (name.as_str(), appspec::parse(name, text)?),
             None => ("hooks", self.by_convention()?),
         };
-        let unsupported =
-            [("files", parsed.spec.files.is_empty()), ("permissions", parsed.spec.permissions.is_empty())];
-        if let Some((key, _)) = unsupported.iter().find(|(_, absent)| !absent) {
-            return Err(format!(
-                "{name}: '{key}' is not supported: the revision is unpacked whole and 'current' points to it; copy or set \
-                 permissions in an AfterInstall hook"
-            ));
-        }
+        self.check_files(name, &mut parsed)?;
         for (event, hooks) in &parsed.spec.hooks {
             for hook in hooks {
                 let location = &hook.location;
@@ -168,6 +163,45 @@ impl Contents {
             }
         }
         Ok(parsed)
+    }
+
+    /// Each source is there; what goes to one place twice is a warning.
+    fn check_files(&self, name: &str, parsed: &mut Parsed) -> Result<(), String> {
+        let mut placed: BTreeMap<String, &str> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for (number, entry) in parsed.spec.files.iter().enumerate() {
+            let FileEntry { source, destination } = entry;
+            let at = format!("{name}: files: {}", number + 1);
+            let below = if source.is_empty() { String::new() } else { format!("{source}/") };
+            let inside = self.files.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+            let mut copied: Vec<(&str, &str)> =
+                inside.map(|(path, _)| (path.as_str(), &path[below.len()..])).collect();
+            if let Some((path, _)) = self.files.get_key_value(source) {
+                copied = vec![(path, path.rsplit('/').next().unwrap_or(path))];
+            }
+            if copied.is_empty() {
+                return Err(format!("{at}: source: there is no '{source}' in the revision"));
+            }
+            for (from, to) in copied {
+                if from.chars().any(char::is_control) {
+                    return Err(format!("{at}: {from:?} has a control character in its name: rename it"));
+                }
+                let to = format!("{destination}/{to}");
+                if let Some(before) = placed.insert(to.clone(), from) {
+                    twice.push(format!(
+                        "{at}: {from} goes to {to}, and so does {before}: the last one counts"
+                    ));
+                }
+            }
+        }
+        let count = twice.len();
+        parsed.warnings.extend(twice.into_iter().take(MOST_TWICE));
+        if count > MOST_TWICE {
+            parsed
+                .warnings
+                .push(format!("{name}: files: {} more go to places that are taken", count - MOST_TWICE));
+        }
+        Ok(())
     }
 
     /// `hooks/ApplicationStart` or `.drover/application-start`, with `.sh` or without.
@@ -257,6 +291,32 @@ mod tests {
         let windows = of("#!/bin/bash\r\necho hello\r\n").unwrap_err().to_string();
         assert!(windows.contains("hooks/start: its first line ends in a carriage return"), "{windows}");
         assert!(of("#!/bin/bash\necho 'a\r'\r\n").is_ok());
+    }
+
+    #[test]
+    fn sources_must_be_there_and_what_goes_to_one_place_twice_is_warned_of() {
+        let of = |files: &str| {
+            let spec = format!("version: 0.0\nos: linux\nfiles:\n{files}");
+            let tree = [
+                ("appspec.yml", 0o644, spec.as_str()),
+                ("target/app.jar", 0o644, ""),
+                ("conf/a", 0o644, ""),
+                ("over/a", 0o644, ""),
+            ];
+            examine(bundle(&tree).path())
+        };
+        let entry = |source: &str, to: &str| format!("  - source: {source}\n    destination: {to}\n");
+        let examined =
+            of(&(entry("target/app.jar", "/opt") + &entry("/", "/srv") + &entry("conf", "/etc/x"))).unwrap();
+        assert!(examined.warnings.is_empty(), "{:?}", examined.warnings);
+        assert_eq!(examined.appspec.files_table(), "target/app.jar\t/opt\n\t/srv\nconf\t/etc/x\n");
+        let missing = of(&entry("targ", "/opt")).unwrap_err().to_string();
+        assert!(missing.contains("files: 1: source: there is no 'targ' in the revision"), "{missing}");
+        let twice = of(&(entry("conf/a", "/etc/x") + &entry("over", "/etc/x"))).unwrap().warnings;
+        assert_eq!(
+            twice,
+            ["appspec.yml: files: 2: over/a goes to /etc/x/a, and so does conf/a: the last one counts"]
+        );
     }
 
     #[test]

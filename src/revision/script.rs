@@ -1,5 +1,6 @@
 //! The script of a dispatch: the runner, packed, and the spec that tells it what to do on which instance.
 
+use super::appspec::AppSpec;
 use crate::rollout::event::LifecycleEvent;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
@@ -72,8 +73,8 @@ pub struct Spec<'a> {
     pub not_after: i64,
     /// Events to run, in order.
     pub events: &'a [LifecycleEvent],
-    /// The hooks' table; see [`super::appspec::AppSpec::table`].
-    pub hooks: &'a str,
+    /// The revision's hooks, files and permissions.
+    pub appspec: &'a AppSpec,
     /// Extra environment of the hooks.
     pub environment: &'a [(String, String)],
     /// Per instance.
@@ -170,7 +171,10 @@ fn spec_text(spec: &Spec) -> String {
         ("LOG_MAX", &spec.log_max.to_string()),
         ("NOT_AFTER", &spec.not_after.to_string()),
         ("EVENTS", &events.join(" ")),
-        ("HOOKS", spec.hooks),
+        ("HOOKS", &spec.appspec.table()),
+        ("FILES", &spec.appspec.files_table()),
+        ("EXISTS", spec.appspec.file_exists.name()),
+        ("PERMISSIONS", &spec.appspec.permissions_table()),
         ("ENV", &environment),
         ("INSTANCES", &rows),
     ] {
@@ -209,7 +213,7 @@ mod tests {
             log_max: 1 << 28,
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
-            hooks: "",
+            appspec: &AppSpec::default(),
             environment: &[("NOTE".into(), "it's".into())],
             rows: (0..50).map(row).collect(),
         };

@@ -1,7 +1,7 @@
 //! What the end-to-end tests stand on: a playground with a repository whose hooks keep a record of their own.
 
 use drover::cli::demo::playground::{GROUP, Playground, Setup};
-use drover::sim::sample;
+use drover::{revision::appspec::AppSpec, sim::sample};
 use serde_json::Value;
 use std::{
     fs,
@@ -83,10 +83,10 @@ impl Repository {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn hooks_of(&self, sha: &str) -> String {
+    fn appspec_of(&self, sha: &str) -> AppSpec {
         let archive = self.path.join("../first.tar.gz");
         self.git(&["archive", "--format=tar.gz", "--prefix=x/", "-o", archive.to_str().unwrap(), sha]);
-        drover::revision::bundle::examine(&archive).unwrap().appspec.table()
+        drover::revision::bundle::examine(&archive).unwrap().appspec
     }
 }
 
@@ -97,7 +97,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         data: directory.to_path_buf(),
         repository: repository.path.clone(),
         first: first.to_owned(),
-        first_hooks: repository.hooks_of(first),
+        first_appspec: repository.appspec_of(first),
         forks: Vec::new(),
         instances: 6,
         time_scale: 2.0,

@@ -8,7 +8,7 @@ use crate::{
         client::{Client, Daemon, LogQuery, Submission},
         follow::{self, Format},
     },
-    revision::bundle,
+    revision::{appspec::AppSpec, bundle},
     sim::{
         load::{Load, LoadSpec},
         sample,
@@ -86,7 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     ));
     let setup = Setup {
         drover: std::env::current_exe()?,
-        first_hooks: hooks_of(&repository, &first, &data)?,
+        first_appspec: appspec_of(&repository, &first, &data)?,
         repository,
         first,
         forks: Vec::new(),
@@ -211,13 +211,13 @@ fn revisions(given: Option<&Path>, data: &Path) -> anyhow::Result<Revisions> {
     Ok(Revisions { repository, branch, first, target })
 }
 
-/// The hooks of a revision, as the runner reads them.
-fn hooks_of(repository: &Path, sha: &str, data: &Path) -> anyhow::Result<String> {
+/// What a revision's `appspec.yml` says.
+fn appspec_of(repository: &Path, sha: &str, data: &Path) -> anyhow::Result<AppSpec> {
     let archive = data.join("first.tar.gz");
     let output = archive.to_string_lossy().into_owned();
     git(repository, &["archive", "--format=tar.gz", "--prefix=first/", "-o", &output, sha])?;
     let examined = bundle::examine(&archive).map_err(|e| anyhow::anyhow!("revision {sha}: {e}"))?;
-    Ok(examined.appspec.table())
+    Ok(examined.appspec)
 }
 
 fn git(repository: &Path, arguments: &[&str]) -> anyhow::Result<String> {

@@ -4,6 +4,7 @@
 
 use crate::{
     engine::Secrets,
+    revision::appspec::AppSpec,
     revision::script::{Kind, Row, Spec, render},
     rollout::event::{LifecycleEvent, RUN},
 };
@@ -46,8 +47,8 @@ pub struct Setup {
     pub branch: String,
     /// The revision that the fleet runs at the start.
     pub first: String,
-    /// Its `appspec.yml`'s hooks, as the runner reads them.
-    pub first_hooks: String,
+    /// What its `appspec.yml` says.
+    pub first_appspec: AppSpec,
     /// Forks of the repository.
     pub forks: Vec<PathBuf>,
     /// Instances in the Auto Scaling group.
@@ -370,7 +371,7 @@ impl Playground {
             log_max: 1 << 28,
             not_after: i64::MAX,
             events: &RUN,
-            hooks: &self.setup.first_hooks,
+            appspec: &self.setup.first_appspec,
             environment: &[],
             rows: vec![Row {
                 instance: "*".into(),

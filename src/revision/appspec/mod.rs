@@ -170,6 +170,37 @@ impl AppSpec {
         self
     }
 
+    /// The files as the host's runner reads them: `source TAB folder`, a line each.
+    pub fn files_table(&self) -> String {
+        self.files.iter().map(|file| format!("{}\t{}\n", file.source, file.destination)).collect()
+    }
+
+    /// The permissions as the host's runner reads them: a key and its value a line, each begun by its object.
+    pub fn permissions_table(&self) -> String {
+        let mut table = String::new();
+        for permission in &self.permissions {
+            let mut line = |key: &str, value: &str| table.push_str(&format!("{key} {value}\n"));
+            line("object", &permission.object);
+            for kind in &permission.types {
+                line("type", if *kind == Kind::File { "file" } else { "directory" });
+            }
+            let optional =
+                [("owner", &permission.owner), ("group", &permission.group), ("mode", &permission.mode)];
+            for (key, value) in optional {
+                value.iter().for_each(|value| line(key, value));
+            }
+            permission.pattern.iter().for_each(|pattern| line("pattern", &shell_pattern(pattern)));
+            permission.except.iter().for_each(|pattern| line("except", &shell_pattern(pattern)));
+            permission.acls.iter().for_each(|acl| line("acl", acl));
+            if let Some(Context { user, kind, range }) = &permission.context {
+                let user = user.as_ref().map(|user| format!("-u {user} ")).unwrap_or_default();
+                let range = range.as_ref().map(|range| format!(" -l {range}")).unwrap_or_default();
+                line("context", &format!("{user}-t {kind}{range}"));
+            }
+        }
+        table
+    }
+
     /// The hooks as the host's runner reads them: `event|timeout|runas|location`, a line each.
     pub fn table(&self) -> String {
         let mut table = String::new();
@@ -181,6 +212,28 @@ impl AppSpec {
         }
         table
     }
+}
+
+impl FileExists {
+    /// As `appspec.yml` writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileExists::Disallow => "DISALLOW",
+            FileExists::Overwrite => "OVERWRITE",
+            FileExists::Retain => "RETAIN",
+        }
+    }
+}
+
+/// CodeDeploy's pattern, in which `*` alone means something, as a shell's.
+fn shell_pattern(pattern: &str) -> String {
+    pattern.chars().fold(String::new(), |mut out, c| {
+        if !c.is_ascii_alphanumeric() && !"*-_./".contains(c) && c.is_ascii() {
+            out.push('\\');
+        }
+        out.push(c);
+        out
+    })
 }
 
 #[cfg(test)]

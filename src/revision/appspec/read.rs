@@ -86,6 +86,9 @@ impl Reader<'_> {
 
     fn text(&self, node: &Node, path: &str) -> Result<String, String> {
         match &node.value {
+            Value::Scalar { text, .. } if text.trim().chars().any(char::is_control) => {
+                Err(self.wrong(node.line, path, format!("{text:?} has a control character in it")))
+            }
             Value::Scalar { text, .. } => Ok(text.trim().to_owned()),
             _ => Err(self.wrong(node.line, path, format!("{} where a text is wanted", node.kind()))),
         }
@@ -208,11 +211,28 @@ impl Reader<'_> {
             Some(node) => {
                 let of = self.keys(node, &keys.at("context"), &["name", "user", "type", "range"])?;
                 let user = self.optional(&of, "user")?.or(self.optional(&of, "name")?);
-                Some(Context { user, kind: self.needed(&of, "type")?, range: self.optional(&of, "range")? })
+                let context =
+                    Context { user, kind: self.needed(&of, "type")?, range: self.optional(&of, "range")? };
+                let plain = |text: &String| !text.starts_with('-') && !text.contains(char::is_whitespace);
+                let mut parts = context.user.iter().chain([&context.kind]).chain(&context.range);
+                let plain = parts.all(plain);
+                drop(parts);
+                if !plain {
+                    return Err(self.wrong(
+                        node.line,
+                        &keys.at("context"),
+                        "its parts are single words, such as httpd_t",
+                    ));
+                }
+                Some(context)
             }
         };
         let pattern = self.optional(&keys, "pattern")?.filter(|pattern| pattern != "**");
         let acls = self.texts(&keys, "acls")?;
+        if let Some(acl) = acls.iter().find(|acl| acl.contains([',', ' ']) || !acl.contains(':')) {
+            let words = format!("'{acl}' is no entry of an access list, such as user:deploy:rwx");
+            return Err(self.wrong(line("acls"), &keys.at("acls"), words));
+        }
         Ok(Permission {
             object,
             pattern,

@@ -58,6 +58,11 @@ fn everything_that_codedeploy_has_for_linux() {
     assert_eq!((second.pattern.as_deref(), second.mode.as_deref()), (Some("run*"), Some("0755")));
     assert_eq!(second.types, [Kind::File, Kind::Directory]);
     assert_eq!(second.context.as_ref().unwrap().user.as_deref(), Some("system_u"));
+    assert_eq!(
+        spec.permissions_table(),
+        "object /srv/shop\ntype file\nowner app\ngroup app\nmode 4644\nexcept secrets.env\nexcept *.md\nobject /var/www/shop\n\
+         type file\ntype directory\nmode 0755\npattern run*\nacl user:deploy:rwx\ncontext -u system_u -t httpd_t -l s0\n"
+    );
 }
 
 #[test]

@@ -23,6 +23,15 @@ impl Fleet {
             untaken(&was.record) && is.record.in_work() && is.record.goal == crate::rollout::state::Goal::New
         });
         assert!(!stopped || begun.is_none(), "stopped, and new work is started: {begun:?}");
+        // Never a command to one that isn't the group's, or is no more.
+        for effect in &plan.effects {
+            let Effect::Dispatch { orders, .. } = effect else { continue };
+            for order in orders {
+                let member = before.members.iter().find(|member| member.record.id == order.instance);
+                let ours = member.is_some_and(|member| member.sight.lifecycle != Lifecycle::Leaving);
+                assert!(ours, "a command to one that is not in the group: {order:?} {member:?}");
+            }
+        }
         // Whoever serves is taken out only if enough stay in service then; those that left on their own don't count.
         let has_left = |member: &&Member| {
             member.record.state() == S::Gone || member.sight.lifecycle == Lifecycle::Leaving
