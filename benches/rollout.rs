@@ -98,13 +98,13 @@ fn report(events: &[Value]) {
     println!("overhead per batch      {:.2} s", seconds((last - first - critical) / count));
 }
 
-fn appspec_of(repository: &std::path::Path, sha: &str) -> anyhow::Result<String> {
+fn appspec_of(repository: &std::path::Path, sha: &str) -> anyhow::Result<drover::revision::appspec::AppSpec> {
     let archive = repository.join("../first.tar.gz");
     let arguments = ["archive", "--format=tar.gz", "--prefix=first/", "-o"];
     let done =
         Command::new("git").arg("-C").arg(repository).args(arguments).arg(&archive).arg(sha).status()?;
     anyhow::ensure!(done.success(), "git archive failed");
-    Ok(bundle::examine(&archive).map_err(anyhow::Error::msg)?.appspec.table())
+    Ok(bundle::examine(&archive).map_err(anyhow::Error::msg)?.appspec)
 }
 
 async fn run() -> anyhow::Result<()> {
