@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -139,6 +139,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         webhook_secret,
         failures: Arc::default(),
         strangers: Strangers::default(),
+        downloads: Arc::new(Semaphore::new(web::DOWNLOADS)),
         trusted_proxies,
         secure: door.tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         public_url,

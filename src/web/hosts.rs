@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::MutexGuard, time::Instant};
 use tokio_util::io::ReaderStream;
 use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
@@ -23,6 +23,12 @@ use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// Tokens are good for so long after their deployment has ended.
 const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
+/// Instances that download a bundle at the same time; as many as a small machine's network carries well.
+pub const DOWNLOADS: usize = 24;
+/// A host's curl waits a minute for the first byte.
+const TURN: Duration = Duration::from_secs(45);
+/// Of a bundle, read at a time.
+const PIECE: usize = 256 * 1024;
 /// The runner's last line is short.
 const LARGEST_RESULT: usize = 16 * 1024;
 
@@ -82,10 +88,21 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
     let missing = |e: anyhow::Error| {
         Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e:#}"))
     };
+    // The others of a dispatch wait for their turn; who waits for too long tries again after a pause.
+    let turn = tokio::time::timeout(TURN, Arc::clone(&web.downloads).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
+        let words = "too many instances download at the same time: try again in a moment";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", words));
+    };
     let path = web.engine.bundle_again(sha).await.map_err(missing)?;
     let file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
     let length = file.metadata().await.map_err(|e| missing(e.into()))?.len();
-    let mut response = warp::reply::stream(ReaderStream::new(file)).into_response();
+    // The turn ends with the download.
+    let pieces = ReaderStream::with_capacity(file, PIECE).map(move |piece| {
+        let _turn = &turn;
+        piece
+    });
+    let mut response = warp::reply::stream(pieces).into_response();
     let headers = response.headers_mut();
     headers.insert("content-length", length.into());
     headers.insert("content-type", http::HeaderValue::from_static("application/gzip"));
@@ -116,11 +133,7 @@ impl From<IngestError> for Refusal {
 }
 
 /// The log of the attempt that this token is good for.
-async fn receive(
-    web: &Web,
-    number: i64,
-    token: &str,
-) -> Result<std::sync::Arc<tokio::sync::Mutex<Ingest>>, Refusal> {
+async fn receive(web: &Web, number: i64, token: &str) -> Result<Arc<tokio::sync::Mutex<Ingest>>, Refusal> {
     if !same(token, &web.secrets.attempt_token(number)) {
         return Err(Refusal::unauthorized());
     }

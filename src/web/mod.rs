@@ -20,6 +20,7 @@ mod view;
 mod webhook;
 
 pub use accept::{Door, Standby, tls};
+pub use hosts::DOWNLOADS;
 pub use request::Strangers;
 pub use slow::Failures;
 
@@ -35,7 +36,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use warp::{Filter as _, Reply, filters::BoxedFilter, reply::Response};
 
@@ -56,6 +57,8 @@ pub struct Web {
     pub failures: Arc<Failures>,
     /// Room for what strangers send.
     pub strangers: Strangers,
+    /// Turns of the instances that download.
+    pub downloads: Arc<Semaphore>,
     /// Proxies before the daemon: only they connect, and they say where a request comes from. None: no proxy.
     pub trusted_proxies: Arc<[IpAddr]>,
     /// The daemon's address for people and hosts, if one is configured.

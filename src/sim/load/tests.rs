@@ -50,7 +50,7 @@ fn load(address: SocketAddr) -> Load {
 
 /// Waits until the report so far is as described.
 async fn until(load: &Load, what: &str, is_so: impl Fn(&LoadReport) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while !is_so(&load.so_far()) {
         assert!(Instant::now() < deadline, "not in time: {what}: {:?}", load.so_far());
         tokio::time::sleep(Duration::from_millis(10)).await;

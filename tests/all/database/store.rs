@@ -128,6 +128,29 @@ async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
     );
 }
 
+/// After an error of the store it isn't known what is stored: what was received is forgotten, and the host is asked for its log
+/// from the beginning, rather than having the same lines stored twice.
+#[tokio::test]
+async fn a_log_is_asked_for_anew_after_any_error_of_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::File(directory.path().join("drover.db"));
+    let store = std::sync::Arc::new(opened(&database).await.unwrap());
+    let id = deployment(&store).await;
+    let mut tx = store.write().await.unwrap();
+    tx.insert_attempt(7, id, "i-1", "d", "ApplicationStop", 1).await.unwrap();
+    tx.commit().await.unwrap();
+    let logs = drover::logs::Logs::new(std::sync::Arc::clone(&store), 1 << 20);
+    let ingest = logs.receive(7, "nonce").await.unwrap();
+    logs.take(&mut *ingest.lock().await, 0, b"one\ntwo\n").await.unwrap();
+    assert_eq!(ingest.lock().await.wanted(), 8);
+    // Another daemon has taken over: every write of this one is refused.
+    behind(&database, "UPDATE meta SET value = '99' WHERE name = 'epoch'").await;
+    let refused = logs.flush(&mut *ingest.lock().await).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let anew = logs.receive(7, "nonce").await.unwrap();
+    assert_eq!(anew.lock().await.wanted(), 0, "from the beginning");
+}
+
 /// A copy that is made while lines are being written is one moment of them.
 #[tokio::test]
 async fn a_copy_made_meanwhile_is_whole() {
