@@ -230,7 +230,7 @@ interrupt() {
 	first_line "$A/reader"
 		set -- $LINE
 	if [ $# -ge 3 ] && alive "$@"; then let_go "$1"; fi
-	rm -f "$A/pgid" "$A/reader"
+	rm -f "$A/pgid" "$A/reader" "$A/.lost"
 	undo_files
 	last=$(tail -n 1 "$A/journal" 2>/dev/null)
 		set -- $last
@@ -454,7 +454,7 @@ guarded() {
 	fi
 	let_go "$reader"
 	kill "$keeper" 2>/dev/null
-	rm -f "$A/pgid" "$A/reader"
+	rm -f "$A/pgid" "$A/reader" "$A/.lost"
 }
 
 user_home() {
@@ -875,6 +875,7 @@ settle_files() {
 		case $folder in */) rmdir "$folder" 2>/dev/null ;; esac
 	done
 	remark "$(grep -c -v '/$' "$B/manifest") files are in their places, $(grep -c '' "$I/gone") of the former revision are gone"
+	rm -rf "$I"
 }
 
 # clear_beside KIND: what lies beside the places
