@@ -68,13 +68,7 @@ impl Store {
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        let query = sqlx::AssertSqlSafe(chunks_after(instance.is_some()));
-        let query = sqlx::query_as(query).bind(deployment).bind(seq).bind(limit);
-        let query = match instance {
-            Some(instance) => query.bind(text(instance)),
-            None => query,
-        };
-        Ok(query.fetch_all(&self.pool).await?)
+        self.chunks(chunks_after(instance.is_some()), deployment, instance, seq, limit).await
     }
 
     /// At most `limit` chunks that begin before `seq`, newest first; of one instance alone, where one is named.
@@ -85,8 +79,18 @@ impl Store {
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        let query = sqlx::AssertSqlSafe(chunks_before(instance.is_some()));
-        let query = sqlx::query_as(query).bind(deployment).bind(seq).bind(limit);
+        self.chunks(chunks_before(instance.is_some()), deployment, instance, seq, limit).await
+    }
+
+    async fn chunks(
+        &self,
+        query: String,
+        deployment: i64,
+        instance: Option<&str>,
+        seq: i64,
+        limit: i64,
+    ) -> Result<Vec<Chunk>> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
         let query = match instance {
             Some(instance) => query.bind(text(instance)),
             None => query,
