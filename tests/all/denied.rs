@@ -1,7 +1,7 @@
 //! One AWS call after the other is answered with AccessDenied in mid-rollout, each in a cloud of its own, side by side. For
 //! twelve seconds in the test run; `tests/denied SECONDS` takes longer and prints what a person reads meanwhile.
 
-use crate::ground::{Play as _, Repository, TURN, TURNS, number, policy, serving, setup, states, until};
+use crate::ground::{Play as _, Repository, TURN, TURNS, number, policy, serving, small, states, until};
 use drover::cli::demo::playground::Playground;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -44,8 +44,7 @@ async fn denied(call: &'static str, lasts: Duration) -> String {
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (3, 5.0, policy("batch = \"1\""));
+    let setup = small(directory.path(), &repository, &first, 3, policy("batch = \"1\""));
     let world = Playground::start(setup).await.unwrap();
     let id = world.submit("main").await;
     let deployment = async || world.api(&format!("deployments/{id}")).await;

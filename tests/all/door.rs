@@ -82,6 +82,18 @@ impl Bare {
         Ok(cookie(&answer))
     }
 
+    /// Runs a client subcommand to its end: its exit code, what it printed, and its errors.
+    fn drover(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(DROVER)
+            .args(arguments)
+            .env("DROVER_URL", &self.url)
+            .env("DROVER_TOKEN", &self.token)
+            .output()
+            .unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code().unwrap(), stdout, stderr)
+    }
+
     async fn page(&self, path: &str, cookie: &str) -> (StatusCode, String) {
         let answer = self.request("GET", path).header("cookie", cookie).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
@@ -208,31 +220,19 @@ async fn a_form_from_elsewhere_or_without_its_word_does_nothing() {
 async fn a_session_ends_with_its_token_and_with_signing_out() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Bare::start(directory.path(), "");
-    let drover = |arguments: &[&str]| {
-        let output = Command::new(DROVER)
-            .args(arguments)
-            .env("DROVER_URL", &daemon.url)
-            .env("DROVER_TOKEN", &daemon.token)
-            .output()
-            .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
-        )
-    };
-    let (code, token) = drover(&["token", "create", "ada"]);
-    assert_eq!(code, Some(0), "{token}");
-    let again = drover(&["token", "create", "ada"]);
-    assert!(again.0 != Some(0) && again.1.contains("there is a token 'ada' already"), "{again:?}");
+    let (code, token, words) = daemon.drover(&["token", "create", "ada"]);
+    assert_eq!((code, words.as_str()), (0, ""), "{token}");
+    let again = daemon.drover(&["token", "create", "ada"]);
+    assert!(again.0 != 0 && again.2.contains("there is a token 'ada' already"), "{again:?}");
     let session = daemon.sign_in(token.trim()).await.unwrap();
     let (status, page) = daemon.page("/", &session).await;
     assert!(status == 200 && page.contains("<b>ada</b>"), "{page}");
-    assert!(drover(&["token", "list"]).1.contains("ada"));
-    assert_eq!(drover(&["token", "revoke", "ada"]).0, Some(0));
+    assert!(daemon.drover(&["token", "list"]).1.contains("ada"));
+    assert_eq!(daemon.drover(&["token", "revoke", "ada"]).0, 0);
     assert_eq!(daemon.page("/", &session).await.0, StatusCode::SEE_OTHER, "revoked");
     assert!(daemon.sign_in(token.trim()).await.is_err());
-    let last = drover(&["token", "revoke", "admin"]);
-    assert!(last.0 != Some(0) && last.1.contains("the last token"), "{last:?}");
+    let last = daemon.drover(&["token", "revoke", "admin"]);
+    assert!(last.0 != 0 && last.2.contains("the last token"), "{last:?}");
 
     let session = daemon.sign_in(&daemon.token).await.unwrap();
     let word = word(&daemon.page("/", &session).await.1);
@@ -356,31 +356,22 @@ async fn what_the_daemon_keeps_is_its_users_alone() {
 async fn every_refusal_has_words() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Bare::start(directory.path(), "");
-    let drover = |arguments: &[&str]| {
-        let output = Command::new(DROVER)
-            .args(arguments)
-            .env("DROVER_URL", &daemon.url)
-            .env("DROVER_TOKEN", &daemon.token)
-            .output()
-            .unwrap();
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
     for name in ["zoë", "..", "-x", "a/b", "a b", ""] {
-        let (code, words) = drover(&["token", "create", "--", name]);
+        let (code, _, words) = daemon.drover(&["token", "create", "--", name]);
         assert!(code == 2 && words.contains("is no name for a token"), "{name}: {code} {words}");
     }
-    assert_eq!(drover(&["token", "create", "ci.eu_1-a"]).0, 0);
-    let (code, words) = drover(&["token", "revoke", "zoë"]);
+    assert_eq!(daemon.drover(&["token", "create", "ci.eu_1-a"]).0, 0);
+    let (code, _, words) = daemon.drover(&["token", "revoke", "zoë"]);
     assert!(code == 2 && words.contains("there is no token 'zoë'"), "{words}");
-    assert_eq!(drover(&["token", "revoke", "ci.eu_1-a"]).0, 0);
+    assert_eq!(daemon.drover(&["token", "revoke", "ci.eu_1-a"]).0, 0);
     for arguments in
         [&["lock", "eval", "--reason", "x"] as &[&str], &["unlock", "eval"], &["group", "restore", "eval"]]
     {
-        let (code, words) = drover(arguments);
+        let (code, _, words) = daemon.drover(arguments);
         assert!(code == 2 && words.contains("APPLICATION/ENVIRONMENT"), "{arguments:?}: {code} {words}");
     }
     for arguments in [&["status", "99"] as &[&str], &["logs", "99"], &["cancel", "99"], &["pause", "99"]] {
-        let (code, words) = drover(arguments);
+        let (code, _, words) = daemon.drover(arguments);
         assert!(code == 2 && words.contains("there is no deployment 99"), "{arguments:?}: {code} {words}");
     }
     let ask = async |path: &str, accept: &str| {

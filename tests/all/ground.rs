@@ -115,6 +115,17 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
     }
 }
 
+/// A small and quick fleet on `first`, as the tests of one matter have it.
+pub fn small(
+    directory: &Path,
+    repository: &Repository,
+    first: &str,
+    instances: u32,
+    policy: String,
+) -> Setup {
+    Setup { instances, time_scale: 5.0, policy, ..setup(directory, repository, first) }
+}
+
 /// The IAM policy that README gives the instances' role.
 pub fn instance_policy() -> Value {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
@@ -162,6 +173,8 @@ pub trait Play {
     fn api(&self, path: &str) -> impl Future<Output = Value>;
     /// Submits a revision and answers the deployment's number.
     fn submit(&self, revision: &str) -> impl Future<Output = i64>;
+    /// The calls of this action that the simulated cloud has seen.
+    fn calls(&self, action: &str) -> impl Future<Output = Vec<Value>>;
     /// Waits until the deployment has an exit code.
     fn ended(&self, id: i64) -> impl Future<Output = Value>;
     /// Runs a shell command on an instance.
@@ -201,6 +214,12 @@ impl Play for Playground {
             reqwest::Client::new().post(url).bearer_auth(&self.token).json(&wish).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         answer["id"].as_i64().unwrap_or_else(|| panic!("refused: {answer}"))
+    }
+
+    async fn calls(&self, action: &str) -> Vec<Value> {
+        let audit = self.look("audit?after=0").await.unwrap();
+        let calls = audit["calls"].as_array().unwrap().iter();
+        calls.filter(|call| call["action"] == action).cloned().collect()
     }
 
     async fn ended(&self, id: i64) -> Value {

@@ -1,6 +1,6 @@
 //! What deploys by itself: signed pushes, and nothing else that comes to the same door.
 
-use crate::ground::{Play as _, Repository, TURN, policy, setup, until};
+use crate::ground::{Play as _, Repository, TURN, policy, small, until};
 use drover::cli::demo::playground::{Playground, Setup};
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
@@ -63,16 +63,12 @@ async fn said(directory: &Path, words: &str) {
 
 /// How GitHub answered the questions of this kind: their statuses.
 async fn asked(world: &Playground, action: &str) -> Vec<u64> {
-    let audit = world.look("audit?after=0").await.unwrap();
-    let calls = audit["calls"].as_array().unwrap().iter();
-    calls.filter(|call| call["action"] == action).filter_map(|call| call["status"].as_u64()).collect()
+    world.calls(action).await.iter().filter_map(|call| call["status"].as_u64()).collect()
 }
 
 /// A fleet of two, quick.
-fn small(directory: &Path, repository: &Repository, first: &str) -> Setup {
-    let mut setup = setup(directory, repository, first);
-    (setup.instances, setup.time_scale, setup.policy) = (2, 5.0, policy("batch = \"1\""));
-    setup
+fn two(directory: &Path, repository: &Repository, first: &str) -> Setup {
+    small(directory, repository, first, 2, policy("batch = \"1\""))
 }
 
 /// Whatever order deliveries come in, the branch's head is what is deployed.
@@ -83,7 +79,7 @@ async fn late_repeated_and_replayed_pushes_leave_the_head() {
     let repository = Repository::wrapped(directory.path());
     let (older, newer) = (repository.git(&["rev-parse", "main~1"]), repository.git(&["rev-parse", "main"]));
     let first = repository.git(&["rev-parse", "main~2"]);
-    let world = Playground::start(small(directory.path(), &repository, &first)).await.unwrap();
+    let world = Playground::start(two(directory.path(), &repository, &first)).await.unwrap();
     // The newer one comes first, then the older one, while the newer one rolls and once more when it is through.
     assert_eq!(pushed(&world, "d-newer", &push(&newer, "main")).await, "accepted");
     assert_eq!(pushed(&world, "d-older", &push(&older, "main")).await, "accepted");
@@ -118,7 +114,7 @@ async fn a_push_waits_until_github_knows_it_whatever_the_repository_is_called() 
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main"]);
-    let world = Playground::start(small(directory.path(), &repository, &first)).await.unwrap();
+    let world = Playground::start(two(directory.path(), &repository, &first)).await.unwrap();
     let known = || async { !asked(&world, "GetRepository").await.is_empty() };
     until("the repository's number is asked for", 60, known).await;
     // Renamed, and its API behind: neither the commit nor the head is there.
@@ -154,7 +150,7 @@ async fn what_was_refused_may_come_again_and_what_was_lost_is_polled_for() {
     let repository = Repository::wrapped(directory.path());
     repository.git(&["branch", "100%/feature#1"]);
     let first = repository.git(&["rev-parse", "main"]);
-    let mut world = Playground::start(small(directory.path(), &repository, &first)).await.unwrap();
+    let mut world = Playground::start(two(directory.path(), &repository, &first)).await.unwrap();
     world.kill_daemon().await.unwrap();
     let config = std::fs::read_to_string(world.config_path()).unwrap();
     let config = config
@@ -185,7 +181,7 @@ async fn a_signed_push_deploys_once_and_nothing_else_does() {
     let repository = Repository::wrapped(directory.path());
     let main = repository.git(&["rev-parse", "main"]);
     let first = repository.git(&["rev-parse", "main~1"]);
-    let world = Playground::start(small(directory.path(), &repository, &first)).await.unwrap();
+    let world = Playground::start(two(directory.path(), &repository, &first)).await.unwrap();
     let secret = world.webhook_secret.clone();
     let body = push(&main, "main");
     let good = sign(&secret, &body);

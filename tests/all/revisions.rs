@@ -1,6 +1,6 @@
 //! Revisions as people who come from CodeDeploy have them.
 
-use crate::ground::{Play as _, Repository, TURN, policy, setup};
+use crate::ground::{Play as _, Repository, TURN, policy, small};
 use drover::cli::demo::playground::{GROUP, Playground};
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -20,8 +20,7 @@ async fn what_codedeploy_takes_is_deployed_with_warnings() {
     let script = repository.path.join("hooks/after-install");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
     let target = repository.commit("5");
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (2, 5.0, policy("batch = \"1\""));
+    let setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
     let world = Playground::start(setup).await.unwrap();
     let plan = world.drover(&["plan", &target, "--group", GROUP]).await;
     let ran = world.drover(&["deploy", &target, "--group", GROUP, "--follow"]).await;
@@ -67,8 +66,7 @@ async fn files_are_copied_to_their_places_and_cleaned_up_after() {
     let two = repository.commit("6");
     fs::write(repository.path.join("site/mine"), "theirs").unwrap();
     let three = repository.commit("7");
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (2, 5.0, policy("batch = \"1\""));
+    let setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
     let world = Playground::start(setup).await.unwrap();
     let instance = world.instances().await.unwrap().remove(0);
     let tree = async || {

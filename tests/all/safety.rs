@@ -1,7 +1,7 @@
 //! What could cost an operator the fleet, from outside: nothing that was not asked for, back means back, good means good,
 //! least means least, and one look is not the truth.
 
-use crate::ground::{Play as _, Repository, TURN, policy, serving, setup, states, until};
+use crate::ground::{Play as _, Repository, TURN, policy, serving, small, states, until};
 use drover::cli::demo::playground::Playground;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -14,8 +14,7 @@ async fn world(directory: &Path, size: u32, lines: &str) -> (Playground, Reposit
 async fn world_of(directory: &Path, size: u32, policy: String) -> (Playground, Repository) {
     let repository = Repository::wrapped(directory);
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory, &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy);
+    let mut setup = small(directory, &repository, &first, size, policy);
     setup.deregistration_delay = 10;
     (Playground::start(setup).await.unwrap(), repository)
 }
@@ -48,11 +47,6 @@ async fn in_state(world: &Playground, id: i64, state: &str) {
         instances.iter().any(|instance| instance["state"] == state)
     })
     .await;
-}
-
-fn calls(audit: &Value, action: &str) -> Vec<Value> {
-    let calls = audit["calls"].as_array().unwrap();
-    calls.iter().filter(|call| call["action"] == action).cloned().collect()
 }
 
 /// Finding 2.
@@ -88,11 +82,10 @@ async fn a_group_gone_from_the_configuration_halts_and_nobody_else_is_touched() 
     assert_eq!(halted["instances"].as_array().unwrap().len(), 3, "{halted:#}");
     // What was in work is seen through, and the group put back, by what the deployment was planned with.
     in_order(&world, 3).await;
-    let audit = world.look("audit?after=0").await.unwrap();
-    for call in calls(&audit, "SendCommand") {
+    for call in world.calls("SendCommand").await {
         assert!(theirs.iter().all(|id| !call.to_string().contains(id)), "{call:#}");
     }
-    for call in calls(&audit, "DescribeAutoScalingGroups") {
+    for call in world.calls("DescribeAutoScalingGroups").await {
         assert!(!call["params"]["AutoScalingGroupNames"].is_null(), "all groups of the account: {call:#}");
     }
     // Back in the configuration it goes on.
@@ -119,8 +112,7 @@ async fn a_cancel_after_a_retried_event_switches_the_release_back() {
         "batch = \"1\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"20s\"\ncap = \"20s\"";
     let repository = Repository::wrapped(directory.path());
     let [old, new] = ["main~1", "main"].map(|name| repository.git(&["rev-parse", name]));
-    let mut setup = setup(directory.path(), &repository, &old);
-    (setup.instances, setup.time_scale, setup.policy) = (2, 5.0, lines.to_owned());
+    let setup = small(directory.path(), &repository, &old, 2, lines.to_owned());
     let world = Playground::start(setup).await.unwrap();
     // It knows the former release as the last good one.
     let id = world.submit(&old).await;
@@ -284,9 +276,8 @@ async fn github_may_be_away_once_everything_is_staged() {
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::wrapped(directory.path());
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.instances, setup.time_scale, setup.public_url) = (2, 5.0, None);
-    setup.policy = policy("batch = \"1\"");
+    let mut setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    setup.public_url = None;
     let world = Playground::start(setup).await.unwrap();
     let id = world.submit("main").await;
     in_state(&world, id, "Blocking").await;
@@ -342,10 +333,9 @@ async fn a_host_that_names_a_forks_commit_is_not_believed() {
     let stray = fork.commit("66");
     // The fleet runs it: somebody put it there by hand.
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory.path(), &repository, &first);
-    (setup.forks, setup.instances, setup.time_scale) = (vec![fork.path.clone()], 2, 5.0);
+    let mut setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    setup.forks = vec![fork.path.clone()];
     setup.first = stray.clone();
-    setup.policy = policy("batch = \"1\"");
     let world = Playground::start(setup).await.unwrap();
     let id = world.submit("main").await;
     in_state(&world, id, "Deploying").await;
@@ -356,9 +346,8 @@ async fn a_host_that_names_a_forks_commit_is_not_believed() {
     assert!(
         log.contains(&format!("it says that {stray} is current, which is no revision of its repository"))
     );
-    let scripts = world.look("audit?after=0").await.unwrap();
-    let restored =
-        calls(&scripts, "SendCommand").iter().any(|call| call["params"].to_string().contains(" restore "));
+    let commands = world.calls("SendCommand").await;
+    let restored = commands.iter().any(|call| call["params"].to_string().contains(" restore "));
     assert!(!restored, "nothing of the fork's was run again");
     world.stop().await;
 }
@@ -377,9 +366,8 @@ async fn a_foreign_target_group_is_looked_at_once() {
         .collect();
     world.control("world", &json!({ "target_groups": foreign })).await.unwrap();
     let looks = async || {
-        let audit = world.look("audit?after=0").await.unwrap();
         let about = |call: &Value| call["params"].to_string().contains("targetgroup/foreign-");
-        calls(&audit, "DescribeTargetHealth").iter().filter(|call| about(call)).count()
+        world.calls("DescribeTargetHealth").await.iter().filter(|call| about(call)).count()
     };
     for _ in 0..2 {
         let plan = world.drover(&["plan", "main", "--group", "sample/demo"]).await;

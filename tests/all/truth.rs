@@ -1,6 +1,6 @@
 //! The world is less kind than a simulator likes to be: what drover says and keeps when things go wrong around it.
 
-use crate::ground::{Play as _, Repository, TURN, policy, setup, until};
+use crate::ground::{Play as _, Repository, TURN, policy, small, until};
 use drover::cli::demo::playground::{GROUP, Playground};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -8,14 +8,8 @@ use std::{fs, path::Path};
 async fn world(directory: &Path, size: u32, lines: &str) -> (Playground, Repository) {
     let repository = Repository::wrapped(directory);
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory, &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy(lines));
+    let setup = small(directory, &repository, &first, size, policy(lines));
     (Playground::start(setup).await.unwrap(), repository)
-}
-
-async fn answered(world: &Playground, action: &str) -> usize {
-    let audit = world.look("audit?after=0").await.unwrap();
-    audit["calls"].as_array().unwrap().iter().filter(|call| call["action"] == action).count()
 }
 
 /// A panic in a deployment's task ends that deployment, in words; the daemon goes on.
@@ -50,7 +44,7 @@ async fn a_bundle_is_fetched_once_and_a_damaged_one_again() {
     let _turn = TURN.acquire().await;
     let directory = tempfile::tempdir().unwrap();
     let (world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
-    let before = answered(&world, "DownloadTarball").await;
+    let before = world.calls("DownloadTarball").await.len();
     let plan = async || -> Value {
         let wish = json!({ "group": GROUP, "revision": "main" });
         let request =
@@ -60,19 +54,19 @@ async fn a_bundle_is_fetched_once_and_a_damaged_one_again() {
         answer.json().await.unwrap()
     };
     futures_util::future::join_all((0..6).map(|_| plan())).await;
-    assert_eq!(answered(&world, "DownloadTarball").await - before, 1, "six at once");
+    assert_eq!(world.calls("DownloadTarball").await.len() - before, 1, "six at once");
     let bundles = directory.path().join("daemon/bundles");
     let files: Vec<_> = fs::read_dir(&bundles).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "nothing half-done lies beside it: {files:?}");
     let whole = fs::read(&files[0]).unwrap();
     fs::write(&files[0], &whole[..whole.len() / 2]).unwrap();
     plan().await;
-    assert_eq!(answered(&world, "DownloadTarball").await - before, 2);
+    assert_eq!(world.calls("DownloadTarball").await.len() - before, 2);
     assert_eq!(fs::read(&files[0]).unwrap().len(), whole.len());
     // A deployment's many dispatches ask for no further one.
     let id = world.submit("main").await;
     assert_eq!(world.ended(id).await["state"], "Succeeded");
-    assert_eq!(answered(&world, "DownloadTarball").await - before, 2);
+    assert_eq!(world.calls("DownloadTarball").await.len() - before, 2);
     world.stop().await;
 }
 

@@ -5,7 +5,7 @@ mod launches;
 mod others;
 mod restore;
 
-use crate::ground::{Play as _, Repository, policy, serving, setup, until};
+use crate::ground::{Play as _, Repository, policy, serving, small, until};
 use drover::cli::demo::playground::Playground;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,8 +19,7 @@ async fn world(directory: &Path, size: u32, lines: &str) -> (Playground, Reposit
 async fn world_of(directory: &Path, size: u32, policy: &str) -> (Playground, Repository) {
     let repository = Repository::wrapped(directory);
     let first = repository.git(&["rev-parse", "main~1"]);
-    let mut setup = setup(directory, &repository, &first);
-    (setup.instances, setup.time_scale, setup.policy) = (size, 5.0, policy.to_owned());
+    let mut setup = small(directory, &repository, &first, size, policy.to_owned());
     setup.deregistration_delay = 10;
     (Playground::start(setup).await.unwrap(), repository)
 }
