@@ -100,6 +100,11 @@ impl Logs {
         Ok(Arc::clone(ingest))
     }
 
+    /// Bytes of one attempt's file that are kept here at most.
+    fn most(&self) -> u64 {
+        self.budget + MARGIN
+    }
+
     /// Stores what is pending.
     pub async fn flush(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         let done = self.store_lines(ingest).await;
@@ -179,10 +184,10 @@ impl Logs {
                     let end = line.len().min(TAIL_LINE_BYTES);
                     ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
                     let (before, after) = (ingest.parsed, ingest.parsed + length as u64);
-                    if is_new && after <= self.budget + MARGIN {
+                    if is_new && after <= self.most() {
                         ingest.lines.extend_from_slice(&line);
                         ingest.lines.push(b'\n');
-                    } else if is_new && before <= self.budget + MARGIN {
+                    } else if is_new && before <= self.most() {
                         self.flush(ingest).await?;
                         ingest.parsed = after;
                         self.say_full(ingest).await?;
@@ -281,13 +286,10 @@ impl Logs {
                 ingest.attempt
             )
         });
-        let over = (size > self.budget).then(|| {
-            format!(
-                "of attempt {}, {} bytes of log were not kept",
-                ingest.attempt,
-                size - self.budget - MARGIN
-            )
-        });
+        let over = size
+            .checked_sub(self.most())
+            .filter(|over| *over > 0)
+            .map(|over| format!("of attempt {}, {over} bytes of log were not kept", ingest.attempt));
         let words = words.into_iter().chain(over).reduce(|all, more| format!("{all}; {more}"));
         let done = self.end(ingest, size, words, outcome).await;
         self.unless_lost(ingest, done)

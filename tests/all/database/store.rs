@@ -2,6 +2,7 @@
 
 use super::{opened, server::Postgres};
 use drover::store::{Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError};
+use sha2::Digest as _;
 
 /// Each of these runs on a file, and all of them on one server, each in a database of its own.
 macro_rules! on_both {
@@ -149,6 +150,41 @@ async fn a_log_is_asked_for_anew_after_any_error_of_the_store() {
     assert!(refused.is_err(), "{refused:?}");
     let anew = logs.receive(7, "nonce").await.unwrap();
     assert_eq!(anew.lock().await.wanted(), 0, "from the beginning");
+}
+
+/// A host that stops at its limit says so beyond it: that is kept, and the log is complete all the same. What comes beyond even
+/// that is counted.
+#[tokio::test]
+async fn a_log_over_its_budget_is_complete_and_says_what_is_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(&Database::File(directory.path().join("drover.db"))).await.unwrap();
+    let store = std::sync::Arc::new(store);
+    let id = deployment(&store).await;
+    let logs = drover::logs::Logs::new(std::sync::Arc::clone(&store), 100);
+    let margin = 1024 * 1024;
+    for (attempt, size, says) in
+        [(1, 101, None), (2, 100 + margin, None), (3, 300 + margin, Some("of attempt 3, 200 bytes of log"))]
+    {
+        let mut tx = store.write().await.unwrap();
+        tx.insert_attempt(attempt, id, "i-1", "d", "ApplicationStop", 1).await.unwrap();
+        tx.commit().await.unwrap();
+        let before = store.deployment(id).await.unwrap().unwrap().last_seq;
+        let text = "line\n".repeat(size / 5) + &"x".repeat(size % 5);
+        let ingest = logs.receive(attempt, "nonce").await.unwrap();
+        let mut ingest = ingest.lock().await;
+        logs.take(&mut ingest, 0, text.as_bytes()).await.unwrap();
+        let sum = hex::encode(sha2::Sha256::digest(&text));
+        let ended = logs.complete(&mut ingest, size as u64, &sum, |_| Some("{}".into())).await;
+        assert!(ended.unwrap(), "{size}");
+        assert!(store.attempt(attempt).await.unwrap().unwrap().log_complete != 0, "{size}");
+        let chunks = store.chunks_after(id, None, before, i64::MAX).await.unwrap();
+        let said: Vec<_> = chunks.iter().filter(|chunk| chunk.source == "drover").collect();
+        let said: String = said.iter().map(|chunk| String::from_utf8_lossy(&chunk.payload)).collect();
+        match says {
+            None => assert_eq!(said, "", "{size}"),
+            Some(says) => assert!(said.contains("is longer than") && said.contains(says), "{said}"),
+        }
+    }
 }
 
 /// A copy that is made while lines are being written is one moment of them.
