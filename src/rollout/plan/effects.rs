@@ -41,6 +41,8 @@ impl Planner<'_> {
             .drafts
             .iter()
             .filter(|draft| draft.record.state() == state && draft.record.running().is_none())
+            // While nothing is seen, nobody is taken for gone; no command goes to one that was last seen leaving all the same.
+            .filter(|draft| draft.sight.lifecycle != Lifecycle::Leaving)
             .collect();
         let Some(oldest) = ready.iter().map(|draft| draft.record.since).min() else { return };
         let more_to_come =

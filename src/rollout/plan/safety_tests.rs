@@ -347,6 +347,24 @@ fn what_can_not_be_seen_is_judged_by_nobody_and_halts_in_the_end() {
 }
 
 #[test]
+fn one_that_was_last_seen_leaving_gets_no_command_while_nothing_is_seen() {
+    let mut toy = Toy::new(3, policy("1"));
+    toy.snapshot.members.iter_mut().for_each(|member| member.record.phase = Phase::Staging(None));
+    toy.snapshot.members[0].sight = Sight::gone();
+    let blind = crate::rollout::snapshot::Blind { since: toy.now, why: "AWS doesn't answer".into() };
+    toy.snapshot.blind = Some(blind);
+    let (away, others) = (toy.snapshot.members[0].record.id.clone(), 2);
+    let ordered = orders_of(&mut toy, DispatchKind::Stage);
+    assert_eq!(ordered.len(), others, "{ordered:?}");
+    assert!(ordered.iter().all(|order| order.instance != away), "{ordered:?}");
+    // Nobody is taken for gone meanwhile; whoever is seen again is staged like the others.
+    assert_eq!(toy.states(S::Gone), 0);
+    toy.snapshot.blind = None;
+    toy.snapshot.members[0].sight = toy.snapshot.members[1].sight.clone();
+    assert_eq!(orders_of(&mut toy, DispatchKind::Stage)[0].instance, away);
+}
+
+#[test]
 fn one_that_aws_never_lets_back_is_quarantined_by_name() {
     let mut toy = Toy::new(2, policy("1"));
     toy.until(|toy| toy.states(S::Allowing) > 0);
