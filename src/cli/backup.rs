@@ -1,6 +1,7 @@
 //! `drover backup`: a consistent copy of the daemon's database, also while it works.
 
-use crate::{config, store::Database};
+use super::serve::{database, private};
+use crate::config;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -23,12 +24,9 @@ pub struct Args {
 pub async fn run(args: &Args) -> anyhow::Result<i32> {
     let config = config::load(&args.config)?;
     let data = args.data.as_ref().unwrap_or(&config.server.data);
-    let database = match args.database.as_ref().or(config.server.database.as_ref()) {
-        Some(url) => Database::server(url).map_err(|why| anyhow::anyhow!("server.database: {why}"))?,
-        None => Database::File(data.join("drover.db")),
-    };
+    let database = database(args.database.as_deref(), &config.server, data)?;
     // It holds what the data directory holds: secrets, scripts, logs.
-    super::serve::private::keep_new_files_private();
+    private::keep_new_files_private();
     database.back_up(&args.file).await?;
     let bytes = std::fs::metadata(&args.file)?.len();
     println!(

@@ -12,7 +12,12 @@ use crate::{
     web::{self, Door, Standby, Strangers, Web},
 };
 use anyhow::Context as _;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
@@ -85,10 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let data = config.server.data.clone();
     private::keep_private(&data)?;
     private::allow_many_files();
-    let database = match args.database.as_ref().or(config.server.database.as_ref()) {
-        Some(url) => Database::server(url).map_err(|why| anyhow::anyhow!("server.database: {why}"))?,
-        None => Database::File(data.join("drover.db")),
-    };
+    let database = database(args.database.as_deref(), &config.server, &data)?;
     let listener = web::bind(config.server.listen).await?;
     let port = listener.local_addr()?.port();
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -168,6 +170,18 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     }
     // Not a success: whatever starts the daemon is to start it again, as standby.
     deposed.map_or(Ok(0), |stale| Err(stale.into()))
+}
+
+/// The database: that of this URL, or of the configuration's, or else the file in the data directory.
+pub(super) fn database(
+    given: Option<&str>,
+    server: &config::Server,
+    data: &Path,
+) -> anyhow::Result<Database> {
+    match given.or(server.database.as_deref()) {
+        Some(url) => Database::server(url).map_err(|why| anyhow::anyhow!("server.database: {why}")),
+        None => Ok(Database::File(data.join("drover.db"))),
+    }
 }
 
 /// Waits until the active daemon is gone, refusing everything meanwhile.

@@ -22,7 +22,7 @@ const SPARED: Duration = Duration::from_secs(3600);
 const SUFFIX: &str = ".tar.gz";
 
 /// A bundle on the daemon's disk.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Bundle {
     pub(super) sha256: String,
     pub(super) appspec: AppSpec,

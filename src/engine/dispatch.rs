@@ -3,7 +3,6 @@
 use super::{
     Engine,
     act::send_intent,
-    bundles::Bundle,
     crash,
     record::{self, json},
 };
@@ -60,11 +59,7 @@ impl Engine {
         let bundle = self.fetch_bundle(&row.repository, &release).await?;
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
-        let bundle = bundle.unwrap_or_else(|_| Bundle {
-            sha256: String::new(),
-            appspec: AppSpec::default(),
-            warnings: Vec::new(),
-        });
+        let bundle = bundle.unwrap_or_default();
         let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let source = match missing {
             None => match self.source(row, &release, bundle.sha256.clone()).await {

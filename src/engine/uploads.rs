@@ -71,23 +71,23 @@ impl Engine {
     /// Makes the log group, once a start; where that is not allowed it must have been made by hand.
     pub(super) async fn ensure_log_group(&self, row: &DeploymentRow) -> anyhow::Result<()> {
         let group = self.config.aws.log_group.clone();
-        if self.public_url.is_some() || self.log_group_made.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.public_url.is_some() || self.log_group_made.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = Timestamp::now().as_millisecond();
         let request = serde_json::json!({ "logGroupName": group }).to_string();
         let key = format!("CreateLogGroup:{group}");
         let intent = self.store.intend(row.id, "CreateLogGroup", &key, &request, now).await?;
         let made = self.fleet.create_log_group(&group).await;
         let words = made.as_ref().err().map(ToString::to_string);
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = Timestamp::now().as_millisecond();
         self.store.finish_intent(intent, words.as_deref(), now).await?;
         if let Some(words) = words {
             let text =
                 format!("{words}; without the log group {group} there is no live log: make it by hand");
             self.logs.note(row.id, None, &text).await?;
         }
-        self.log_group_made.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.log_group_made.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -132,7 +132,6 @@ impl Logs {
         if ingest.parsed <= ingest.stored {
             return Ok(());
         }
-        let mut tx = self.store.write().await?;
         let chunk = NewChunk {
             instance: Some(&ingest.instance),
             event: ingest.event.as_deref(),
@@ -141,13 +140,19 @@ impl Logs {
             payload: &ingest.lines,
             at: Timestamp::now().as_millisecond(),
         };
-        tx.append_log(ingest.deployment, &chunk).await?;
+        ingest.stored = self.store_chunk(ingest, &chunk).await?;
+        ingest.lines.clear();
+        Ok(())
+    }
+
+    /// Stores a chunk, and with it how far the file has been read, which is answered.
+    async fn store_chunk(&self, ingest: &Ingest, chunk: &NewChunk<'_>) -> Result<u64, IngestError> {
+        let mut tx = self.store.write().await?;
+        tx.append_log(ingest.deployment, chunk).await?;
         tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
         tx.commit().await?;
-        ingest.stored = ingest.parsed;
-        ingest.lines.clear();
         self.announce(ingest.deployment);
-        Ok(())
+        Ok(ingest.parsed)
     }
 
     /// Takes bytes at `offset` of the file.
@@ -217,12 +222,7 @@ impl Logs {
             self.budget >> 20
         );
         let lines = super::lines_of(&text);
-        let mut tx = self.store.write().await?;
-        tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
-        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
-        tx.commit().await?;
-        ingest.stored = ingest.parsed;
-        self.announce(ingest.deployment);
+        ingest.stored = self.store_chunk(ingest, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
         Ok(())
     }
 
@@ -243,7 +243,6 @@ impl Logs {
             _ => None,
         };
         if is_new && let Some(text) = text {
-            let mut tx = self.store.write().await?;
             let chunk = NewChunk {
                 instance: Some(&ingest.instance),
                 event: Some(&control.event),
@@ -252,11 +251,7 @@ impl Logs {
                 payload: &super::lines_of(&text),
                 at: Timestamp::now().as_millisecond(),
             };
-            tx.append_log(ingest.deployment, &chunk).await?;
-            tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
-            tx.commit().await?;
-            ingest.stored = ingest.parsed;
-            self.announce(ingest.deployment);
+            ingest.stored = self.store_chunk(ingest, &chunk).await?;
         }
         Ok(())
     }

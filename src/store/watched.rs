@@ -41,12 +41,13 @@ impl Store {
     /// Which of those queries read a large table from end to end, and the database's own words for how.
     pub async fn scans(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        let mut connection = self.pool.acquire().await?;
+        // Ended without a commit: the setting below is for it alone.
+        let mut connection = self.pool.begin().await?;
         let explain = match self.database {
             Database::File(_) => "EXPLAIN QUERY PLAN",
             Database::Server(_) => {
                 // A small table is read from end to end whatever indexes there are; this asks whether it would have to be.
-                sqlx::query("SET enable_seqscan = off").execute(&mut *connection).await?;
+                sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *connection).await?;
                 "EXPLAIN"
             }
         };
