@@ -3,8 +3,15 @@
 //! A control line starts with 0x1e, the word `drover` and the attempt's nonce, which hooks never see. It may come in
 //! the middle of a line, where a background child's unfinished write stood before it.
 
+use memchr::{memchr, memmem};
+
 /// A line longer than this is cut: it would not fit into memory otherwise.
 pub const LONGEST_LINE: usize = 1024 * 1024;
+/// A control line is shorter: a path on Linux has 4,096 bytes at most.
+const LONGEST_CONTROL: usize = 8 * 1024;
+
+/// ASCII's record separator, with which a control line begins.
+const CONTROL: u8 = 0x1e;
 
 /// What a host's file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +52,7 @@ impl Parser {
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Item, usize)) {
         while !bytes.is_empty() {
             let room = LONGEST_LINE - self.pending.len();
-            match bytes.iter().take(room).position(|byte| *byte == b'\n') {
+            match memchr(b'\n', &bytes[..room.min(bytes.len())]) {
                 Some(at) => {
                     self.pending.extend_from_slice(&bytes[..at]);
                     bytes = &bytes[at + 1..];
@@ -56,7 +63,12 @@ impl Parser {
                     self.pending.extend_from_slice(&bytes[..some]);
                     bytes = &bytes[some..];
                     if self.pending.len() == LONGEST_LINE {
+                        // A control line that may have begun is left whole.
+                        let end = LONGEST_LINE - LONGEST_CONTROL;
+                        let end = memchr(CONTROL, &self.pending[end..]).map_or(LONGEST_LINE, |at| end + at);
+                        let rest = self.pending.split_off(end);
                         self.line(0, &mut each);
+                        self.pending = rest;
                     }
                 }
             }
@@ -72,7 +84,7 @@ impl Parser {
 
     fn line(&mut self, newline: usize, each: &mut impl FnMut(Item, usize)) {
         let mut line = std::mem::take(&mut self.pending);
-        match line.windows(self.mark.len()).position(|window| window == self.mark) {
+        match memmem::find(&line, &self.mark) {
             Some(at) => {
                 let control = parse_control(&line[at + self.mark.len()..]);
                 let length = line.len() - at + newline;
@@ -147,6 +159,17 @@ mod tests {
     fn a_line_without_end_is_cut() {
         let (items, bytes) = all(&mut Parser::new("n"), &[&vec![b'x'; 3 * LONGEST_LINE + 5]]);
         assert_eq!((items.len(), bytes), (4, 3 * LONGEST_LINE + 5));
+    }
+
+    #[test]
+    fn a_control_line_at_the_limit_is_left_whole() {
+        let control = "\x1edrover n finish status=succeeded event=Install exit=0 at=1\n";
+        for before in [LONGEST_LINE - 1, LONGEST_LINE - 9, LONGEST_LINE - control.len() + 1, LONGEST_LINE] {
+            let text = [vec![b'x'; before], control.as_bytes().to_vec()].concat();
+            let (items, bytes) = all(&mut Parser::new("n"), &[&text]);
+            assert_eq!((items.len(), bytes), (2, text.len()), "{before}");
+            assert!(matches!(&items[1], Item::Control(control) if control.what == "finish"), "{before}");
+        }
     }
 
     proptest! {

@@ -93,24 +93,23 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .then(|id: i64, verb: Verb, by: String, web: Web, body: Bytes| async move {
             answer(obey(&web, id, verb, &body, &by).await)
         });
-    let logs =
-        warp::path!("deployments" / i64 / "logs")
-            .and(warp::get())
-            .and(user)
-            .and(with.clone())
-            .and(warp::query())
-            .and(warp::header::optional("accept"))
-            .and(warp::header::optional("last-event-id"))
-            .then(
-                |id: i64,
-                 _: String,
-                 web: Web,
-                 query: LogQuery,
-                 accept: Option<String>,
-                 last: Option<String>| async move {
-                    answer(logs(web, id, query, accept, last).await)
-                },
-            );
+    let logs = warp::path!("deployments" / i64 / "logs")
+        .and(warp::get())
+        .and(warp::ext::get::<Caller>())
+        .and(with.clone())
+        .and(warp::query())
+        .and(warp::header::optional("accept"))
+        .and(warp::header::optional("last-event-id"))
+        .then(
+            |id: i64,
+             caller: Caller,
+             web: Web,
+             query: LogQuery,
+             accept: Option<String>,
+             last: Option<String>| async move {
+                answer(logs(web, caller, id, query, accept, last).await)
+            },
+        );
     let api = submit.or(list).unify().or(show).unify().or(cancel).unify().or(verb).unify();
     let api = api.or(logs).unify().or(super::groups::routes(web.clone())).unify();
     base.and(api.or(super::tokens::routes(web)).unify()).boxed()
@@ -155,6 +154,7 @@ async fn obey(web: &Web, id: i64, verb: Verb, body: &[u8], by: &str) -> Result<i
 
 async fn logs(
     web: Web,
+    caller: Caller,
     id: i64,
     query: LogQuery,
     accept: Option<String>,
@@ -173,5 +173,5 @@ async fn logs(
     let form = stream::Form::of(accept.as_deref());
     // JSON escapes what a terminal would obey.
     let kind = if form == stream::Form::Text && !query.raw { stream::Text::Clean } else { stream::Text::Raw };
-    Ok(stream::respond(web, id, wanted, form, kind))
+    Ok(stream::respond(web, caller, id, wanted, (form, kind)))
 }

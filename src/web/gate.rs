@@ -6,7 +6,7 @@
 use super::{Web, reply::Refusal, sessions, slow::Failure, token_hash};
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// Who a route is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +97,18 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/webhooks/github", Owner::Signed),
 ];
 
+/// Whether an open stream's caller may still come in is looked at this often.
+const LOOKED_AT: Duration = Duration::from_secs(5);
+
 /// Who a request comes from.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The name of the token.
     pub name: String,
-    /// The hash of the session, for the page.
+    /// The hash of the session, for the page; empty for the API.
     pub session: String,
+    /// The hash of the token, for the API; empty for the page.
+    token: String,
 }
 
 /// Why a request goes no further.
@@ -161,8 +166,9 @@ impl Web {
             Owner::Api => {
                 let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
                 let token = text.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().trim();
-                match self.store.token_name(&token_hash(token)).await.map_err(Refusal::from)? {
-                    Some(name) => Ok(Some(Caller { name, session: String::new() })),
+                let hash = token_hash(token);
+                match self.store.token_name(&hash).await.map_err(Refusal::from)? {
+                    Some(name) => Ok(Some(Caller { name, session: String::new(), token: hash })),
                     None if token.is_empty() => Err(Refusal::unauthorized().into()),
                     None => {
                         self.slow_down(peer).await?;
@@ -179,7 +185,22 @@ impl Web {
                 if method == Method::POST {
                     sessions::same_origin(headers, self.public_url.as_deref())?;
                 }
-                Ok(Some(Caller { name, session: hash }))
+                Ok(Some(Caller { name, session: hash, token: String::new() }))
+            }
+        }
+    }
+
+    /// Returns once the caller would not be let in any more: the token was revoked, or the session is over.
+    pub async fn shut_out(&self, caller: &Caller) {
+        loop {
+            tokio::time::sleep(LOOKED_AT).await;
+            let name = if caller.session.is_empty() {
+                self.store.token_name(&caller.token).await
+            } else {
+                self.store.session_name(&caller.session, Timestamp::now().as_millisecond()).await
+            };
+            if matches!(name, Ok(None)) {
+                return;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The log as a live stream: plain text, NDJSON or server-sent events.
 
-use super::{Web, view::exit_code};
+use super::{Web, gate::Caller, view::exit_code};
 use crate::{
     logs::{
         clean::clean,
@@ -128,8 +128,14 @@ fn json(row: &Row) -> String {
 }
 
 /// The response.
-pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form, kind: Text) -> Response {
-    let stop = web.stop.clone();
+pub fn respond(
+    web: Web,
+    caller: Caller,
+    deployment: i64,
+    wanted: Wanted,
+    (form, kind): (Form, Text),
+) -> Response {
+    let (stop, gate) = (web.stop.clone(), web.clone());
     let follow = wanted.follow;
     let rows = with_pings(web.logs.follow(deployment, wanted));
     let broken = Arc::new(AtomicBool::new(false));
@@ -156,8 +162,13 @@ pub fn respond(web: Web, deployment: i64, wanted: Wanted, form: Form, kind: Text
         .chain(end)
         .filter(|text| std::future::ready(!text.is_empty()))
         .map(|text| Ok::<_, Infallible>(Bytes::from(text)));
-    // Ends with the daemon: the reader sees no `end` and comes back.
-    let bytes = bytes.take_until(async move { stop.cancelled().await });
+    // Ends with the daemon, or with the caller's token: the reader sees no `end` and comes back, to be let in or not.
+    let bytes = bytes.take_until(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = gate.shut_out(&caller) => {}
+        }
+    });
     let mut response = warp::reply::stream(from_task(bytes)).into_response();
     let headers = response.headers_mut();
     headers.insert("content-type", http::HeaderValue::from_static(form.content_type()));

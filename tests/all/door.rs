@@ -1,8 +1,11 @@
 //! The door: every route of the table with no token, a wrong one and a right one; forms from elsewhere; sessions after
 //! their token was revoked; wrong tokens slowed; TLS.
 
-use crate::ground::DROVER;
-use drover::web::gate::{Owner, ROUTES};
+use crate::ground::{DROVER, Play as _, Repository, TURN, policy, small};
+use drover::{
+    cli::demo::playground::{GROUP, Playground},
+    web::gate::{Owner, ROUTES},
+};
 use http::{Method, StatusCode, header};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 use serde_json::Value;
@@ -239,6 +242,34 @@ async fn a_session_ends_with_its_token_and_with_signing_out() {
     let out = daemon.request("POST", "/sign-out").header("cookie", &session).body(format!("word={word}"));
     assert_eq!(out.send().await.unwrap().headers()["location"], "/sign-in");
     assert_eq!(daemon.page("/", &session).await.0, StatusCode::SEE_OTHER, "signed out");
+}
+
+/// A stream that is open when its token is revoked, or its session signs out, is cut without an `end`.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_streams_end_with_their_token() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    let next = repository.commit("2");
+    let setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    let world = Playground::start(setup).await.unwrap();
+    assert_eq!(world.drover(&["lock", GROUP, "--reason", "nothing is to move"]).await.code, 0);
+    let id = world.submit(&next).await;
+    let made = world.drover(&["token", "create", "ada"]).await;
+    let stream = reqwest::Client::new()
+        .get(format!("{}/api/v1/deployments/{id}/logs", world.url))
+        .bearer_auth(made.stdout.trim())
+        .header("accept", "application/x-ndjson")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stream.status(), 200);
+    assert_eq!(world.drover(&["token", "revoke", "ada"]).await.code, 0);
+    let rest = tokio::time::timeout(Duration::from_secs(20), stream.text()).await.expect("it is cut");
+    let rest = rest.unwrap();
+    assert!(rest.contains("submitted") && !rest.contains("\"end\""), "{rest}");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

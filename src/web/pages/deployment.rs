@@ -106,8 +106,9 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with.clone())
         .and(warp::query())
         .and(warp::header::optional("last-event-id"))
-        .then(|id: i64, web: Web, query: LogQuery, last: Option<String>| async move {
-            page(log(web, id, query, last).await)
+        .and(warp::ext::get::<Caller>())
+        .then(|id: i64, web: Web, query: LogQuery, last: Option<String>, caller: Caller| async move {
+            page(log(web, caller, id, query, last).await)
         });
     let cancel = warp::path!("deployments" / i64 / "cancel")
         .and(warp::post())
@@ -170,7 +171,13 @@ async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Resp
     Ok(html(&shown, StatusCode::OK))
 }
 
-async fn log(web: Web, id: i64, query: LogQuery, last: Option<String>) -> Result<Response, Refusal> {
+async fn log(
+    web: Web,
+    caller: Caller,
+    id: i64,
+    query: LogQuery,
+    last: Option<String>,
+) -> Result<Response, Refusal> {
     if web.store.deployment(id).await?.is_none() {
         return Err(SubmitError::UnknownDeployment(id).into());
     }
@@ -178,7 +185,8 @@ async fn log(web: Web, id: i64, query: LogQuery, last: Option<String>) -> Result
     let instance = Some(query.instance).filter(|name| !name.is_empty());
     let wanted = Wanted { after, instance, event: None, follow: !query.text };
     let form = if query.text { Form::Text } else { Form::Events };
-    Ok(stream::respond(web, id, wanted, form, if query.raw { Text::Raw } else { Text::Clean }))
+    let kind = if query.raw { Text::Raw } else { Text::Clean };
+    Ok(stream::respond(web, caller, id, wanted, (form, kind)))
 }
 
 async fn obey(web: &Web, id: i64, verb: Verb, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
