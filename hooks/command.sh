@@ -1,6 +1,6 @@
 #!/bin/sh
 # What SendCommand carries: the runner, packed, and the spec that tells it what to do. Filled in, each between two @:
-# NAME, by which hosts keep the runner; RUNNER, its text (base64 of gzip); SPEC (base64).
+# NAME, by which hosts keep the runner; RUNNER, its text; SPEC (both base64 of gzip).
 set -eu
 base="${DROVER_ROOT:-}/opt/drover"
 # Hooks and services run as users of their own: they must get to the releases, whatever the host's own umask is.
@@ -20,7 +20,7 @@ if [ ! -s "$runner" ]; then
 	mv -f "$runner.$$" "$runner"
 fi
 spec="$dir/spec.$$"
-printf %s '@SPEC@' | base64 -d >"$spec"
+printf %s '@SPEC@' | base64 -d | gzip -dc >"$spec"
 # Signals that the agent's parent ignores would be ignored for good: no shell can undo that.
 if env --default-signal=HUP true 2>/dev/null; then
 	exec env --default-signal=HUP,INT,QUIT,PIPE,TERM sh "$runner" "$spec"

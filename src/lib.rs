@@ -31,7 +31,7 @@
 //! - Every effect is an intent in the store before it is had. Effects on groups are idempotent by observation: the next
 //!   plan sees what is so.
 //! - A dispatch is found again by its comment; not found proves nothing, so the same is sent again, and the host's
-//!   journal lets no attempt run twice (`hooks/runner.sh`).
+//!   journal lets no attempt run twice (`hooks/runner`).
 //! - A log is a byte stream with offsets: lines and offset are stored in one transaction.
 //!
 //! # Departures from the design page

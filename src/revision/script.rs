@@ -7,8 +7,18 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
 
-/// What runs on the host.
-pub const RUNNER: &str = include_str!("../../hooks/runner.sh");
+/// What runs on the host: its parts, put together.
+pub const RUNNER: &str = concat!(
+    include_str!("../../hooks/runner/1-basics.sh"),
+    include_str!("../../hooks/runner/2-attempt.sh"),
+    include_str!("../../hooks/runner/3-decide.sh"),
+    include_str!("../../hooks/runner/4-hooks.sh"),
+    include_str!("../../hooks/runner/5-release.sh"),
+    include_str!("../../hooks/runner/6-files.sh"),
+    include_str!("../../hooks/runner/7-permissions.sh"),
+    include_str!("../../hooks/runner/8-upload.sh"),
+    include_str!("../../hooks/runner/9-main.sh"),
+);
 
 /// The script around it: puts the runner and its spec on the host, and runs it.
 const COMMAND: &str = include_str!("../../hooks/command.sh");
@@ -20,12 +30,16 @@ pub const LARGEST_SCRIPT: usize = 32 * 1024;
 static PACKED: LazyLock<(String, String)> = LazyLock::new(|| {
     let is_code = |line: &&str| !line.starts_with("# ") && *line != "#";
     let text: String = RUNNER.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
+    let name = hex::encode(Sha256::digest(text.as_bytes()))[..16].to_owned();
+    (packed(&text), name)
+});
+
+/// Base64 of gzip.
+fn packed(text: &str) -> String {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     // Writing to memory can't fail.
-    let packed = gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
-    let name = hex::encode(Sha256::digest(text.as_bytes()))[..16].to_owned();
-    (STANDARD.encode(packed), name)
-});
+    STANDARD.encode(gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default())
+}
 
 /// What the runner is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +115,7 @@ pub struct Row {
 /// The script for SendCommand.
 pub fn render(spec: &Spec) -> String {
     let (runner, name) = &*PACKED;
-    let spec = STANDARD.encode(spec_text(spec));
+    let spec = packed(&spec_text(spec));
     COMMAND.replace("@NAME@", name).replace("@RUNNER@", runner).replace("@SPEC@", &spec)
 }
 
@@ -188,13 +202,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_part_of_the_runner_is_in_it() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/runner");
+        let mut parts: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        parts.sort();
+        let whole: String = parts.iter().map(|part| std::fs::read_to_string(part).unwrap()).collect();
+        assert_eq!(whole, RUNNER);
+    }
+
+    #[test]
     fn fifty_instances_fit_and_quotes_survive() {
         let row = |n: i64| Row {
             instance: format!("i-{n:017x}"),
             attempt: 1_800_000_000_000 + n,
             first: LifecycleEvent::AfterBlockTraffic,
-            nonce: "0123456789abcdef".into(),
-            token: "f".repeat(64),
+            nonce: hex::encode(Sha256::digest([n as u8]))[..16].to_owned(),
+            token: hex::encode(Sha256::digest(n.to_le_bytes())),
             good: Some("a".repeat(40)),
         };
         let spec = Spec {

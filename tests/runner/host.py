@@ -1,4 +1,4 @@
-"""A host for runner.sh in a temporary directory, and a stand-in for the daemon's log and bundle routes."""
+"""A host for the runner in a temporary directory, and a stand-in for the daemon's log and bundle routes."""
 
 import base64
 import gzip
@@ -17,9 +17,20 @@ import threading
 import time
 import urllib.parse
 
-RUNNER = os.path.join(os.path.dirname(__file__), "..", "..", "hooks", "runner.sh")
-RUNNER = os.path.abspath(RUNNER)
-COMMAND = os.path.join(os.path.dirname(RUNNER), "command.sh")
+HOOKS = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "hooks"))
+COMMAND = os.path.join(HOOKS, "command.sh")
+
+
+def runner():
+    """The runner's parts, put together as src/revision/script.rs does it."""
+    parts = os.path.join(HOOKS, "runner")
+    text = b""
+    for name in sorted(os.listdir(parts)):
+        with open(os.path.join(parts, name), "rb") as part:
+            text += part.read()
+    return text
+
+
 TOKEN = "token-of-one-attempt"
 NONCE = "n0nceN0nce"
 INSTANCE = "i-0123456789abcdef0"
@@ -251,15 +262,13 @@ class Done:
 
 def command(spec):
     """The very script that SendCommand carries, as src/revision/script.rs makes it."""
-    with open(RUNNER, "rb") as source:
-        runner = source.read()
     with open(COMMAND) as source:
         text = source.read()
-    lines = runner.decode().splitlines(keepends=True)
-    runner = "".join(line for line in lines if not line.startswith("# ") and line.rstrip("\n") != "#").encode()
-    packed = base64.b64encode(gzip.compress(runner, 9, mtime=0)).decode()
-    name = hashlib.sha256(runner).hexdigest()[:16]
-    spec = base64.b64encode(spec.encode()).decode()
+    lines = runner().decode().splitlines(keepends=True)
+    code = "".join(line for line in lines if not line.startswith("# ") and line.rstrip("\n") != "#").encode()
+    packed = base64.b64encode(gzip.compress(code, 9, mtime=0)).decode()
+    name = hashlib.sha256(code).hexdigest()[:16]
+    spec = base64.b64encode(gzip.compress(spec.encode(), 9, mtime=0)).decode()
     return text.replace("@NAME@", name).replace("@RUNNER@", packed).replace("@SPEC@", spec)
 
 
@@ -271,7 +280,8 @@ class Host:
         os.chmod(self.root, 0o755)
         self.path = flavour(os.path.join(self.root, "bin"))
         self.runner = os.path.join(self.root, "runner.sh")
-        shutil.copy(RUNNER, self.runner)
+        with open(self.runner, "wb") as file:
+            file.write(runner())
         self.app = os.path.join(self.root, "opt/drover/eval")
         self.env = {"PATH": self.path, "AWS_SSM_INSTANCE_ID": INSTANCE, "AWS_SSM_REGION_NAME": "eu-north-1",
                     "DROVER_ROOT": self.root, "LEAKED": "from the agent"}

@@ -1,4 +1,4 @@
-"""What hooks/runner.sh does on a host: events, hooks, releases, the host's authority, stopping, reboots.
+"""What the runner (hooks/runner/*.sh) does on a host: events, hooks, releases, the host's authority, stopping, reboots.
 
 Run all: python3 -m unittest discover -s tests/runner
 """
@@ -1099,8 +1099,10 @@ class File(unittest.TestCase):
         self.assertLess(len(h.command("")), 19 * 1024)
 
     def test_shellcheck(self):
-        for script in (h.RUNNER, h.COMMAND):
-            found = subprocess.run([h.need("shellcheck"), "-s", "sh", script], stdout=subprocess.PIPE)
+        with open(h.COMMAND, "rb") as file:
+            command = file.read()
+        for script in (h.runner(), command):
+            found = subprocess.run([h.need("shellcheck"), "-s", "sh", "-"], input=script, stdout=subprocess.PIPE)
             self.assertEqual(found.returncode, 0, found.stdout.decode())
 
 

@@ -10,7 +10,7 @@ import unittest
 
 import host as h
 
-HOOKS = os.path.join(os.path.dirname(h.RUNNER), "systemd")
+HOOKS = os.path.join(h.HOOKS, "systemd")
 
 SYSTEMCTL = """#!/bin/sh
 # state: what ActiveState is now; then: what it becomes with the next question after a (re)start

@@ -1,0 +1,165 @@
+# ---- releases: downloaded, unpacked beside, switched to, cleared away
+#
+# $B/releases/SHA is complete once .complete is in it, and never written to again by us; $B/current points to one.
+
+curl_bundle() {
+	auth=
+	if [ -n "$D_BUNDLE_AUTH" ]; then auth="header = \"Authorization: $D_BUNDLE_AUTH\""; fi
+	exec setsid curl -K /proc/self/fd/8 -fsSL --connect-timeout 15 --speed-limit 1 --speed-time 60 -o "$1" 8<<-EOF
+		url = "$D_BUNDLE_URL"
+		$auth
+	EOF
+}
+
+wget_bundle() {
+	if gnu_wget; then
+		wgetrc .wgetrc-bundle "$D_BUNDLE_AUTH" || exit 73
+		exec setsid wget -q -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
+	fi
+	exec setsid wget -q ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
+}
+
+# wgetrc FILE AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
+wgetrc() {
+	WGETRC=$A/$1
+	export WGETRC
+	umask 077
+	put "$WGETRC" "${2:+header = Authorization: $2}"
+}
+
+gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
+
+unpack() { exec setsid tar -xzof "$1" -C "$2" --strip-components=1; }
+
+# fetch: the revision into releases/; CODE 0, 73 or 74
+fetch() {
+	CODE=73
+	for left in $(ls -1A "$B/releases"); do
+		case $left in .staging-*) rm -rf "$B/releases/${left:?}" ;; esac
+	done
+	make_room
+	staging=$B/releases/.staging-$D_SHA-$$
+	if ! mkdir -m 755 "$staging" 2>/dev/null; then
+		remark "can't make $staging: no space left, or no permission"
+		return
+	fi
+	get=wget_bundle
+	if have curl; then get=curl_bundle; fi
+	guarded 600 $get "$staging.tgz"
+	if [ "$CODE" -ne 0 ]; then
+		remark "the bundle of $D_SHA could not be downloaded ($get ended with $CODE)"
+		CODE=74
+	else
+		sum=$(sha256sum <"$staging.tgz")
+		if [ -n "$D_BUNDLE_SHA256" ] && [ "${sum%% *}" != "$D_BUNDLE_SHA256" ]; then
+			remark "the bundle's checksum is ${sum%% *}, expected $D_BUNDLE_SHA256"
+			CODE=74
+		else
+			guarded 600 unpack "$staging.tgz" "$staging"
+			if [ "$CODE" -ne 0 ]; then
+				remark "the bundle of $D_SHA could not be unpacked (tar ended with $CODE)"
+				CODE=74
+			elif ! { put "$staging/.drover-hooks" "$D_HOOKS" && { sync -f "$staging" 2>/dev/null || :; } &&
+				put "$staging/.complete" "$D_DEPLOYMENT" && rm -rf "$NEW" && mv -T "$staging" "$NEW"; }; then
+				CODE=74
+			fi
+		fi
+	fi
+	if [ "$CODE" -ne 0 ] && ! head -c 65536 /dev/zero 2>/dev/null >"$B/releases/.staging-probe"; then CODE=73; fi
+	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe" "$A/.wgetrc-bundle"
+	if [ "$CODE" -eq 73 ]; then remark "no space left in $B/releases"; fi
+}
+
+download() {
+	control "begin event=DownloadBundle hook=-"
+	FROM=$(size_of "$A/log")
+	CODE=0
+	if [ -f "$NEW/.complete" ]; then remark "$D_SHA is already here"; else fetch; fi
+	TO=$(size_of "$A/log")
+	control "end event=DownloadBundle hook=- exit=$CODE"
+	if [ "$CODE" -eq 0 ]; then return; fi
+	halt_if_asked DownloadBundle - "$CODE" hooks
+	finish failed DownloadBundle - "$CODE" "$CODE"
+}
+
+install() {
+	control "begin event=Install hook=-"
+	FROM=$(size_of "$A/log")
+	CODE=0
+	if [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
+		switch
+	elif prepare_files && switch_files && switch; then
+		settle_files
+	else
+		if [ "$CODE" -eq 0 ]; then CODE=73; fi
+		undo_files
+	fi
+	TO=$(size_of "$A/log")
+	control "end event=Install hook=- exit=$CODE"
+	case $CODE in
+	0) ;;
+	73) finish failed Install - 73 73 ;;
+	*) finish failed Install - "$CODE" 1 ;;
+	esac
+}
+
+# switch: the release becomes the current one
+switch() {
+	rm -f "$B/.current-$$"
+	if ln -s "releases/$D_SHA" "$B/.current-$$" 2>/dev/null && mv -T "$B/.current-$$" "$B/current" 2>/dev/null; then
+		remark "current is $D_SHA"
+	else
+		remark "can't switch $B/current: no space left, or no permission"
+		CODE=73
+		return 1
+	fi
+}
+
+# may_go NAME: a release that neither runs, nor is the last good one, nor the one in hand
+may_go() {
+	is_sha "$1" || return 1
+	first_line "$B/good"
+	current=$(readlink "$B/current")
+	case $1 in "$LINE" | "$D_SHA" | "${current##*/}") return 1 ;; esac
+}
+
+# short_of_room: less is free than a tenth of the disk, or than three times the current release: a new one comes as an
+# archive and as itself
+short_of_room() {
+	set -- $(df -Pk "$B/releases" 2>/dev/null | tail -n 1)
+	[ $# -ge 4 ] && is_number "$2" && is_number "$4" || return 1
+	if [ "$4" -lt $(($2 / 10)) ]; then return 0; fi
+	room=$4
+	set -- $(du -sk "$B/current/" 2>/dev/null)
+	is_number "${1:-}" && [ "$room" -lt $(($1 * 3)) ]
+}
+
+# make_room: old releases go, oldest first, while there is too little of it
+make_room() {
+	for old in $(ls -1tr "$B/releases"); do
+		short_of_room || return 0
+		if may_go "$old"; then rm -rf "$B/releases/${old:?}"; fi
+	done
+}
+
+# prune: old releases and attempts go; the removing itself is done by a detached process
+prune() {
+	kept=0
+	for old in $(ls -1t "$B/releases"); do
+		is_sha "$old" || continue
+		kept=$((kept + 1))
+		if [ "$kept" -le "$D_KEEP" ] || ! may_go "$old"; then continue; fi
+		mv -T "$B/releases/$old" "$B/releases/.gone-$old-$$" 2>/dev/null
+	done
+	for old in $(ls -1 "$B/attempts" | sort -n -r | tail -n +51); do
+		if [ -f "$B/attempts/$old/pushed" ] || [ -n "$(find "$B/attempts/$old/result" -mtime +2 2>/dev/null)" ]; then
+			mv -T "$B/attempts/$old" "$B/releases/.gone-$old-$$" 2>/dev/null
+		fi
+	done
+	set --
+	for old in $(ls -1A "$B/releases"); do
+		case $old in .gone-*) set -- "$@" "$B/releases/$old" ;; esac
+	done
+	if [ $# -gt 0 ]; then setsid rm -rf "$@" </dev/null >/dev/null 2>&1 & fi
+}
+

@@ -1,0 +1,98 @@
+# ---- permissions of the files that were copied
+#
+# Works on what lies beside the places (6-files.sh), before any of it is renamed into place.
+
+# permit: owner, mode, lists and label of what lies beside its place; of folders at once
+permit() {
+	[ -n "$D_PERMISSIONS" ] || return 0
+	# every object: where it goes, where it lies now, and whether it is a file
+	number=0
+	while IFS=$TAB read -r owner dst src; do
+		number=$((number + 1))
+		beside "$dst" new $number
+		printf '%s\t%s\tfile\n' "$dst" "$BESIDE"
+	done <"$I/plan" >"$I/objects"
+	awk '{ print $0 "\t" $0 "\tdirectory" }' "$I/folders" >>"$I/objects"
+	object=
+	IFS=$NL
+	for line in $D_PERMISSIONS; do
+		unset IFS
+		value=${line#* }
+		case $line in
+		'object '*)
+			apply || return 1
+			object=$value pattern='' except='' types='' user='' group='' mode='' acls='' label=''
+			;;
+		'pattern '*) pattern=$value ;;
+		'except '*) except=$except$value$NL ;;
+		'type '*) types="$types $value" ;;
+		'owner '*) user=$value ;;
+		'group '*) group=$value ;;
+		'mode '*) mode=$value ;;
+		'acl '*) acls=$acls,$value ;;
+		'context '*) label=$value ;;
+		esac
+		IFS=$NL
+	done
+	unset IFS
+	apply
+}
+
+# chosen: the objects that the permission in hand is for, where they lie now
+chosen() {
+	while IFS=$TAB read -r dst place kind; do
+		case $types in *" $kind"*) ;; *) continue ;; esac
+		if [ -L "$place" ]; then continue; fi
+		if [ "$dst" = "$object" ] && [ "$kind" = file ]; then
+			printf '%s\n' "$place"
+			continue
+		fi
+		case $dst in "${object%/}"/*) rel=${dst#"${object%/}"/} ;; *) continue ;; esac
+		case $rel in
+		*/*) if [ -n "$pattern" ]; then continue; fi ;;
+		*)
+			# shellcheck disable=SC2254
+			if [ -n "$pattern" ]; then case $rel in $pattern) ;; *) continue ;; esac fi
+			left_out "$rel" && continue
+			;;
+		esac
+		printf '%s\n' "$place"
+	done <"$I/objects"
+}
+
+left_out() {
+	rel=$1
+	IFS=$NL
+	for glob in $except; do
+		# shellcheck disable=SC2254
+		case $rel in $glob)
+			unset IFS
+			return 0
+			;;
+		esac
+	done
+	unset IFS
+	return 1
+}
+
+# each COMMAND...: with the chosen objects as last arguments
+each() {
+	tr '\n' '\0' <"$I/chosen" | xargs -0 "$@" >"$I/said" 2>&1 && return
+	remark "permissions of $object: $1 failed: $(head -n 1 "$I/said")"
+	CODE=1
+	return 1
+}
+
+apply() {
+	[ -n "$object" ] || return 0
+	chosen >"$I/chosen"
+	if [ ! -s "$I/chosen" ]; then
+		remark "permissions of $object: no copied file or folder is meant by it"
+		return 0
+	fi
+	if [ -n "$user$group" ]; then each chown -h "$user${group:+:$group}" || return 1; fi
+	if [ -n "$mode" ]; then each chmod "$mode" || return 1; fi
+	if [ -n "$acls" ]; then each setfacl -m "${acls#,}" || return 1; fi
+	if [ -n "$label" ]; then each chcon $label || return 1; fi
+}
+
