@@ -187,6 +187,9 @@ pub struct Application {
     /// A commit must be on this branch to be deployed. Default `main`.
     #[serde(default = "default_branch")]
     pub branch: String,
+    /// The folder of the repository that holds the application, with its `appspec.yml`. Default: all of the repository.
+    #[serde(default)]
+    pub path: String,
     /// Releases kept on an instance. Default 5, as CodeDeploy.
     #[serde(default = "default_keep")]
     pub keep_releases: u32,
@@ -351,6 +354,11 @@ impl Application {
                 "repository",
                 format!("'{}' is no repository: write owner/name", self.repository),
             );
+        }
+        let inside = |part: &str| plain(part) && part != "." && part != "..";
+        if !self.path.is_empty() && !self.path.split('/').all(inside) {
+            let words = format!("'{}' is no folder of a repository: write it as \"services/api\"", self.path);
+            return wrong(table, "path", words);
         }
         if self.keep_releases < 2 {
             return wrong(table, "keep_releases", "keep at least 2: the one that runs and the last good one");

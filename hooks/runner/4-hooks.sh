@@ -95,8 +95,13 @@ guarded() {
 	rm -f "$A/pgid" "$A/reader" "$A/.lost"
 }
 
-user_home() {
-	(getent passwd "$1" || grep "^$1:" /etc/passwd) 2>/dev/null | head -n 1 | cut -d : -f 6
+# login USER: the environment that a login of this user has
+login() {
+	IFS=: read -r _ _ _ _ _ HOME SHELL <<-EOF
+		$( (getent passwd "$1" || grep "^$1:" /etc/passwd) 2>/dev/null | head -n 1)
+	EOF
+	HOME=${HOME:-/} SHELL=${SHELL:-/bin/sh} USER=$1 LOGNAME=$1
+	export HOME SHELL USER LOGNAME
 }
 
 quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
@@ -109,22 +114,24 @@ hook_process() {
 	unset OLDPWD
 	umask 022
 	set -- sh -c 'exec "$0"' "$script"
+	login "${user:-$ME}"
 	if [ -n "$user" ] && [ "$user" != "$ME" ]; then
-		HOME=$(user_home "$user")
-		HOME=${HOME:-/} USER=$user LOGNAME=$user
-		export USER LOGNAME
 		if setpriv --help 2>&1 | grep -q -e --init-groups; then
 			set -- setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups -- "$@"
-		elif su --help 2>&1 | grep -q -e --session-command; then
-			set -- su -s /bin/sh "$user" --session-command "exec $(quoted "$script")"
 		else
-			set -- su -s /bin/sh "$user" -c "exec $(quoted "$script")"
+			# su makes SHELL the one that runs this
+			how=-c
+			if su --help 2>&1 | grep -q -e --session-command; then how=--session-command; fi
+			set -- su -s /bin/sh "$user" "$how" "SHELL=$(quoted "$SHELL"); exec $(quoted "$script")"
 		fi
 	fi
 	APPLICATION_NAME=$D_APP DEPLOYMENT_ID=$D_DEPLOYMENT DEPLOYMENT_GROUP_NAME=$D_GROUP DEPLOYMENT_GROUP_ID=$D_GROUP
 	LIFECYCLE_EVENT=$EVENT BUNDLE_COMMIT=$D_SHA DROVER_ATTEMPT=$N DROVER_RELEASE=$RELEASE DROVER_APP_DIR=$B
+	DROVER_APP=$D_APP DROVER_GROUP=$D_GROUP DROVER_SHA=$D_SHA DROVER_PREVIOUS_SHA=$PREVIOUS
+	DROVER_INSTANCE_ID=${AWS_SSM_INSTANCE_ID:-} DROVER_ZONE=$ZONE
 	export APPLICATION_NAME DEPLOYMENT_ID DEPLOYMENT_GROUP_NAME DEPLOYMENT_GROUP_ID LIFECYCLE_EVENT BUNDLE_COMMIT \
-		DROVER_ATTEMPT DROVER_RELEASE DROVER_APP_DIR
+		DROVER_ATTEMPT DROVER_RELEASE DROVER_APP_DIR DROVER_APP DROVER_GROUP DROVER_SHA DROVER_PREVIOUS_SHA \
+		DROVER_INSTANCE_ID DROVER_ZONE
 	IFS=$NL
 	for line in $D_ENV; do
 		case ${line%%=*} in
@@ -213,31 +220,53 @@ run_hooks() {
 	unset IFS
 }
 
+# run_former: an event of the release that runs now: its hooks, where they fail once more, then those of the new one;
+# D_STOP_FROM and D_STOP_FAILURE say otherwise
+run_former() {
+	if [ "$D_STOP_FROM" = new ]; then
+		RELEASE=$NEW
+		run_hooks new "$D_HOOKS"
+	elif [ ! -L "$B/current" ]; then
+		control "begin event=$EVENT hook=-"
+		remark "no release is current, nothing to do"
+		control "end event=$EVENT hook=- exit=0"
+	elif [ ! -f "$B/current/.drover-hooks" ]; then
+		remark "the release that is current, $(readlink "$B/current"), is gone: the hooks of $D_SHA stand in"
+		CODE=127 RELEASE=$NEW
+		if [ "$D_STOP_FAILURE" != fail ]; then run_hooks new "$D_HOOKS"; fi
+	else
+		RELEASE=$B/$(readlink "$B/current")
+		run_hooks old "$(cat "$RELEASE/.drover-hooks")"
+		if [ "$CODE" -ne 0 ]; then
+			halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
+			remark "$EVENT of the running release failed with $CODE, once more"
+			run_hooks old "$(cat "$RELEASE/.drover-hooks")"
+		fi
+	fi
+	if [ "$CODE" -eq 0 ]; then return; fi
+	halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
+	case $D_STOP_FAILURE/$NL$D_HOOKS in
+	ignore/*)
+		remark "$EVENT failed with $CODE, which counts for nothing here (stop_failure = \"ignore\")"
+		CODE=0
+		;;
+	fail/*) ;;
+	*"$NL$EVENT|"*)
+		if [ "$RELEASE" != "$NEW" ]; then
+			remark "$EVENT of the running release failed with $CODE, trying the hooks of $D_SHA"
+			RELEASE=$NEW
+			run_hooks new "$D_HOOKS"
+		fi
+		;;
+	esac
+}
+
 run_event() {
 	HOOK=- TO=
 	case $EVENT in
 	DownloadBundle) download ;;
 	Install) install ;;
-	ApplicationStop | BeforeBlockTraffic | AfterBlockTraffic)
-		if [ -f "$B/current/.drover-hooks" ]; then
-			RELEASE=$B/$(readlink "$B/current")
-			run_hooks old "$(cat "$RELEASE/.drover-hooks")"
-			if [ "$CODE" -ne 0 ] && [ "$EVENT" = ApplicationStop ] && [ "$RELEASE" != "$NEW" ]; then
-				halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
-				case $NL$D_HOOKS in
-				*"${NL}ApplicationStop|"*)
-					remark "ApplicationStop of the running release failed with $CODE, trying the hooks of $D_SHA"
-					RELEASE=$NEW
-					run_hooks new "$D_HOOKS"
-					;;
-				esac
-			fi
-		else
-			control "begin event=$EVENT hook=-"
-			remark "no release is current, nothing to do"
-			control "end event=$EVENT hook=- exit=0"
-		fi
-		;;
+	ApplicationStop | BeforeBlockTraffic | AfterBlockTraffic) run_former ;;
 	*)
 		RELEASE=$NEW
 		run_hooks new "$D_HOOKS"

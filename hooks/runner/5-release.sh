@@ -59,6 +59,10 @@ fetch() {
 			if [ "$CODE" -ne 0 ]; then
 				remark "the bundle of $D_SHA could not be unpacked (tar ended with $CODE)"
 				CODE=74
+			elif [ -n "$D_PATH" ] && ! { [ -d "$staging/$D_PATH" ] && mv -T "$staging/$D_PATH" "$staging.part" &&
+				rm -rf "$staging" && mv -T "$staging.part" "$staging"; }; then
+				remark "the bundle of $D_SHA has no folder $D_PATH, or it can't be moved"
+				CODE=74
 			elif ! { put "$staging/.drover-hooks" "$D_HOOKS" && { sync -f "$staging" 2>/dev/null || :; } &&
 				put "$staging/.complete" "$D_DEPLOYMENT" && rm -rf "$NEW" && mv -T "$staging" "$NEW"; }; then
 				CODE=74

@@ -18,6 +18,7 @@ read_spec() {
 	fi
 	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
 	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER='' D_LOG_MAX='' D_FILES='' D_EXISTS='' D_PERMISSIONS=''
+	D_PATH='' D_STOP_FROM='' D_STOP_FAILURE=''
 		. "$SPEC"
 	rm -f "$SPEC"
 	[ "$D_SPEC" = 1 ] || bad_spec "D_SPEC is '$D_SPEC', this runner reads 1"
@@ -53,7 +54,7 @@ pick_row() {
 		reply failed 66
 	fi
 	set -- $row
-	N=${2:-} FIRST=${3:-} NONCE=${4:-} TOKEN=${5:-} GOOD=${6:--}
+	N=${2:-} FIRST=${3:-} NONCE=${4:-} TOKEN=${5:-} GOOD=${6:--} ZONE=${7:-}
 	if ! is_number "$N"; then
 		N=0
 		bad_spec "this instance's attempt is not a number: $2"
@@ -134,6 +135,10 @@ run_attempt() {
 		PUMP=$!
 	fi
 	if [ "$GOOD" != - ] && is_sha "$GOOD"; then put "$B/good" "$GOOD" || no_space; fi
+	PREVIOUS=$(readlink "$B/current" 2>/dev/null)
+	PREVIOUS=${PREVIOUS##*/}
+	# a later attempt finds the new release there
+	if [ "$PREVIOUS" = "$D_SHA" ] && [ "$GOOD" != - ]; then PREVIOUS=$GOOD; fi
 	if [ "$D_KIND" = run ] && [ ! -f "$NEW/.complete" ]; then
 		case " $D_EVENTS" in
 		*" DownloadBundle"*) ;;

@@ -86,6 +86,7 @@ impl Engine {
                 nonce: self.secrets.nonce(next),
                 token: self.secrets.attempt_token(next),
                 good: order.good.clone(),
+                zone: order.zone.clone(),
             });
             next += 1;
         }
@@ -275,6 +276,7 @@ impl Engine {
             nonce: self.secrets.nonce(attempt),
             token: self.secrets.attempt_token(attempt),
             good: None,
+            zone: String::new(),
         };
         let job = if now { Job::StopNow } else { Job::StopAfter };
         let script =
@@ -336,7 +338,7 @@ impl Engine {
         rows: Vec<Row>,
     ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
-        let planned = self.planned(row)?;
+        let (planned, policy) = (self.planned(row)?, record::policy(row)?);
         let environment: Vec<(String, String)> = planned.environment.into_iter().collect();
         Ok(render(&Spec {
             kind,
@@ -359,6 +361,8 @@ impl Engine {
             not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
             appspec,
+            path: &planned.path,
+            stop: (policy.stop_from, policy.stop_failure),
             environment: &environment,
             rows,
         }))

@@ -18,6 +18,9 @@ pub(super) struct Planned {
     pub(super) environment: BTreeMap<String, String>,
     /// Releases kept on the host.
     pub(super) keep_releases: u32,
+    /// The folder of the repository that is the application; empty: all of it.
+    #[serde(default)]
+    pub(super) path: String,
 }
 
 impl Engine {
@@ -26,8 +29,13 @@ impl Engine {
         let (application, group) = self.config.group(name)?;
         let Group { auto_scaling_groups, target_groups, .. } = group.clone();
         let environment = application.environment.clone().into_iter().collect();
-        let keep_releases = application.keep_releases;
-        Some(Planned { auto_scaling_groups, target_groups, environment, keep_releases })
+        Some(Planned {
+            auto_scaling_groups,
+            target_groups,
+            environment,
+            keep_releases: application.keep_releases,
+            path: application.path.clone(),
+        })
     }
 
     /// As it is written down with a deployment that is prepared.

@@ -1,7 +1,10 @@
 //! The script of a dispatch: the runner, packed, and the spec that tells it what to do on which instance.
 
 use super::appspec::AppSpec;
-use crate::rollout::event::LifecycleEvent;
+use crate::rollout::{
+    event::LifecycleEvent,
+    policy::{StopFailure, StopFrom},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
@@ -89,6 +92,10 @@ pub struct Spec<'a> {
     pub events: &'a [LifecycleEvent],
     /// The revision's hooks, files and permissions.
     pub appspec: &'a AppSpec,
+    /// The folder of the archive that is the release; empty: all of it.
+    pub path: &'a str,
+    /// Whose hooks stop what runs, and what their failure means.
+    pub stop: (StopFrom, StopFailure),
     /// Extra environment of the hooks.
     pub environment: &'a [(String, String)],
     /// Per instance.
@@ -110,6 +117,8 @@ pub struct Row {
     pub token: String,
     /// The last good revision of that instance.
     pub good: Option<String>,
+    /// Its availability zone; empty where it isn't known.
+    pub zone: String,
 }
 
 /// The script for SendCommand.
@@ -163,8 +172,8 @@ fn spec_text(spec: &Spec) -> String {
         let good = row.good.as_deref().unwrap_or("-");
         let _ = writeln!(
             rows,
-            "{} {} {} {} {} {good}",
-            row.instance, row.attempt, row.first, row.nonce, row.token
+            "{} {} {} {} {} {good} {}",
+            row.instance, row.attempt, row.first, row.nonce, row.token, row.zone
         );
     }
     let mut text = String::from("D_SPEC=1\n");
@@ -189,6 +198,9 @@ fn spec_text(spec: &Spec) -> String {
         ("FILES", &spec.appspec.files_table()),
         ("EXISTS", spec.appspec.file_exists.name()),
         ("PERMISSIONS", &spec.appspec.permissions_table()),
+        ("PATH", spec.path),
+        ("STOP_FROM", spec.stop.0.name()),
+        ("STOP_FAILURE", spec.stop.1.name()),
         ("ENV", &environment),
         ("INSTANCES", &rows),
     ] {
@@ -220,6 +232,7 @@ mod tests {
             nonce: hex::encode(Sha256::digest([n as u8]))[..16].to_owned(),
             token: hex::encode(Sha256::digest(n.to_le_bytes())),
             good: Some("a".repeat(40)),
+            zone: "eu-central-1a".into(),
         };
         let spec = Spec {
             kind: Kind::Run,
@@ -238,6 +251,8 @@ mod tests {
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
             appspec: &AppSpec::default(),
+            path: "",
+            stop: Default::default(),
             environment: &[("NOTE".into(), "it's".into())],
             rows: (0..50).map(row).collect(),
         };

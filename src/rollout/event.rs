@@ -78,6 +78,11 @@ impl LifecycleEvent {
         !matches!(self, DownloadBundle | BlockTraffic | Install | AllowTraffic)
     }
 
+    /// Whether its hooks are those of the release that runs, which the revision only replaces.
+    pub fn is_of_the_former(self) -> bool {
+        matches!(self, BeforeBlockTraffic | AfterBlockTraffic | ApplicationStop)
+    }
+
     /// Where a retry starts after this event failed: at the event itself, but ValidateService's at
     /// ApplicationStop, since validating the same broken process again proves nothing.
     pub fn retry_from(self) -> LifecycleEvent {

@@ -79,8 +79,8 @@ impl PaperFleet {
             let (record, id) = (&member.record, member.record.id.clone());
             if let Some(attempt) = member.attempt.as_ref().filter(|attempt| attempt.outcome.is_none()) {
                 let kind = kind_of(record.state());
-                let order =
-                    Order { instance: id.clone(), first: kind.first_event(), good: record.good.clone() };
+                let (good, zone) = (record.good.clone(), record.zone.clone());
+                let order = Order { instance: id.clone(), first: kind.first_event(), good, zone };
                 let end = (attempt.created_at + fleet.lasts(kind)).max(now);
                 fleet.results.push((end, id.clone(), attempt.number, fate.outcome(kind, &order)));
             }

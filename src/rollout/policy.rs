@@ -53,6 +53,51 @@ pub enum OnFailure {
     Rollback,
 }
 
+/// Whose hooks run at ApplicationStop and at BeforeBlockTraffic and AfterBlockTraffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopFrom {
+    /// Those of the release that runs, as in CodeDeploy.
+    #[default]
+    Current,
+    /// Those of the revision that is deployed.
+    New,
+}
+
+impl StopFrom {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopFrom::Current => "current",
+            StopFrom::New => "new",
+        }
+    }
+}
+
+/// What becomes of an instance whose hooks of these events have failed twice, or are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopFailure {
+    /// Those of the new revision are tried.
+    #[default]
+    FallBack,
+    /// It goes on.
+    Ignore,
+    /// Its attempt has failed.
+    Fail,
+}
+
+impl StopFailure {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopFailure::FallBack => "fall-back",
+            StopFailure::Ignore => "ignore",
+            StopFailure::Fail => "fail",
+        }
+    }
+}
+
 /// Which failures are tried again on the instance where they happened, how often and how fast.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -153,6 +198,10 @@ pub struct Policy {
     pub allow_downtime: bool,
     /// Time-outs of hooks that state none in `appspec.yml`, by lifecycle event; 1 s to 1 h. Default 15 min.
     pub time_outs: BTreeMap<LifecycleEvent, SignedDuration>,
+    /// Default `current`.
+    pub stop_from: StopFrom,
+    /// Default `fall-back`.
+    pub stop_failure: StopFailure,
     /// Retries.
     pub retry: Retry,
     /// Deadlines.
@@ -172,6 +221,8 @@ impl Default for Policy {
             max_failed: Size::Percent(10),
             allow_downtime: false,
             time_outs: BTreeMap::new(),
+            stop_from: StopFrom::default(),
+            stop_failure: StopFailure::default(),
             retry: Retry::default(),
             deadlines: Deadlines::default(),
         }

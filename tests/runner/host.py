@@ -322,7 +322,8 @@ class Host:
         first = given.pop("first", None)
         events = given.get("events", "DownloadBundle" if kind == "stage" else ALL_EVENTS)
         attempt = given.pop("attempt", None) or self.next()
-        row = "%s %s %s %s %s %s" % (INSTANCE, attempt, first or events.split()[0], NONCE, TOKEN, given.pop("good", "-"))
+        good = given.pop("good", "-")
+        row = "%s %s %s %s %s %s eu-north-1a" % (INSTANCE, attempt, first or events.split()[0], NONCE, TOKEN, good)
         values = {"spec": "1", "kind": kind, "app": "eval", "group": "eval/production", "deployment": "42", "dispatch": "d-7",
                   "bundle_url": self.daemon.bundle_url(revision), "bundle_sha256": "", "bundle_auth": "",
                   "log_url": self.daemon.log_url, "keep": "3", "events": events, "hooks": "", "env": "", "stop_mode": "now",
@@ -382,6 +383,11 @@ class Host:
     def go(self):
         """What waiting hooks wait for."""
         open(os.path.join(self.root, "go"), "w").close()
+
+    def forget(self, name):
+        """Removes such a file."""
+        if os.path.exists(os.path.join(self.root, name)):
+            os.remove(os.path.join(self.root, name))
 
     def trace(self):
         """What the test's own hooks noted in the file $DROVER_ROOT/trace."""

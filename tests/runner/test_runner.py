@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -96,15 +97,37 @@ class Events:
             "APPLICATION_NAME": "eval", "DEPLOYMENT_ID": "42", "DEPLOYMENT_GROUP_NAME": "eval/production",
             "DEPLOYMENT_GROUP_ID": "eval/production", "LIFECYCLE_EVENT": "ApplicationStart", "BUNDLE_COMMIT": given["sha"],
             "DROVER_ATTEMPT": str(self.host.number), "DROVER_RELEASE": release, "DROVER_APP_DIR": self.host.app,
+            "DROVER_APP": "eval", "DROVER_GROUP": "eval/production", "DROVER_SHA": given["sha"], "DROVER_PREVIOUS_SHA": "",
+            "DROVER_INSTANCE_ID": h.INSTANCE, "DROVER_ZONE": "eu-north-1a",
             "AWS_SSM_INSTANCE_ID": h.INSTANCE, "AWS_SSM_REGION_NAME": "eu-north-1", "DROVER_ROOT": self.host.root,
-            "GREETING": "it's a \"word\" $HOME", "EMPTY": "", "LANG": "C", "HOME": "/root" if os.getuid() == 0 else env["HOME"],
-            "PATH": self.host.path}
+            "GREETING": "it's a \"word\" $HOME", "EMPTY": "", "LANG": "C", "PATH": self.host.path}
+        me = pwd.getpwuid(os.getuid())
+        expected.update({"HOME": me.pw_dir, "SHELL": me.pw_shell, "USER": me.pw_name, "LOGNAME": me.pw_name})
         of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
         self.assertEqual({k: v for k, v in env.items() if k not in of_the_shell}, expected)
         self.assertNotIn(NONCE, read("env"))
         self.assertNotIn(TOKEN, read("env"))
         self.assertEqual((read("pwd"), read("stdin")), ("/\n", ""))
         self.assertLessEqual(set(re.findall(r" (\d+) -> ", read("fds"))), {"0", "1", "2", "3"}, "3 is that of ls")
+
+    def test_a_user_has_the_environment_of_a_login(self):
+        given = self.publish_one_hook('#!/bin/sh\necho "$USER $LOGNAME $HOME $SHELL"\n', user="nobody")
+        self.assertResult(self.host.run(**given), status="succeeded")
+        nobody = pwd.getpwnam("nobody")
+        self.assertIn("\nnobody nobody %s %s\n" % (nobody.pw_dir, nobody.pw_shell), self.host.log())
+
+    def test_the_previous_revision_is_named(self):
+        host = self.host
+        hook = {"hook.sh": '#!/bin/sh\necho "from ${DROVER_PREVIOUS_SHA:-nothing}"\n'}
+        old, new = host.publish("old", hook), host.publish("new", {**hook, "x": ""})
+        hooks = "BeforeInstall|20||hook.sh\nAfterInstall|20||hook.sh"
+        self.assertResult(host.run(sha=old, hooks=hooks), status="succeeded")
+        self.assertEqual(host.log().count("from nothing"), 2)
+        self.assertResult(host.run(sha=new, hooks=hooks, good=old), status="succeeded")
+        self.assertEqual(host.log().count("from " + old), 2)
+        # A retry finds the new release there.
+        self.assertResult(host.run(sha=new, hooks=hooks, good=old, first="AfterInstall"), status="succeeded")
+        self.assertEqual(host.log().count("from " + old), 1)
 
     def test_signals_of_hooks(self):
         self.assertEqual(self.host.run(**self.publish_one_hook('#!/bin/sh\ngrep SigIgn /proc/self/status\n')).code, 0)
@@ -442,10 +465,72 @@ class Releases:
         done = host.run(sha=new, hooks=stop)
         self.assertResult(done, status="succeeded")
         self.assertIn("failed with 9, trying the hooks of " + new, host.log())
-        self.assertEqual(host.trace(), ["ApplicationStop " + name for name in ("old", "worse", "old", "old", "new")])
+        names = ("old", "old", "worse", "old", "old", "old", "old", "new")
+        self.assertEqual(host.trace(), ["ApplicationStop " + name for name in names], "once more each, then the new one's")
         host.run(sha=old, hooks=stop)
         self.assertResult(host.run(sha=old, hooks=stop), status="failed", event="ApplicationStop", exit=9)
-        self.assertEqual(host.trace()[-2:], ["ApplicationStop new", "ApplicationStop old"], "its own hook isn't tried twice")
+        self.assertEqual(host.trace()[-3:], ["ApplicationStop new", "ApplicationStop old", "ApplicationStop old"],
+                         "a release has no other one to fall back to")
+
+    def test_a_stop_hook_that_fails_once(self):
+        """What went well isn't done again, and a second try is enough."""
+        host = self.host
+        flaky = tracing("second", '[ -e "$DROVER_ROOT/flaked" ] || { touch "$DROVER_ROOT/flaked"; exit 1; }\n')
+        old = host.publish("old", {"first": tracing("first"), "second": flaky})
+        new = host.publish("new", {"x": ""})
+        host.run(sha=old, hooks="ApplicationStop|5||first\nApplicationStop|5||second")
+        self.assertResult(host.run(sha=new, hooks=""), status="succeeded")
+        self.assertIn("ApplicationStop of the running release failed with 1, once more", host.log())
+        self.assertEqual([line.split()[1] for line in host.trace()], ["first", "second", "second"])
+
+    def test_whose_stop_hooks_and_what_their_failure_means(self):
+        host = self.host
+        bad, stop = tracing("old", "exit 9\n"), "AfterBlockTraffic|5||stop\nApplicationStop|5||stop"
+        old, new = host.publish("old", {"stop": bad}), host.publish("new", {"stop": tracing("new")})
+
+        def run(**given):
+            host.forget("trace")
+            self.assertResult(host.run(sha=old, hooks=stop, stop_failure="ignore"), status="succeeded")
+            host.forget("trace")
+            done = host.run(sha=new, hooks=stop, **given)
+            return [line.split()[1] for line in host.trace()], done
+
+        trace, done = run()
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(trace, ["old", "old", "new"] * 2, "the Block events too")
+        trace, done = run(stop_failure="ignore")
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(trace, ["old", "old"] * 2)
+        self.assertIn("which counts for nothing here", host.log())
+        trace, done = run(stop_failure="fail")
+        self.assertResult(done, status="failed", event="AfterBlockTraffic", exit=9)
+        self.assertEqual(trace, ["old", "old"])
+        trace, done = run(stop_from="new", stop_failure="fail")
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(trace, ["new", "new"])
+
+    def test_a_running_release_that_is_gone(self):
+        host = self.host
+        old, new = host.publish("old", {"stop": tracing("old")}), host.publish("new", {"stop": tracing("new")})
+        host.run(sha=old, hooks="ApplicationStop|5||stop")
+        shutil.rmtree(os.path.join(host.app, "releases", old))
+        self.assertResult(host.run(sha=new, hooks="ApplicationStop|5||stop"), status="succeeded")
+        self.assertEqual(host.trace(), ["ApplicationStop new"])
+        self.assertIn("releases/%s, is gone" % old, host.log())
+
+    def test_a_folder_of_the_repository(self):
+        """A monorepo's application is all that becomes a release."""
+        host = self.host
+        revision = host.publish("mono", {"services/api/run": tracing("api"), "services/web/run": "", "README": ""})
+        done = host.run(sha=revision, path="services/api", hooks="ApplicationStart|5||run")
+        self.assertResult(done, status="succeeded")
+        self.assertEqual(host.trace(), ["ApplicationStart api"])
+        self.assertEqual(sorted(os.listdir(os.path.join(host.app, "releases", revision))), [".complete", ".drover-hooks", "run"])
+        other = host.publish("other", {"x": ""})
+        done = host.run("stage", sha=other, path="services/api")
+        self.assertResult(done, status="failed", event="DownloadBundle", exit=74)
+        self.assertIn("has no folder services/api", host.log())
+        self.assertEqual(os.listdir(os.path.join(host.app, "releases")), [revision])
 
     def test_prune(self):
         host = self.host

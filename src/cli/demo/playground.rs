@@ -372,6 +372,8 @@ impl Playground {
             not_after: i64::MAX,
             events: &RUN,
             appspec: &self.setup.first_appspec,
+            path: "",
+            stop: Default::default(),
             environment: &[],
             rows: vec![Row {
                 instance: "*".into(),
@@ -380,6 +382,7 @@ impl Playground {
                 nonce: "launch".into(),
                 token: "-".into(),
                 good: Some(self.setup.first.clone()),
+                zone: String::new(),
             }],
         })
     }

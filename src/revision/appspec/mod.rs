@@ -124,8 +124,8 @@ impl AppSpec {
         let of = |event: &LifecycleEvent| -> i64 {
             let hooks = self.hooks.get(event).into_iter().flatten();
             let once: i64 = hooks.map(|hook| i64::from(hook.timeout)).sum();
-            // ApplicationStop of the old release may fall back to the new one's: both count.
-            if *event == LifecycleEvent::ApplicationStop { 2 * once } else { once }
+            // Where they are those of the release that runs, they may be tried twice, and fall back to the new one's.
+            if event.is_of_the_former() { 3 * once } else { once }
         };
         events.iter().map(of).sum()
     }
@@ -137,14 +137,13 @@ impl AppSpec {
         let of = |spec: &AppSpec, event: &LifecycleEvent| -> i64 {
             spec.hooks.get(event).into_iter().flatten().map(|hook| i64::from(hook.timeout)).sum()
         };
-        let time = |event: &LifecycleEvent| match event {
-            LifecycleEvent::BeforeBlockTraffic | LifecycleEvent::AfterBlockTraffic => {
-                // Another may have been made current since, by an attempt before.
-                of(former, event).max(of(self, event))
+        let time = |event: &LifecycleEvent| {
+            if event.is_of_the_former() {
+                // Tried twice, then the new one's; and another may have been made current since, by an attempt before.
+                2 * of(former, event).max(of(self, event)) + of(self, event)
+            } else {
+                of(self, event)
             }
-            // May fall back to the new one's.
-            LifecycleEvent::ApplicationStop => of(former, event) + 2 * of(self, event),
-            _ => of(self, event),
         };
         events.iter().map(time).sum()
     }

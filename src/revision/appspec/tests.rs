@@ -34,8 +34,8 @@ fn the_hooks_of_the_release_that_runs_have_their_own_time() {
         spec(&text).spec
     };
     let (old, new) = (hooks(3000), hooks(10));
-    assert_eq!(new.seconds_after(None, &RUN), 10 + 20 + 5);
-    assert_eq!(new.seconds_after(Some(&old), &RUN), 3000 + 3000 + 20 + 5);
+    assert_eq!(new.seconds_after(None, &RUN), 30 + 30 + 5);
+    assert_eq!(new.seconds_after(Some(&old), &RUN), 2 * (6000 + 10) + 5);
 }
 
 /// Files to several places, permissions with everything.

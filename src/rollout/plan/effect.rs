@@ -50,6 +50,8 @@ pub struct Order {
     pub first: LifecycleEvent,
     /// The instance's last good revision.
     pub good: Option<String>,
+    /// Its availability zone.
+    pub zone: String,
 }
 
 /// Something to be done to the world. Each passes through the engine's one door, which records it first.

@@ -54,6 +54,7 @@ impl Planner<'_> {
             instance: draft.record.id.clone(),
             first: draft.record.phase.resume().unwrap_or(kind.first_event()),
             good: draft.record.good.clone(),
+            zone: draft.record.zone.clone(),
         };
         let (solo, together): (Vec<&Draft>, Vec<&Draft>) =
             ready.into_iter().partition(|draft| draft.record.solo);
