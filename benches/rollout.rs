@@ -104,7 +104,7 @@ fn appspec_of(repository: &std::path::Path, sha: &str) -> anyhow::Result<drover:
     let done =
         Command::new("git").arg("-C").arg(repository).args(arguments).arg(&archive).arg(sha).status()?;
     anyhow::ensure!(done.success(), "git archive failed");
-    Ok(bundle::examine(&archive).map_err(anyhow::Error::msg)?.appspec)
+    Ok(bundle::examine(&archive, &bundle::Packed::by_github()).map_err(anyhow::Error::msg)?.appspec)
 }
 
 async fn run() -> anyhow::Result<()> {
@@ -124,6 +124,7 @@ async fn run() -> anyhow::Result<()> {
         deregistration_delay: 10,
         health_interval: 5,
         health_path: "/health".into(),
+        application: String::new(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),
         public_url: Some("http://127.0.0.1:0".into()),

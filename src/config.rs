@@ -1,8 +1,10 @@
 //! `drover.toml`: one struct a concern, unknown keys refused, errors that name file, line and key.
 
 mod place;
+mod template;
 
 pub use place::ConfigError;
+pub use template::{Place, Template};
 
 use crate::rollout::policy::Policy;
 use jiff::SignedDuration;
@@ -190,6 +192,10 @@ pub struct Application {
     /// The folder of the repository that holds the application, with its `appspec.yml`. Default: all of the repository.
     #[serde(default)]
     pub path: String,
+    /// Where CI puts the bundle of each commit, `"s3://bucket/path/{sha}.zip"` or `"https://host/{sha}.tar.gz"` with a
+    /// checksum beside it (`….sha256`); a tar archive, alone or gzipped, or a zip. Default: GitHub's archive of the commit.
+    #[serde(default)]
+    pub bundle: Option<Template>,
     /// Releases kept on an instance. Default 5, as CodeDeploy.
     #[serde(default = "default_keep")]
     pub keep_releases: u32,

@@ -46,8 +46,10 @@
 //! - Migrations run under the claim, never beside an active daemon: a standby of a newer version waits with them.
 //! - A failure while staging leaves the instance in service on its old release; only touched instances are quarantined.
 
+pub mod artifact;
 pub mod cli;
 pub mod config;
+pub mod download;
 pub mod engine;
 pub mod fleet;
 pub mod github;

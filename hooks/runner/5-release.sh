@@ -29,7 +29,18 @@ wgetrc() {
 
 gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
 
-unpack() { exec setsid tar -xzof "$1" -C "$2" --strip-components=1; }
+# unpack ARCHIVE FOLDER
+unpack() {
+	case $D_BUNDLE_FORM in
+	zip)
+		setsid unzip -q -o "$1" -d "$2"
+		# 1 is a warning
+		[ $? -le 1 ]
+		;;
+	tar) exec setsid tar -xof "$1" -C "$2" --strip-components="${D_BUNDLE_WRAPPED:-0}" ;;
+	*) exec setsid tar -xzof "$1" -C "$2" --strip-components="${D_BUNDLE_WRAPPED:-0}" ;;
+	esac
+}
 
 # fetch: the revision into releases/; CODE 0, 73 or 74
 fetch() {
@@ -41,6 +52,10 @@ fetch() {
 	staging=$B/releases/.staging-$D_SHA-$$
 	if ! mkdir -m 755 "$staging" 2>/dev/null; then
 		remark "can't make $staging: no space left, or no permission"
+		return
+	fi
+	if [ "$D_BUNDLE_FORM" = zip ] && ! have unzip; then
+		remark "the bundle is a zip archive, and unzip is missing: install it, or have CI build a tar.gz"
 		return
 	fi
 	get=wget_bundle
@@ -57,7 +72,7 @@ fetch() {
 		else
 			guarded 600 unpack "$staging.tgz" "$staging"
 			if [ "$CODE" -ne 0 ]; then
-				remark "the bundle of $D_SHA could not be unpacked (tar ended with $CODE)"
+				remark "the bundle of $D_SHA could not be unpacked ($D_BUNDLE_FORM, code $CODE)"
 				CODE=74
 			elif [ -n "$D_PATH" ] && ! { [ -d "$staging/$D_PATH" ] && mv -T "$staging/$D_PATH" "$staging.part" &&
 				rm -rf "$staging" && mv -T "$staging.part" "$staging"; }; then

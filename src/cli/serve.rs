@@ -3,6 +3,7 @@
 pub(super) mod private;
 
 use crate::{
+    artifact::Artifacts,
     config,
     engine::{Engine, Parts, Secrets},
     fleet::Fleet,
@@ -123,8 +124,10 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let trusted_proxies = config.server.trusted_proxies.clone().into();
     let webhook_secret = config.github.webhook_secret().map(Into::into);
     let logs = Arc::new(Logs::new(Arc::clone(&store), config.server.attempt_log_bytes()));
+    let fleet = Fleet::connect(&config.aws).await;
     let engine = Engine::new(Parts {
-        fleet: Fleet::connect(&config.aws).await,
+        artifacts: Artifacts::connect(&config.aws, fleet.credentials(), fleet.region())?,
+        fleet,
         github: Repositories::connect(&config.github)?,
         public_url: public_url.as_deref().map(str::to_owned),
         store: Arc::clone(&store),

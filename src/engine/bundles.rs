@@ -2,16 +2,20 @@
 
 use super::Engine;
 use crate::{
+    artifact::ArtifactError,
+    config::Template,
     github::GitHubError,
     revision::{
         appspec::AppSpec,
-        bundle::{self, BundleError},
+        bundle::{self, BundleError, Form, Packed},
     },
+    store::DeploymentRow,
 };
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -19,7 +23,41 @@ use tracing::{info, warn};
 
 /// A bundle that was fetched lately is spared: a rehearsal may be looking at it.
 const SPARED: Duration = Duration::from_secs(3600);
-const SUFFIX: &str = ".tar.gz";
+/// Of GitHub's archives, and of what CI built, whatever it is.
+const SUFFIXES: [&str; 2] = [".tar.gz", ".bundle"];
+
+/// Where the bundles of a deployment come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) repository: String,
+    /// What CI built; none: GitHub's archive of the repository.
+    pub(super) template: Option<Template>,
+    /// The folder in it that is the release.
+    pub(super) path: String,
+}
+
+impl Origin {
+    /// How the release lies in the archive. What CI builds has it at its root, as in CodeDeploy.
+    pub(super) fn packed(&self) -> Packed {
+        Packed {
+            path: self.path.clone(),
+            ..self.template.as_ref().map_or_else(Packed::by_github, |_| Packed::default())
+        }
+    }
+
+    /// The name of the bundle's file: what comes from elsewhere, or is only a part, has one of its own.
+    fn file(&self, sha: &str) -> String {
+        let [github, built] = SUFFIXES;
+        match (&self.template, self.path.as_str()) {
+            (None, "") => format!("{sha}{github}"),
+            (template, path) => {
+                let place = template.as_ref().map(Template::as_str).unwrap_or_default();
+                let digest = hex::encode(Sha256::digest(format!("{place}\n{path}")));
+                format!("{sha}-{}{}", &digest[..8], if template.is_some() { built } else { github })
+            }
+        }
+    }
+}
 
 /// A bundle on the daemon's disk.
 #[derive(Clone, Default)]
@@ -28,6 +66,7 @@ pub(super) struct Bundle {
     pub(super) appspec: AppSpec,
     /// What is legal in it, and odd, in words.
     pub(super) warnings: Vec<String>,
+    pub(super) form: Form,
 }
 
 /// A bundle, or what is wrong with its revision.
@@ -51,20 +90,14 @@ impl Bundles {
         Bundles { folder, slots: Mutex::default() }
     }
 
-    /// Where the bundle of a revision is kept.
-    fn path(&self, sha: &str) -> PathBuf {
-        self.folder.join(format!("{sha}{SUFFIX}"))
-    }
-
-    fn slot(&self, sha: &str) -> Arc<tokio::sync::Mutex<Option<Known>>> {
+    fn slot(&self, file: &str) -> Arc<tokio::sync::Mutex<Option<Known>>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(sha.to_owned()).or_default())
+        Arc::clone(slots.entry(file.to_owned()).or_default())
     }
 
     /// Size and time of the file; none: there is no such file.
-    async fn file(&self, sha: &str) -> anyhow::Result<Option<(u64, SystemTime)>> {
-        let path = self.path(sha);
-        match tokio::fs::metadata(&path).await {
+    async fn file(&self, path: &Path) -> anyhow::Result<Option<(u64, SystemTime)>> {
+        match tokio::fs::metadata(path).await {
             Ok(metadata) => Ok(Some((metadata.len(), metadata.modified()?))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("looking at {}", path.display())),
@@ -78,7 +111,7 @@ impl Bundles {
         while let Some(entry) = folder.next_entry().await? {
             let name = entry.file_name().to_string_lossy().into_owned();
             // What a killed daemon left of a download too, which nobody writes any more after an hour.
-            let sha = name.strip_suffix(SUFFIX).filter(|sha| !sha.starts_with('.'));
+            let sha = sha_of(&name);
             if sha.is_none() && !name.ends_with(".part") || sha.is_some_and(|sha| kept.contains(sha)) {
                 continue;
             }
@@ -89,25 +122,41 @@ impl Bundles {
             }
         }
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|sha, slot| kept.contains(sha) || Arc::strong_count(slot) > 1);
+        let is_kept = |file: &str| sha_of(file).is_some_and(|sha| kept.contains(sha));
+        slots.retain(|file, slot| is_kept(file) || Arc::strong_count(slot) > 1);
         Ok(removed)
     }
 }
 
+/// The revision that a file is of.
+fn sha_of(file: &str) -> Option<&str> {
+    let name =
+        SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)).filter(|name| !name.starts_with('.'))?;
+    Some(name.split_once('-').map_or(name, |(sha, _)| sha))
+}
+
 impl Engine {
+    /// Where the bundles of this deployment come from, as it was planned.
+    pub(super) fn origin(&self, row: &DeploymentRow) -> anyhow::Result<Origin> {
+        let planned = self.planned(row)?;
+        let template = planned.bundle.map(Template::try_from).transpose().map_err(anyhow::Error::msg)?;
+        Ok(Origin { repository: row.repository.clone(), template, path: planned.path })
+    }
+
     /// The bundle of a revision: from the daemon's disk, or fetched. The outer error may pass; the inner one says what is
     /// wrong with the revision.
-    pub(super) async fn fetch_bundle(&self, repository: &str, sha: &str) -> anyhow::Result<Examined> {
-        let slot = self.bundles.slot(sha);
+    pub(super) async fn fetch_bundle(&self, origin: &Origin, sha: &str) -> anyhow::Result<Examined> {
+        let name = origin.file(sha);
+        let path = self.bundles.folder.join(&name);
+        let slot = self.bundles.slot(&name);
         let mut known = slot.lock().await;
-        let mut file = self.bundles.file(sha).await?;
+        let mut file = self.bundles.file(&path).await?;
         if let Some(known) = known.as_ref().filter(|known| Some(known.file) == file) {
             return Ok(known.examined.clone());
         }
         *known = None;
-        let path = self.bundles.path(sha);
         if file.is_some() {
-            match examine(path.clone()).await? {
+            match examine(path.clone(), origin.packed()).await? {
                 Ok(examined) => return Ok(remember(&mut known, file, examined)),
                 Err(why) => {
                     warn!(sha, "{why}: it is removed and fetched once more");
@@ -118,13 +167,11 @@ impl Engine {
         tokio::fs::create_dir_all(&self.bundles.folder)
             .await
             .with_context(|| format!("making {}", self.bundles.folder.display()))?;
-        match self.github.download(repository, sha, &path).await {
-            Ok(()) => {}
-            Err(GitHubError::Revision(reason)) => return Ok(Err(reason)),
-            Err(error) => return Err(error.into()),
+        if let Err(reason) = self.download(origin, sha, &path).await? {
+            return Ok(Err(reason));
         }
-        file = self.bundles.file(sha).await?;
-        match examine(path.clone()).await? {
+        file = self.bundles.file(&path).await?;
+        match examine(path.clone(), origin.packed()).await? {
             Ok(examined) => {
                 let examined = remember(&mut known, file, examined);
                 drop(known);
@@ -133,19 +180,31 @@ impl Engine {
             }
             Err(why) => {
                 tokio::fs::remove_file(&path).await?;
-                anyhow::bail!("{why}, as GitHub gave it: it is fetched again")
+                anyhow::bail!("{why}, as it came: it is fetched again")
             }
+        }
+    }
+
+    async fn download(&self, origin: &Origin, sha: &str, path: &Path) -> anyhow::Result<Result<(), String>> {
+        match &origin.template {
+            None => match self.github.download(&origin.repository, sha, path).await {
+                Err(GitHubError::Revision(reason)) => Ok(Err(reason)),
+                done => Ok(Ok(done?)),
+            },
+            Some(template) => match self.artifacts.download(template, sha, path).await {
+                Err(ArtifactError::Bundle(reason)) => Ok(Err(reason)),
+                done => Ok(Ok(done?)),
+            },
         }
     }
 
     /// The bundle of a deployed revision, fetched anew where it isn't on this daemon's disk: a command of the daemon before
     /// may ask for it.
-    pub async fn bundle_again(&self, sha: &str) -> anyhow::Result<PathBuf> {
-        let Some(repository) = self.store.repository_of(sha).await? else {
-            anyhow::bail!("no deployment has this revision")
-        };
-        self.fetch_bundle(&repository, sha).await?.map_err(anyhow::Error::msg)?;
-        Ok(self.bundles.path(sha))
+    pub async fn bundle_again(&self, deployment: i64, sha: &str) -> anyhow::Result<PathBuf> {
+        let row = self.store.deployment(deployment).await?.context("there is no such deployment")?;
+        let origin = self.origin(&row)?;
+        self.fetch_bundle(&origin, sha).await?.map_err(anyhow::Error::msg)?;
+        Ok(self.bundles.folder.join(origin.file(sha)))
     }
 
     /// Removes the bundles of revisions that nothing needs any more, after a new one has come.
@@ -166,10 +225,10 @@ impl Engine {
 }
 
 /// The outer error: this copy is damaged.
-async fn examine(path: PathBuf) -> anyhow::Result<Result<Examined, String>> {
-    Ok(match tokio::task::spawn_blocking(move || bundle::examine(&path)).await? {
-        Ok(examined) => {
-            Ok(Ok(Bundle { sha256: examined.sha256, appspec: examined.appspec, warnings: examined.warnings }))
+async fn examine(path: PathBuf, packed: Packed) -> anyhow::Result<Result<Examined, String>> {
+    Ok(match tokio::task::spawn_blocking(move || bundle::examine(&path, &packed)).await? {
+        Ok(bundle::Examined { sha256, appspec, warnings, form, .. }) => {
+            Ok(Ok(Bundle { sha256, appspec, warnings, form }))
         }
         Err(BundleError::Revision(why)) => Ok(Err(why)),
         Err(BundleError::Broken(why)) => Err(why),
@@ -189,21 +248,27 @@ mod tests {
     async fn old_bundles_go_and_the_needed_stay() {
         let folder = tempfile::tempdir().unwrap();
         let old = SystemTime::now() - 2 * SPARED;
-        for (name, aged) in
-            [("a.tar.gz", true), ("b.tar.gz", true), ("c.tar.gz", false), (".x.part", true), ("notes", true)]
-        {
+        for (name, aged) in [
+            ("a.tar.gz", true),
+            ("a-12.bundle", true),
+            ("b-12.bundle", true),
+            ("b.tar.gz", true),
+            ("c.tar.gz", false),
+            (".x.part", true),
+            ("notes", true),
+        ] {
             let file = std::fs::File::create(folder.path().join(name)).unwrap();
             if aged {
                 file.set_modified(old).unwrap();
             }
         }
         let bundles = Bundles::new(folder.path().to_owned());
-        assert_eq!(bundles.prune(&HashSet::from(["a".to_owned()])).await.unwrap(), 2);
+        assert_eq!(bundles.prune(&HashSet::from(["a".to_owned()])).await.unwrap(), 3);
         let mut left: Vec<_> = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, ["a.tar.gz", "c.tar.gz", "notes"]);
+        assert_eq!(left, ["a-12.bundle", "a.tar.gz", "c.tar.gz", "notes"]);
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Engine,
     act::send_intent,
+    bundles::{Bundle, Origin},
     crash,
     record::{self, json},
 };
@@ -11,6 +12,7 @@ use crate::{
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
+        bundle::{Form, Packed},
         script::{Kind as Job, Row, Spec, lacks, render, runner, with_runner, without_runner},
     },
     rollout::{
@@ -39,6 +41,8 @@ struct Source {
     url: String,
     sha256: String,
     auth: String,
+    form: Form,
+    packed: Packed,
 }
 
 impl Engine {
@@ -56,13 +60,13 @@ impl Engine {
             },
             _ => row.sha.clone(),
         };
-        let bundle = self.fetch_bundle(&row.repository, &release).await?;
+        let origin = self.origin(row)?;
+        let bundle = self.fetch_bundle(&origin, &release).await?;
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_default();
-        let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let source = match missing {
-            None => match self.source(row, &release, bundle.sha256.clone()).await {
+            None => match self.source(row, &origin, &release, &bundle).await {
                 Ok(source) => source,
                 // It is on the host since it was staged, which needs no link; where it isn't, the download fails there.
                 Err(error) if kind != DispatchKind::Stage => {
@@ -73,6 +77,7 @@ impl Engine {
             },
             Some(_) => Source::default(),
         };
+        let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;
@@ -310,17 +315,31 @@ impl Engine {
         Ok(sent)
     }
 
-    /// Where hosts fetch a release: from this daemon, or where nothing comes in, by GitHub's own short-lived link.
-    async fn source(&self, row: &DeploymentRow, release: &str, sha256: String) -> anyhow::Result<Source> {
-        Ok(match &self.public_url {
-            Some(url) => Source {
+    /// Where hosts fetch a release: from this daemon, or where nothing comes in, by a short-lived link of GitHub's or of S3's.
+    async fn source(
+        &self,
+        row: &DeploymentRow,
+        origin: &Origin,
+        release: &str,
+        bundle: &Bundle,
+    ) -> anyhow::Result<Source> {
+        let (form, packed, sha256) = (bundle.form, origin.packed(), bundle.sha256.clone());
+        Ok(match (&self.public_url, &origin.template) {
+            (Some(url), _) => Source {
                 url: format!("{url}/bundles/v1/{release}"),
                 sha256,
                 auth: format!("Bearer {}", self.secrets.bundle_token(release, row.id)),
+                form,
+                packed,
             },
+            (None, Some(template)) => {
+                let url = self.artifacts.link(template, release).await?;
+                Source { url, sha256, auth: String::new(), form, packed }
+            }
             // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
-            None => {
-                Source { url: self.github.archive_link(&row.repository, release).await?, ..Source::default() }
+            (None, None) => {
+                let url = self.github.archive_link(&row.repository, release).await?;
+                Source { url, sha256: String::new(), auth: String::new(), form, packed }
             }
         })
     }
@@ -361,7 +380,8 @@ impl Engine {
             not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
             appspec,
-            path: &planned.path,
+            form: source.form,
+            packed: &source.packed,
             stop: (policy.stop_from, policy.stop_failure),
             environment: &environment,
             rows,

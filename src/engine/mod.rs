@@ -48,6 +48,7 @@ use submit::Order;
 pub use submit::{Submission, SubmitError};
 
 use crate::{
+    artifact::Artifacts,
     config::{Application, Config, Group},
     fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
     github::Repositories,
@@ -83,6 +84,7 @@ pub struct Engine {
     logs: Arc<Logs>,
     fleet: Fleet,
     github: Repositories,
+    artifacts: Artifacts,
     secrets: Secrets,
     /// URL under which instances reach this daemon; none: nothing comes in.
     public_url: Option<String>,
@@ -152,6 +154,8 @@ pub struct Parts {
     pub fleet: Fleet,
     /// GitHub.
     pub github: Repositories,
+    /// Bundles that CI built.
+    pub artifacts: Artifacts,
     /// The daemon's own secret.
     pub secrets: Secrets,
     /// URL under which instances reach this daemon. None: nothing comes in; hosts fetch from GitHub, and their logs are
@@ -164,7 +168,7 @@ pub struct Parts {
 impl Engine {
     /// An engine that doesn't run yet.
     pub fn new(parts: Parts) -> Arc<Engine> {
-        let Parts { config, store, logs, fleet, github, secrets, public_url, stop } = parts;
+        let Parts { config, store, logs, fleet, github, artifacts, secrets, public_url, stop } = parts;
         let bundles = bundles::Bundles::new(config.server.data.join("bundles"));
         Arc::new(Engine {
             config,
@@ -172,6 +176,7 @@ impl Engine {
             logs,
             fleet,
             github,
+            artifacts,
             secrets,
             public_url,
             uploads: uploads::Uploads::default(),

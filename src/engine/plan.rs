@@ -102,7 +102,8 @@ impl Engine {
         group: &Group,
         policy: &Policy,
     ) -> Result<RehearsalView, SubmitError> {
-        let bundle = match self.fetch_bundle(&row.repository, &row.sha).await {
+        let origin = self.origin(&row).map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
+        let bundle = match self.fetch_bundle(&origin, &row.sha).await {
             Ok(Ok(bundle)) => bundle,
             Ok(Err(why)) => {
                 return Err(SubmitError::CanNot(format!("revision {} can't be deployed: {why}", row.sha)));

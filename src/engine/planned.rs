@@ -21,6 +21,9 @@ pub(super) struct Planned {
     /// The folder of the repository that is the application; empty: all of it.
     #[serde(default)]
     pub(super) path: String,
+    /// Where CI puts its bundles; none: GitHub packs them.
+    #[serde(default)]
+    pub(super) bundle: Option<String>,
 }
 
 impl Engine {
@@ -35,6 +38,7 @@ impl Engine {
             environment,
             keep_releases: application.keep_releases,
             path: application.path.clone(),
+            bundle: application.bundle.as_ref().map(|template| template.as_str().to_owned()),
         })
     }
 

@@ -7,6 +7,7 @@ use super::{
     record::{self, json},
 };
 use crate::{
+    artifact::ArtifactError,
     config::Group,
     logs::{lines_of, note_chunk},
     rollout::{plan::HELD, policy::Mode, state::Instance},
@@ -17,6 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 /// The agent of an instance that launches is up within this, or its launch is given up. It registers when it has booted;
 /// the lifecycle hook's own heartbeat time-out is longer.
 const AGENT_COMES: SignedDuration = SignedDuration::from_mins(10);
+
+/// A bundle that CI builds is there within this after its commit was submitted, or it is said to be missing.
+const CI_IS_THROUGH: SignedDuration = SignedDuration::from_mins(15);
 
 impl Engine {
     pub(super) async fn prepare(&self, row: &DeploymentRow) -> anyhow::Result<()> {
@@ -124,9 +128,18 @@ impl Engine {
 
     /// The bundle of a revision: from the daemon's disk, or fetched once.
     async fn bundle(&self, row: &DeploymentRow, sha: &str) -> Result<Bundle, Trouble> {
-        match self.fetch_bundle(&row.repository, sha).await? {
-            Ok(bundle) => Ok(bundle),
-            Err(reason) => refuse(format!("revision {sha} can't be deployed: {reason}")),
+        let refused = |reason: String| refuse(format!("revision {sha} can't be deployed: {reason}"));
+        match self.fetch_bundle(&self.origin(row)?, sha).await {
+            Ok(Ok(bundle)) => Ok(bundle),
+            Ok(Err(reason)) => refused(reason),
+            Err(error) => {
+                // CI may be at it still.
+                let age = Timestamp::now().duration_since(record::time(row.created_at));
+                match error.downcast_ref() {
+                    Some(ArtifactError::Missing(why)) if age > CI_IS_THROUGH => refused(why.clone()),
+                    _ => Err(error.into()),
+                }
+            }
         }
     }
 }

@@ -11,7 +11,8 @@ pub mod list;
 pub mod logs;
 
 use crate::config::Aws;
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ssm::{
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
@@ -33,6 +34,8 @@ pub struct Fleet {
     ssm: aws_sdk_ssm::Client,
     /// The same without retries.
     ssm_once: aws_sdk_ssm::Client,
+    /// What all of them sign with, and for which region.
+    shared: SdkConfig,
 }
 
 /// What became of a call that failed.
@@ -90,7 +93,18 @@ impl Fleet {
             logs: aws_sdk_cloudwatchlogs::Client::new(&shared),
             ssm: aws_sdk_ssm::Client::new(&shared),
             ssm_once: aws_sdk_ssm::Client::from_conf(once),
+            shared,
         }
+    }
+
+    /// What the clients sign with.
+    pub fn credentials(&self) -> Option<SharedCredentialsProvider> {
+        self.shared.credentials_provider()
+    }
+
+    /// The region, where one is known.
+    pub fn region(&self) -> Option<String> {
+        self.shared.region().map(ToString::to_string)
     }
 }
 

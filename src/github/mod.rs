@@ -4,24 +4,24 @@
 
 mod ask;
 
-use crate::config::GitHub;
+use crate::{
+    config::GitHub,
+    download::{SaveError, save},
+};
 use ask::{Limits, Said, ask, ask_since};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use http_body_util::BodyExt as _;
 use octocrab::{Octocrab, params::repos::Commitish};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt as _;
 use tower_http::follow_redirect::RequestUri;
 
 /// GitHub answers within a second or two; a tarball's first byte takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For the whole of a tarball.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// A larger archive is refused: it would fill the hosts' disks too.
-const LARGEST_ARCHIVE: u64 = 2 * 1024 * 1024 * 1024;
 /// A name becomes a part of a URL's path; its slashes stay, as GitHub takes them.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
@@ -248,30 +248,12 @@ impl Repositories {
         if !status.is_success() {
             return Err(GitHubError::Unavailable(format!("{what}: GitHub answered {status}")));
         }
-        let failed =
-            |e: std::io::Error| GitHubError::Unavailable(format!("{what}: writing {}: {e}", path.display()));
-        let folder = path.parent().unwrap_or(Path::new("."));
-        // Removed when it is dropped: nothing half-done stays.
-        let part =
-            tempfile::Builder::new().prefix(".").suffix(".part").tempfile_in(folder).map_err(failed)?;
-        let mut file = tokio::fs::File::from_std(part.reopen().map_err(failed)?);
-        let mut body = response.into_body().into_data_stream().map_err(|e| unavailable(what, &e)).boxed();
-        let mut bytes = 0;
-        while let Some(piece) = body.next().await {
-            let piece = piece?;
-            bytes += piece.len() as u64;
-            if bytes > LARGEST_ARCHIVE {
-                return Err(GitHubError::Revision(format!(
-                    "its archive is larger than {} GiB: keep what is not source out of the repository",
-                    LARGEST_ARCHIVE >> 30
-                )));
-            }
-            file.write_all(&piece).await.map_err(failed)?;
-        }
-        file.sync_all().await.map_err(failed)?;
-        part.persist(path).map_err(|e| failed(e.error))?;
-        // The name is on the disk only when its folder is.
-        tokio::fs::File::open(folder).await.map_err(failed)?.sync_all().await.map_err(failed)
+        let body = response.into_body().into_data_stream().map_err(|e| unavailable(what, &e));
+        save(body, path).await.map_err(|error| match error {
+            SaveError::Source(error) => error,
+            SaveError::TooLarge => GitHubError::Revision(error.to_string()),
+            SaveError::Disk(_) => GitHubError::Unavailable(format!("{what}: {error}")),
+        })
     }
 }
 

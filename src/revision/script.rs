@@ -1,6 +1,9 @@
 //! The script of a dispatch: the runner, packed, and the spec that tells it what to do on which instance.
 
-use super::appspec::AppSpec;
+use super::{
+    appspec::AppSpec,
+    bundle::{Form, Packed},
+};
 use crate::rollout::{
     event::LifecycleEvent,
     policy::{StopFailure, StopFrom},
@@ -92,8 +95,10 @@ pub struct Spec<'a> {
     pub events: &'a [LifecycleEvent],
     /// The revision's hooks, files and permissions.
     pub appspec: &'a AppSpec,
-    /// The folder of the archive that is the release; empty: all of it.
-    pub path: &'a str,
+    /// What kind of archive the bundle is.
+    pub form: Form,
+    /// How the release lies in it.
+    pub packed: &'a Packed,
     /// Whose hooks stop what runs, and what their failure means.
     pub stop: (StopFrom, StopFailure),
     /// Extra environment of the hooks.
@@ -198,7 +203,9 @@ fn spec_text(spec: &Spec) -> String {
         ("FILES", &spec.appspec.files_table()),
         ("EXISTS", spec.appspec.file_exists.name()),
         ("PERMISSIONS", &spec.appspec.permissions_table()),
-        ("PATH", spec.path),
+        ("BUNDLE_FORM", spec.form.name()),
+        ("BUNDLE_WRAPPED", if spec.packed.wrapped { "1" } else { "" }),
+        ("PATH", &spec.packed.path),
         ("STOP_FROM", spec.stop.0.name()),
         ("STOP_FAILURE", spec.stop.1.name()),
         ("ENV", &environment),
@@ -251,7 +258,8 @@ mod tests {
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
             appspec: &AppSpec::default(),
-            path: "",
+            form: Form::TarGz,
+            packed: &Packed::by_github(),
             stop: Default::default(),
             environment: &[("NOTE".into(), "it's".into())],
             rows: (0..50).map(row).collect(),

@@ -101,6 +101,14 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             0 => Err(missing(&format!("fault '{id}'"))),
             n => Ok((200, json!({"cleared": n}))),
         },
+        (&Method::PUT, ["objects", path @ ..]) => {
+            cloud.with(|s| s.objects.put(path.join("/"), call.body.clone()));
+            Ok((200, json!({})))
+        }
+        (&Method::POST, ["bucket-region", bucket, region]) => {
+            cloud.with(|s| s.objects.put_region((*bucket).to_owned(), (*region).to_owned()));
+            Ok((200, json!({})))
+        }
         (&Method::POST, ["reach"]) => {
             let address = read::<Reach>(call)?.address;
             if !address.ip().is_loopback() {

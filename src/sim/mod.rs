@@ -47,6 +47,8 @@
 //! | `POST /_sim/github/rename {"from", "to"}` | gives a repository another name; GitHub redirects the old one by its number |
 //! | `POST /_sim/github/lag {"on"}` | from now on GitHub's API shows commits and branches as they are at this moment; or again as they are |
 //! | `POST /_sim/instance-policy {"Statement": […]}` | the IAM policy of the instances' role, which the agents' own calls are held against (at first it allows nothing beyond Run Command) |
+//! | `PUT /_sim/objects/BUCKET/KEY` with the object as body | puts an object into S3; those of the bucket `public` are read unsigned |
+//! | `POST /_sim/bucket-region/BUCKET/REGION` | `{}`; the bucket is in that region |
 //! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
 //! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
 //! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |
@@ -127,6 +129,7 @@ mod github_api;
 mod iam;
 pub mod instance;
 pub mod load;
+pub mod objects;
 pub mod reads;
 pub mod sample;
 pub mod server;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::cloud::Cloud;
 use super::ssm::{AgentRequest, Refused};
-use super::{aws, control, github_api};
+use super::{aws, control, github_api, objects};
 
 /// Largest request body, bytes.
 const LARGEST: usize = 16 << 20;
@@ -144,6 +144,7 @@ async fn handle(cloud: Arc<Cloud>, request: Request<Incoming>) -> Answer {
         ["_agent", "v1", verb] => Some(agent(&cloud, &call, verb).await),
         ["_codeload" | "repos" | "repositories", ..] => github_api::answer(&cloud, &call).await,
         [] => aws::answer(&cloud, &call).await,
+        [bucket, _, ..] => objects::answer(&cloud, &call, bucket),
         _ => Some(json_response(404, &json!({"message": "Not Found"}))),
     }
 }

@@ -187,6 +187,8 @@ pub struct State {
     pub logs: super::cloudwatch::LogGroups,
     /// What the instances' role allows.
     pub instance_policy: super::iam::Policy,
+    /// S3.
+    pub objects: super::objects::Objects,
     /// Parameter Store: name → (type, value).
     pub parameters: BTreeMap<String, (String, String)>,
     /// Addresses that instances can reach.
@@ -219,6 +221,7 @@ impl State {
             commands: Commands::default(),
             logs: super::cloudwatch::LogGroups::default(),
             instance_policy: super::iam::Policy::default(),
+            objects: super::objects::Objects::default(),
             parameters: BTreeMap::new(),
             reach: Vec::new(),
             faults: Faults::default(),

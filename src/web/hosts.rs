@@ -94,7 +94,7 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
         let words = "too many instances download at the same time: try again in a moment";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", words));
     };
-    let path = web.engine.bundle_again(sha).await.map_err(missing)?;
+    let path = web.engine.bundle_again(deployment, sha).await.map_err(missing)?;
     let file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
     let length = file.metadata().await.map_err(|e| missing(e.into()))?.len();
     // The turn ends with the download.

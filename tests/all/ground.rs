@@ -86,7 +86,9 @@ impl Repository {
     fn appspec_of(&self, sha: &str) -> AppSpec {
         let archive = self.path.join("../first.tar.gz");
         self.git(&["archive", "--format=tar.gz", "--prefix=x/", "-o", archive.to_str().unwrap(), sha]);
-        drover::revision::bundle::examine(&archive).unwrap().appspec
+        drover::revision::bundle::examine(&archive, &drover::revision::bundle::Packed::by_github())
+            .unwrap()
+            .appspec
     }
 }
 
@@ -105,6 +107,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         deregistration_delay: 8,
         health_interval: 5,
         health_path: "/health".into(),
+        application: String::new(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),
         public_url: Some("http://127.0.0.1:0".into()),

@@ -1,8 +1,14 @@
 //! Revisions as people who come from CodeDeploy have them.
 
-use crate::ground::{Play as _, Repository, TURN, policy, small};
-use drover::cli::demo::playground::{GROUP, Playground};
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use crate::ground::{Play as _, Repository, TURN, policy, small, until};
+use drover::cli::demo::playground::{GROUP, Playground, Setup};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{Arc, Mutex},
+};
+use warp::Filter as _;
 
 /// Slashes before locations, keys that CodeDeploy passes over, a script without its run bit: deployed, with warnings in the
 /// rehearsal and in the log.
@@ -105,4 +111,122 @@ async fn files_are_copied_to_their_places_and_cleaned_up_after() {
     assert_eq!(ended["state"], "Succeeded", "{ended:#}");
     assert_eq!(tree().await, "./conf/VERSION 5\n./img/logo logo\n./index.html one\n./old.html old\n");
     world.stop().await;
+}
+
+/// What CodeDeploy users have in S3, by the daemon's own route and, where nothing comes in, by a presigned link.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ci_built_is_deployed_from_s3() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let [first, zip, tar] = ["main~1", "main", ""].map(|name| match name {
+        "" => repository.commit("5"),
+        name => repository.git(&["rev-parse", name]),
+    });
+    let setup = Setup {
+        public_url: None,
+        application: "bundle = \"s3://builds/sample app/{sha}.bundle\"".into(),
+        ..small(directory.path(), &repository, &first, 2, policy("batch = \"1\""))
+    };
+    let world = Playground::start(setup).await.unwrap();
+    world.control("bucket-region/builds/eu-north-1", &serde_json::json!({})).await.unwrap();
+    let archive = directory.path().join("archive");
+    let build = |form: &str, sha: &str| {
+        let output = format!("--output={}", archive.display());
+        repository.git(&["archive", &format!("--format={form}"), &output, sha]);
+        fs::read(&archive).unwrap()
+    };
+    put(&world, &format!("builds/sample app/{zip}.bundle"), build("zip", &zip)).await;
+    let ran = world.drover(&["deploy", &zip, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    let instance = world.instances().await.unwrap().remove(0);
+    assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "4\n");
+    let asked = world.calls("GetObject").await;
+    assert_eq!(
+        asked[0]["error_code"], "AuthorizationHeaderMalformed",
+        "first in the daemon's own region: {asked:#?}"
+    );
+
+    // CI is slower than the person: what isn't there yet is waited for, and the words say so.
+    let id = world.submit(&tar).await;
+    let shown = async || world.drover(&["logs", &id.to_string()]).await.stdout;
+    let words = format!("s3://builds/sample app/{tar}.bundle may not be read, or is not there (yet)");
+    until("the words", 30, async || shown().await.contains(&words)).await;
+    put(&world, &format!("builds/sample app/{tar}.bundle"), build("tar", &tar)).await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "5\n");
+    world.stop().await;
+}
+
+/// Behind HTTPS a checksum lies beside the bundle, and is held against it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ci_built_is_deployed_from_a_web_server() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let (first, next) = (repository.git(&["rev-parse", "main~1"]), repository.git(&["rev-parse", "main"]));
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setup = Setup {
+        application: format!("bundle = \"http://{server}/{{sha}}.tar.gz\""),
+        ..small(directory.path(), &repository, &first, 2, policy("batch = \"1\""))
+    };
+    let world = Playground::start(setup).await.unwrap();
+    let archive = directory.path().join("archive");
+    repository.git(&["archive", "--format=tar.gz", &format!("--output={}", archive.display()), &next]);
+    let bytes = fs::read(&archive).unwrap();
+    let right = hex::encode(Sha256::digest(&bytes));
+    let sums = Arc::new(Mutex::new(format!("{}  x.tar.gz\n", "0".repeat(64))));
+    let said = Arc::clone(&sums);
+    let file = warp::path!(String).map(move |name: String| match name.ends_with(".sha256") {
+        true => said.lock().unwrap().clone().into_bytes(),
+        false => bytes.clone(),
+    });
+    let serving = tokio::spawn(warp::serve(file).run(server));
+    let id = world.submit(&next).await;
+    let shown = async || world.drover(&["logs", &id.to_string()]).await.stdout;
+    until("the words about the checksum", 30, async || shown().await.contains("says 000")).await;
+    *sums.lock().unwrap() = format!("{right}  x.tar.gz\n");
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    serving.abort();
+    world.stop().await;
+}
+
+/// Two applications of one repository, each of its own folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_a_monorepo_is_deployed() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    repository.git(&["rm", "-rq", "--cached", "."]);
+    fs::create_dir_all(repository.path.join("services/api")).unwrap();
+    for entry in fs::read_dir(&repository.path).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name != ".git" && name != "services" {
+            fs::rename(&path, repository.path.join("services/api").join(name)).unwrap();
+        }
+    }
+    fs::write(repository.path.join("services/api/VERSION"), "6\n").unwrap();
+    let next = repository.commit("not this one");
+    let setup = Setup {
+        application: "path = \"services/api\"".into(),
+        ..small(directory.path(), &repository, &first, 2, policy("batch = \"1\""))
+    };
+    let world = Playground::start(setup).await.unwrap();
+    let ran = world.drover(&["deploy", &next, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    let instance = world.instances().await.unwrap().remove(0);
+    let release =
+        world.on(&instance, "cd /opt/drover/sample/current && cat VERSION && ls -d services 2>&1").await;
+    assert!(release.starts_with("6\n") && release.contains("No such file"), "{release}");
+    world.stop().await;
+}
+
+/// Puts an object into the simulated S3.
+async fn put(world: &Playground, path: &str, bytes: Vec<u8>) {
+    let path = path.replace(' ', "%20");
+    let request = reqwest::Client::new().put(format!("{}/_sim/objects/{path}", world.cloud.url));
+    let answer = request.bearer_auth(&world.cloud.token).body(bytes).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
 }

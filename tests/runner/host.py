@@ -325,7 +325,7 @@ class Host:
         good = given.pop("good", "-")
         row = "%s %s %s %s %s %s eu-north-1a" % (INSTANCE, attempt, first or events.split()[0], NONCE, TOKEN, good)
         values = {"spec": "1", "kind": kind, "app": "eval", "group": "eval/production", "deployment": "42", "dispatch": "d-7",
-                  "bundle_url": self.daemon.bundle_url(revision), "bundle_sha256": "", "bundle_auth": "",
+                  "bundle_url": self.daemon.bundle_url(revision), "bundle_sha256": "", "bundle_auth": "", "bundle_form": "tar.gz", "bundle_wrapped": "1",
                   "log_url": self.daemon.log_url, "keep": "3", "events": events, "hooks": "", "env": "", "stop_mode": "now",
                   "instances": given.pop("rows", row)}
         values.update(given)

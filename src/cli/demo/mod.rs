@@ -97,6 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         health_interval: HEALTH_INTERVAL,
         health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
         // Some serve at any time: of two or three, one is deployed to at a time.
+        application: String::new(),
         policy: format!(
             "batch = \"{}\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"",
             if args.instances < 4 { 1 } else { 2 }
@@ -216,7 +217,8 @@ fn appspec_of(repository: &Path, sha: &str, data: &Path) -> anyhow::Result<AppSp
     let archive = data.join("first.tar.gz");
     let output = archive.to_string_lossy().into_owned();
     git(repository, &["archive", "--format=tar.gz", "--prefix=first/", "-o", &output, sha])?;
-    let examined = bundle::examine(&archive).map_err(|e| anyhow::anyhow!("revision {sha}: {e}"))?;
+    let examined = bundle::examine(&archive, &bundle::Packed::by_github())
+        .map_err(|e| anyhow::anyhow!("revision {sha}: {e}"))?;
     Ok(examined.appspec)
 }
 

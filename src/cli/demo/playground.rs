@@ -5,6 +5,7 @@
 use crate::{
     engine::Secrets,
     revision::appspec::AppSpec,
+    revision::bundle::{Form, Packed},
     revision::script::{Kind, Row, Spec, render},
     rollout::event::{LifecycleEvent, RUN},
 };
@@ -63,6 +64,8 @@ pub struct Setup {
     pub health_interval: u32,
     /// What health checks ask for.
     pub health_path: String,
+    /// More lines of the application's table in `drover.toml`.
+    pub application: String,
     /// The policy's table in `drover.toml`, as TOML lines.
     pub policy: String,
     /// How often the daemon asks AWS, as written in `drover.toml`.
@@ -156,7 +159,7 @@ impl Playground {
         };
         let text = format!(
             "[server]\n{}{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
-             [applications.sample]\nrepository = {REPOSITORY:?}\nbranch = {:?}\n\n[applications.sample.groups.demo]\n\
+             [applications.sample]\nrepository = {REPOSITORY:?}\nbranch = {:?}\n{}\n[applications.sample.groups.demo]\n\
              auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
             line("public_url", &setup.public_url),
             line("database", &setup.database),
@@ -168,6 +171,7 @@ impl Playground {
             cloud.url,
             if setup.public_url.is_some() { "" } else { "poll_branches = \"2s\"\n" },
             setup.branch,
+            setup.application,
             setup.policy,
         );
         let path = self.config_path();
@@ -372,7 +376,8 @@ impl Playground {
             not_after: i64::MAX,
             events: &RUN,
             appspec: &self.setup.first_appspec,
-            path: "",
+            form: Form::TarGz,
+            packed: &Packed::by_github(),
             stop: Default::default(),
             environment: &[],
             rows: vec![Row {

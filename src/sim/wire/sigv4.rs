@@ -132,6 +132,65 @@ pub fn verify(
     }
 }
 
+/// Checks a presigned link; answers the region that it is signed for.
+pub fn verify_link(keys: &Keys, uri: &http::Uri, headers: &HeaderMap) -> Result<String, ApiError> {
+    let query: Vec<(String, String)> =
+        form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let denied = |why: &str| ApiError::new(403, "AccessDenied", why.to_owned());
+    let (Some(credential), Some(date), Some(lasts), Some(signed), Some(signature)) = (
+        value("X-Amz-Credential"),
+        value("X-Amz-Date"),
+        value("X-Amz-Expires").and_then(|seconds| seconds.parse().ok()),
+        value("X-Amz-SignedHeaders"),
+        value("X-Amz-Signature"),
+    ) else {
+        return Err(ApiError::new(
+            400,
+            "AuthorizationQueryParametersError",
+            "a parameter of the signature is missing",
+        ));
+    };
+    let parts: Vec<&str> = credential.split('/').collect();
+    let [key_id, day, region, "s3", "aws4_request"] = parts.as_slice() else {
+        return Err(ApiError::new(400, "AuthorizationQueryParametersError", "the credential is malformed"));
+    };
+    if *key_id != keys.id {
+        return Err(ApiError::new(
+            403,
+            "InvalidAccessKeyId",
+            "The AWS Access Key Id you provided does not exist",
+        ));
+    }
+    let at = parse_date(date).ok_or_else(|| denied("unreadable X-Amz-Date"))?;
+    if SystemTime::now().duration_since(at).is_ok_and(|age| age > Duration::from_secs(lasts)) {
+        return Err(denied("Request has expired"));
+    }
+    let mut pairs: Vec<&str> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("X-Amz-Signature="))
+        .collect();
+    pairs.sort_unstable();
+    let mut canonical_headers = String::new();
+    for name in signed.split(';') {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        canonical_headers.push_str(&format!("{name}:{value}\n"));
+    }
+    let canonical =
+        format!("GET\n{}\n{}\n{canonical_headers}\n{signed}\nUNSIGNED-PAYLOAD", uri.path(), pairs.join("&"));
+    let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{day}/{region}/s3/aws4_request\n{digest}");
+    let key = generate_signing_key(&keys.secret, at, region, "s3");
+    let expected = calculate_signature(key, to_sign.as_bytes());
+    if expected.as_bytes().ct_eq(signature.as_bytes()).into() {
+        Ok((*region).to_owned())
+    } else {
+        Err(ApiError::new(403, "SignatureDoesNotMatch", "the signature differs"))
+    }
+}
+
 fn parse_date(date: &str) -> Option<SystemTime> {
     let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date)
         .ok()?

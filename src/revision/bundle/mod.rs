@@ -1,15 +1,14 @@
-//! The bundle: the revision's tarball, fetched once by the daemon, examined, and served to the hosts.
+//! The bundle: the revision's archive, fetched once by the daemon, examined, and served to the hosts.
+
+mod archive;
+
+pub use archive::{Form, read_folder};
 
 use super::appspec::{self, AppSpec, DEFAULT_TIMEOUT_SECONDS, FileEntry, Hook, Parsed};
 use crate::rollout::event::ALL;
-use flate2::read::GzDecoder;
+use archive::{Contents, Entry};
 use sha2::{Digest, Sha256};
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 /// What the daemon learned from looking into a bundle.
 #[derive(Clone, Debug)]
@@ -22,20 +21,30 @@ pub struct Examined {
     pub appspec: AppSpec,
     /// What is legal in it, and odd.
     pub warnings: Vec<String>,
+    /// What kind of archive it is.
+    pub form: Form,
 }
 
-/// `appspec.yml` larger than this is refused; CodeDeploy's own are a few KB.
-const LARGEST_APPSPEC: u64 = 256 * 1024;
-/// The Linux kernel has 90,000 files; more than this fills a host's inodes.
-const MOST_ENTRIES: usize = 500_000;
-/// What an archive may unpack to: every host keeps several releases.
-const LARGEST_UNPACKED: u64 = 16 * 1024 * 1024 * 1024;
+/// How the release lies in the archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Everything is below one folder at the top, as in GitHub's archives.
+    pub wrapped: bool,
+    /// The folder below that which is the release; empty: all of it.
+    pub path: String,
+}
+
+impl Packed {
+    /// As GitHub packs a repository.
+    pub fn by_github() -> Packed {
+        Packed { wrapped: true, path: String::new() }
+    }
+}
+
 /// Warnings of one kind.
 const MOST_TWICE: usize = 5;
-/// The first one counts where there are both.
-const APPSPECS: [&str; 2] = ["appspec.yml", "appspec.yaml"];
-/// A hook's first line is read up to this: Linux takes 256 bytes of it.
-const FIRST_LINE: u64 = 256;
+/// How a file begins that stands for one which Git LFS keeps.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Why a bundle can't be deployed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,90 +57,31 @@ pub enum BundleError {
     Revision(String),
 }
 
-/// Reads the whole archive: checks that it unpacks, that `appspec.yml` is at its root and sound, and that every hook
-/// in it exists, is executable, and names an interpreter that a host can find.
-pub fn examine(path: &Path) -> Result<Examined, BundleError> {
+/// Reads the whole archive: checks that it unpacks and stays inside its folder, that nothing of it is left out, that
+/// `appspec.yml` is at its root and sound, and that every hook in it exists and names an interpreter that a host can find.
+pub fn examine(path: &Path, packed: &Packed) -> Result<Examined, BundleError> {
     let unreadable =
         |e: io::Error| BundleError::Broken(format!("the bundle {} can't be read: {e}", path.display()));
     let (bytes, sha256) = digest(path).map_err(unreadable)?;
-    let contents = contents(File::open(path).map_err(unreadable)?)?;
+    let (form, contents) = archive::read(path, packed)?;
     let Parsed { spec: appspec, warnings } = contents.check().map_err(BundleError::Revision)?;
-    Ok(Examined { sha256, bytes, appspec, warnings })
-}
-
-/// What a revision holds, as far as it matters.
-#[derive(Default)]
-struct Contents {
-    /// The file's name and text.
-    appspec: Option<(String, String)>,
-    files: BTreeMap<String, Entry>,
-}
-
-struct Entry {
-    mode: u32,
-    /// The first line, cut.
-    first: Vec<u8>,
-}
-
-impl Entry {
-    fn new(mode: u32, start: &[u8]) -> Entry {
-        Entry { mode, first: start.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec() }
-    }
-}
-
-fn contents(file: File) -> Result<Contents, BundleError> {
-    let broken = |e: io::Error| BundleError::Broken(format!("the bundle is no sound tar.gz archive: {e}"));
-    let mut contents = Contents::default();
-    let mut unpacked = 0_u64;
-    let mut unzipped = GzDecoder::new(file);
-    let mut archive = tar::Archive::new(&mut unzipped);
-    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
-        let mut entry = entry.map_err(broken)?;
-        unpacked = unpacked.saturating_add(entry.size());
-        if number >= MOST_ENTRIES || unpacked > LARGEST_UNPACKED {
-            return Err(BundleError::Revision(format!(
-                "its archive unpacks to more than {MOST_ENTRIES} files or {} GiB: keep what is not source out of the repository",
-                LARGEST_UNPACKED >> 30
-            )));
-        }
-        let name = entry.path().map_err(broken)?.to_string_lossy().into_owned();
-        // Archives from GitHub have one directory at their top.
-        let Some((_, inside)) = name.split_once('/') else { continue };
-        let kind = entry.header().entry_type();
-        if !kind.is_file() && !kind.is_symlink() {
-            continue;
-        }
-        if APPSPECS.contains(&inside) && contents.appspec.as_ref().is_none_or(|(name, _)| name != APPSPECS[0])
-        {
-            let mut text = Vec::new();
-            entry.by_ref().take(LARGEST_APPSPEC).read_to_end(&mut text).map_err(broken)?;
-            let text = String::from_utf8(text)
-                .map_err(|e| BundleError::Revision(format!("{inside} is no UTF-8 text: {e}")))?;
-            contents.appspec = Some((inside.to_owned(), text));
-        }
-        // A symbolic link's own mode says nothing, and its text is elsewhere; the host will follow it.
-        let found = if kind.is_symlink() {
-            Entry::new(0o755, b"#!")
-        } else {
-            let mut start = Vec::new();
-            entry.by_ref().take(FIRST_LINE).read_to_end(&mut start).map_err(broken)?;
-            Entry::new(entry.header().mode().unwrap_or(0), &start)
-        };
-        contents.files.insert(inside.to_owned(), found);
-    }
-    // An archive ends before its file does: gzip's own checksum comes last.
-    io::copy(&mut unzipped, &mut io::sink()).map_err(broken)?;
-    Ok(contents)
+    Ok(Examined { sha256, bytes, appspec, warnings, form })
 }
 
 impl Contents {
     /// The revision's `appspec.yml`, once it and the hooks that it names are found sound; without one, hooks by convention.
-    fn check(&self) -> Result<Parsed, String> {
+    pub fn check(&self) -> Result<Parsed, String> {
+        self.check_whole()?;
         let (name, mut parsed) = match &self.appspec {
             Some((name, text)) => (name.as_str(), appspec::parse(name, text)?),
             None => ("hooks", self.by_convention()?),
         };
         self.check_files(name, &mut parsed)?;
+        for link in self.leaving.iter().take(MOST_TWICE) {
+            parsed.warnings.push(format!(
+                "{link} is a link to what lies outside the revision: it is carried, not followed"
+            ));
+        }
         for (event, hooks) in &parsed.spec.hooks {
             for hook in hooks {
                 let location = &hook.location;
@@ -204,6 +154,35 @@ impl Contents {
         Ok(())
     }
 
+    /// A tree with holes in it is not deployed.
+    fn check_whole(&self) -> Result<(), String> {
+        let instead = "build a bundle of the whole tree in CI, and let the application's `bundle` name it";
+        let holes: Vec<&str> =
+            self.submodules.iter().map(String::as_str).filter(|path| !self.has_folder(path)).collect();
+        if !holes.is_empty() {
+            let holes = holes.join(", ");
+            return Err(format!(
+                "its submodules are missing ({holes}): GitHub's archives lack them; {instead}"
+            ));
+        }
+        let pointer = |(_, entry): &(&String, &Entry)| entry.first.starts_with(LFS_POINTER);
+        let pointers: Vec<&str> =
+            self.files.iter().filter(pointer).map(|(path, _)| path.as_str()).take(MOST_TWICE).collect();
+        if !pointers.is_empty() {
+            let pointers = pointers.join(", ");
+            return Err(format!(
+                "files of Git LFS are pointers in it and not themselves ({pointers}): have GitHub include LFS objects in archives \
+                 (the repository's settings), or {instead}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn has_folder(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        self.files.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
+    }
+
     /// `hooks/ApplicationStart` or `.drover/application-start`, with `.sh` or without.
     fn by_convention(&self) -> Result<Parsed, String> {
         let mut parsed = Parsed::default();
@@ -261,14 +240,18 @@ mod tests {
         file
     }
 
+    fn examined(path: &Path) -> Result<Examined, BundleError> {
+        examine(path, &Packed::by_github())
+    }
+
     #[test]
     fn a_hook_must_exist_and_is_warned_of_where_it_is_odd() {
         let spec = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: hooks/start\n";
-        let missing = examine(bundle(&[("appspec.yml", 0o644, spec)]).path()).unwrap_err();
+        let missing = examined(bundle(&[("appspec.yml", 0o644, spec)]).path()).unwrap_err();
         let missing = missing.to_string();
         assert!(missing.contains("hooks/start: there is no such file"), "{missing}");
         let of = |mode, text| {
-            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", mode, text)]).path())
+            examined(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", mode, text)]).path())
                 .unwrap()
                 .warnings
         };
@@ -278,7 +261,7 @@ mod tests {
         let bare = of(0o755, "echo\r\n").join("\n");
         assert!(bare.contains("begins without '#!'") && bare.contains("carriage returns"), "{bare}");
         let sound =
-            examine(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o755, "")]).path()).unwrap();
+            examined(bundle(&[("appspec.yml", 0o644, spec), ("hooks/start", 0o755, "")]).path()).unwrap();
         assert_eq!(sound.sha256.len(), 64);
     }
 
@@ -286,7 +269,7 @@ mod tests {
     fn a_first_line_that_ends_in_a_carriage_return_is_said_before_a_host_is_touched() {
         let spec = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: hooks/start\n";
         let of = |script: &str| {
-            examine(bundle(&[("hooks/start", 0o755, script), ("appspec.yml", 0o644, spec)]).path())
+            examined(bundle(&[("hooks/start", 0o755, script), ("appspec.yml", 0o644, spec)]).path())
         };
         let windows = of("#!/bin/bash\r\necho hello\r\n").unwrap_err().to_string();
         assert!(windows.contains("hooks/start: its first line ends in a carriage return"), "{windows}");
@@ -303,7 +286,7 @@ mod tests {
                 ("conf/a", 0o644, ""),
                 ("over/a", 0o644, ""),
             ];
-            examine(bundle(&tree).path())
+            examined(bundle(&tree).path())
         };
         let entry = |source: &str, to: &str| format!("  - source: {source}\n    destination: {to}\n");
         let examined =
@@ -326,7 +309,7 @@ mod tests {
             (".drover/ValidateService.sh", 0o755, "#!"),
             ("hooks/lib.sh", 0o644, ""),
         ];
-        let examined = examine(bundle(&files).path()).unwrap();
+        let examined = examined(bundle(&files).path()).unwrap();
         assert_eq!(
             examined.appspec.table(),
             "ApplicationStart|900||hooks/application-start\nValidateService|900||.drover/ValidateService.sh\n"
@@ -335,19 +318,128 @@ mod tests {
 
     #[test]
     fn a_revision_without_an_appspec_is_told_from_a_damaged_file() {
-        let without = examine(bundle(&[("a", 0o644, "")]).path()).unwrap_err();
+        let without = examined(bundle(&[("a", 0o644, "")]).path()).unwrap_err();
         assert!(
             matches!(&without, BundleError::Revision(why) if why.contains("no appspec.yml")),
             "{without}"
         );
         let damaged = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(damaged.path(), "rubbish").unwrap();
-        assert!(matches!(examine(damaged.path()), Err(BundleError::Broken(_))));
+        assert!(matches!(examined(damaged.path()), Err(BundleError::Broken(_))));
         let whole = bundle(&[("appspec.yml", 0o644, "version: 0.0\nos: linux\n"), ("a", 0o644, "text")]);
         let bytes = std::fs::read(whole.path()).unwrap();
         for length in [0, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(damaged.path(), &bytes[..length]).unwrap();
-            assert!(matches!(examine(damaged.path()), Err(BundleError::Broken(_))), "cut at {length}");
+            assert!(matches!(examined(damaged.path()), Err(BundleError::Broken(_))), "cut at {length}");
         }
+    }
+
+    const BARE: &str = "version: 0.0\nos: linux\n";
+
+    /// What the archive is refused for, or warned of.
+    fn words(examined: Result<Examined, BundleError>) -> String {
+        match examined {
+            Ok(examined) => examined.warnings.join("\n"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_leads_out_of_the_archive_or_is_no_file_is_refused() {
+        let of = |kind: tar::EntryType, name: &[u8], target: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let mut archive = tar::Builder::new(file.reopen().unwrap());
+            let mut header = tar::Header::new_old();
+            header.set_size(BARE.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header.clone(), "top/appspec.yml", BARE.as_bytes()).unwrap();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name);
+            header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+            header.set_cksum();
+            archive.append(&header, std::io::empty()).unwrap();
+            archive.into_inner().unwrap();
+            words(examined(file.path()))
+        };
+        use tar::EntryType as T;
+        for (kind, name, target, says) in [
+            (T::Regular, "/etc/passwd", "", "'/etc/passwd' of its archive leads out"),
+            (T::Regular, "top/../../x", "", "'top/../../x' of its archive leads out"),
+            (T::Link, "top/x", "/etc/shadow", "the link of '/etc/shadow' of its archive leads out"),
+            (T::Char, "top/null", "", "a device or pipe in it ('top/null')"),
+            (T::Fifo, "top/pipe", "", "a device or pipe"),
+            (T::Symlink, "top/a/out", "../../etc", "a/out -> ../../etc is a link to what lies outside"),
+            (T::Symlink, "top/abs", "/etc/x", "abs -> /etc/x is a link"),
+        ] {
+            let words = of(kind, name.as_bytes(), target);
+            assert!(words.contains(says), "{name}: {words}");
+        }
+        assert_eq!(of(T::Symlink, b"top/a/b/in", "../../appspec.yml"), "");
+    }
+
+    #[test]
+    fn a_tree_with_holes_is_refused() {
+        let modules = "[submodule \"x\"]\n\tpath = vendor/x\n\turl = ../x\n";
+        let holes = bundle(&[("appspec.yml", 0o644, BARE), (".gitmodules", 0o644, modules)]);
+        let said = words(examined(holes.path()));
+        assert!(said.contains("its submodules are missing (vendor/x)"), "{said}");
+        let filled = bundle(&[
+            ("appspec.yml", 0o644, BARE),
+            (".gitmodules", 0o644, modules),
+            ("vendor/x/a", 0o644, ""),
+        ]);
+        assert!(examined(filled.path()).is_ok());
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+        let said =
+            words(examined(bundle(&[("appspec.yml", 0o644, BARE), ("model.bin", 0o644, pointer)]).path()));
+        assert!(said.contains("Git LFS") && said.contains("(model.bin)"), "{said}");
+    }
+
+    #[test]
+    fn a_folder_of_the_repository_is_all_that_counts() {
+        let modules = "[submodule \"x\"]\n\tpath = other/x\n";
+        let tree = [
+            ("services/api/appspec.yml", 0o644, BARE),
+            ("appspec.yml", 0o644, "rubbish"),
+            (".gitmodules", 0o644, modules),
+        ];
+        let file = bundle(&tree);
+        let of = |path: &str| examine(file.path(), &Packed { path: path.into(), ..Packed::by_github() });
+        assert!(of("services/api").is_ok());
+        assert!(of("").is_err());
+        assert!(
+            of("services/web").unwrap_err().to_string().contains("there is no folder 'services/web' in it")
+        );
+    }
+
+    #[test]
+    fn zip_and_tar_as_ci_builds_them() {
+        use std::io::Write as _;
+        let hook = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: start\n";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
+        for (name, mode, text) in [("appspec.yml", 0o644, hook), ("start", 0o755, "#!/bin/sh\n")] {
+            archive
+                .start_file(name, zip::write::SimpleFileOptions::default().unix_permissions(mode))
+                .unwrap();
+            archive.write_all(text.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+        let found = examine(file.path(), &Packed::default()).unwrap();
+        assert_eq!((found.form, found.warnings.len()), (Form::Zip, 0));
+        assert_eq!(found.appspec.table(), "ApplicationStart|900||start\n");
+        let bytes = std::fs::read(file.path()).unwrap();
+        std::fs::write(file.path(), &bytes[..bytes.len() - 9]).unwrap();
+        assert!(matches!(examine(file.path(), &Packed::default()), Err(BundleError::Broken(_))));
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut archive = tar::Builder::new(file.reopen().unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(BARE.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, "./appspec.yml", BARE.as_bytes()).unwrap();
+        archive.into_inner().unwrap();
+        assert_eq!(examine(file.path(), &Packed::default()).unwrap().form, Form::Tar);
     }
 }
