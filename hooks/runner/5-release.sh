@@ -5,7 +5,8 @@
 curl_bundle() {
 	auth=
 	if [ -n "$D_BUNDLE_AUTH" ]; then auth="header = \"Authorization: $D_BUNDLE_AUTH\""; fi
-	exec setsid curl -K /proc/self/fd/8 -fsSL --connect-timeout 15 --speed-limit 1 --speed-time 60 -o "$1" 8<<-EOF
+	exec setsid curl -K /proc/self/fd/8 -fsSL --connect-timeout 15 --speed-limit 1 --speed-time 60 -C - -o "$1" \
+		-w '%{http_code}\n' --stderr - >"$1.said" 8<<-EOF
 		url = "$D_BUNDLE_URL"
 		$auth
 	EOF
@@ -14,9 +15,9 @@ curl_bundle() {
 wget_bundle() {
 	if gnu_wget; then
 		wgetrc .wgetrc-bundle "$D_BUNDLE_AUTH" || exit 73
-		exec setsid wget -q -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
+		exec setsid wget -q -c -t 1 -T 60 -O "$1" "$D_BUNDLE_URL"
 	fi
-	exec setsid wget -q ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
+	exec setsid wget -q -c ${D_BUNDLE_AUTH:+--header "Authorization: $D_BUNDLE_AUTH"} -O "$1" "$D_BUNDLE_URL"
 }
 
 # wgetrc FILE AUTHORIZATION: GNU wget reads it from a file that only we can read; busybox's has nothing but its arguments
@@ -42,6 +43,52 @@ unpack() {
 	esac
 }
 
+# bundle_is_whole FILE
+bundle_is_whole() {
+	sum=$(sha256sum <"$1")
+	[ -z "$D_BUNDLE_SHA256" ] || [ "${sum%% *}" = "$D_BUNDLE_SHA256" ]
+}
+
+# hopeless FILE: another try would be answered the same way (404, say)
+hopeless() {
+	[ -f "$1.said" ] || return 1
+	case $(tail -n 1 "$1.said") in
+	408 | 429) return 1 ;;
+	4??) return 0 ;;
+	esac
+	return 1
+}
+
+# get_bundle FILE: tried four times within ten minutes, each time from where the last one ended; CODE 0 or not
+get_bundle() {
+	get=wget_bundle pause=1 get_until=$(($(now) + 600))
+	if have curl; then get=curl_bundle; fi
+	while :; do
+		had=0
+		if [ -f "$1" ]; then had=$(size_of "$1"); fi
+		guarded $((get_until - $(now))) $get "$1"
+		why="$get ended with $CODE"
+		if [ -s "$1.said" ]; then why="$why: $(tail -n 2 "$1.said" | tr '\n' ' ')"; fi
+		if [ "$CODE" -eq 0 ]; then
+			if bundle_is_whole "$1"; then break; fi
+			CODE=74 why="the checksum is ${sum%% *}, expected $D_BUNDLE_SHA256"
+			if [ "$had" -eq 0 ]; then pause=5; fi
+			rm -f "$1"
+		elif [ -f "$1" ] && [ "$(size_of "$1")" -eq "$had" ]; then
+			# curl says whether it can be gone on with there
+			case $get/$CODE/$(tail -n 1 "$1.said" 2>/dev/null) in
+			wget*/* | */33/* | */416) rm -f "$1" ;;
+			esac
+		fi
+		stop_asked
+		if [ -n "$SIGNAL$LINE" ] || [ "$pause" -gt 4 ] || hopeless "$1" || [ $(($(now) + pause)) -ge "$get_until" ]; then break; fi
+		remark "downloading the bundle of $D_SHA: $why; again in $pause s"
+		sleep $pause
+		pause=$((pause * 2))
+	done
+	rm -f "$1.said"
+}
+
 # fetch: the revision into releases/; CODE 0, 73 or 74
 fetch() {
 	CODE=73
@@ -58,34 +105,26 @@ fetch() {
 		remark "the bundle is a zip archive, and unzip is missing: install it, or have CI build a tar.gz"
 		return
 	fi
-	get=wget_bundle
-	if have curl; then get=curl_bundle; fi
-	guarded 600 $get "$staging.tgz"
+	get_bundle "$staging.bundle"
 	if [ "$CODE" -ne 0 ]; then
-		remark "the bundle of $D_SHA could not be downloaded ($get ended with $CODE)"
+		remark "the bundle of $D_SHA could not be downloaded ($why)"
 		CODE=74
 	else
-		sum=$(sha256sum <"$staging.tgz")
-		if [ -n "$D_BUNDLE_SHA256" ] && [ "${sum%% *}" != "$D_BUNDLE_SHA256" ]; then
-			remark "the bundle's checksum is ${sum%% *}, expected $D_BUNDLE_SHA256"
+		guarded 600 unpack "$staging.bundle" "$staging"
+		if [ "$CODE" -ne 0 ]; then
+			remark "the bundle of $D_SHA could not be unpacked ($D_BUNDLE_FORM, code $CODE)"
 			CODE=74
-		else
-			guarded 600 unpack "$staging.tgz" "$staging"
-			if [ "$CODE" -ne 0 ]; then
-				remark "the bundle of $D_SHA could not be unpacked ($D_BUNDLE_FORM, code $CODE)"
-				CODE=74
-			elif [ -n "$D_PATH" ] && ! { [ -d "$staging/$D_PATH" ] && mv -T "$staging/$D_PATH" "$staging.part" &&
-				rm -rf "$staging" && mv -T "$staging.part" "$staging"; }; then
-				remark "the bundle of $D_SHA has no folder $D_PATH, or it can't be moved"
-				CODE=74
-			elif ! { put "$staging/.drover-hooks" "$D_HOOKS" && { sync -f "$staging" 2>/dev/null || :; } &&
-				put "$staging/.complete" "$D_DEPLOYMENT" && rm -rf "$NEW" && mv -T "$staging" "$NEW"; }; then
-				CODE=74
-			fi
+		elif [ -n "$D_PATH" ] && ! { [ -d "$staging/$D_PATH" ] && mv -T "$staging/$D_PATH" "$staging.part" &&
+			rm -rf "$staging" && mv -T "$staging.part" "$staging"; }; then
+			remark "the bundle of $D_SHA has no folder $D_PATH, or it can't be moved"
+			CODE=74
+		elif ! { put "$staging/.drover-hooks" "$D_HOOKS" && { sync -f "$staging" 2>/dev/null || :; } &&
+			put "$staging/.complete" "$D_DEPLOYMENT" && rm -rf "$NEW" && mv -T "$staging" "$NEW"; }; then
+			CODE=74
 		fi
 	fi
 	if [ "$CODE" -ne 0 ] && ! head -c 65536 /dev/zero 2>/dev/null >"$B/releases/.staging-probe"; then CODE=73; fi
-	rm -rf "$staging" "$staging.tgz" "$B/releases/.staging-probe" "$A/.wgetrc-bundle"
+	rm -rf "$staging" "$staging.bundle" "$B/releases/.staging-probe" "$A/.wgetrc-bundle"
 	if [ "$CODE" -eq 73 ]; then remark "no space left in $B/releases"; fi
 }
 

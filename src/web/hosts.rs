@@ -11,11 +11,12 @@ use crate::{
 };
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt as _};
-use http::StatusCode;
+use headers::{AcceptRanges, ContentRange, HeaderMapExt as _, Range};
+use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::MutexGuard, time::Instant};
+use std::{io::SeekFrom, ops::Bound, sync::Arc, time::Duration};
+use tokio::{io::AsyncSeekExt as _, sync::MutexGuard, time::Instant};
 use tokio_util::io::ReaderStream;
 use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
@@ -49,9 +50,12 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     let token = warp::header::optional::<String>("authorization").map(|header: Option<String>| {
         header.and_then(|value| Some(value.strip_prefix("Bearer ")?.to_owned())).unwrap_or_default()
     });
+    let range = warp::header::headers_cloned().map(|headers: HeaderMap| headers.typed_get::<Range>());
     let bundle =
-        warp::path!("bundles" / "v1" / String).and(warp::get()).and(with.clone()).and(token).then(
-            |sha: String, web: Web, token: String| async move { answer(bundle(&web, &sha, &token).await) },
+        warp::path!("bundles" / "v1" / String).and(warp::get()).and(with.clone()).and(token).and(range).then(
+            |sha: String, web: Web, token: String, range: Option<Range>| async move {
+                answer(bundle(&web, &sha, &token, range).await)
+            },
         );
     let attempt = warp::path!("ingest" / "v1" / "attempts" / i64 / ..);
     let wanted = attempt.and(warp::path::end()).and(warp::get()).and(with.clone()).and(token).then(
@@ -80,7 +84,8 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     bundle.or(wanted).unify().or(push).unify().or(end).unify().boxed()
 }
 
-async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> {
+/// The bundle, whole or from the byte on where a download has ended before.
+async fn bundle(web: &Web, sha: &str, token: &str, range: Option<Range>) -> Result<Response, Refusal> {
     let sound = sha.len() == 40 && sha.bytes().all(|b| b.is_ascii_hexdigit());
     let deployment =
         web.secrets.opens_bundle(sha, token).filter(|_| sound).ok_or_else(Refusal::unauthorized)?;
@@ -95,8 +100,12 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", words));
     };
     let path = web.engine.bundle_again(deployment, sha).await.map_err(missing)?;
-    let file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
+    let mut file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
     let length = file.metadata().await.map_err(|e| missing(e.into()))?.len();
+    let from = range.and_then(|range| from_byte(&range, length));
+    if let Some(from) = from {
+        file.seek(SeekFrom::Start(from)).await.map_err(|e| missing(e.into()))?;
+    }
     // The turn ends with the download.
     let pieces = ReaderStream::with_capacity(file, PIECE).map(move |piece| {
         let _turn = &turn;
@@ -104,9 +113,23 @@ async fn bundle(web: &Web, sha: &str, token: &str) -> Result<Response, Refusal> 
     });
     let mut response = warp::reply::stream(pieces).into_response();
     let headers = response.headers_mut();
-    headers.insert("content-length", length.into());
-    headers.insert("content-type", http::HeaderValue::from_static("application/gzip"));
+    headers.insert("content-length", (length - from.unwrap_or(0)).into());
+    headers.insert("content-type", http::HeaderValue::from_static("application/octet-stream"));
+    headers.typed_insert(AcceptRanges::bytes());
+    if let Some(range) = from.and_then(|from| ContentRange::bytes(from..length, length).ok()) {
+        headers.typed_insert(range);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     Ok(response)
+}
+
+/// The first byte of a range that goes on to the end; another one is answered with all of it, as HTTP allows.
+fn from_byte(range: &Range, length: u64) -> Option<u64> {
+    let mut ranges = range.satisfiable_ranges(length);
+    match (ranges.next(), ranges.next()) {
+        (Some((Bound::Included(from), Bound::Unbounded)), None) if from < length => Some(from),
+        _ => None,
+    }
 }
 
 /// Refuses tokens of a deployment that is over, and has been for a while: a host may be behind.
@@ -215,5 +238,23 @@ async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> R
             Ok(warp::reply::with_status(format!("{wanted}\n"), StatusCode::CONFLICT).into_response())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_goes_on_where_it_ended() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("range", http::HeaderValue::from_static(text));
+            headers.typed_get::<Range>().and_then(|range| from_byte(&range, 100))
+        };
+        assert_eq!((of("bytes=0-"), of("bytes=99-")), (Some(0), Some(99)));
+        for other in ["bytes=100-", "bytes=5-9", "bytes=-5", "bytes=1-,5-", "lines=1-"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 }

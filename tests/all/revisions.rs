@@ -1,10 +1,12 @@
 //! Revisions as people who come from CodeDeploy have them.
 
 use crate::ground::{Play as _, Repository, TURN, policy, small, until};
+use base64::Engine as _;
 use drover::cli::demo::playground::{GROUP, Playground, Setup};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
     sync::{Arc, Mutex},
 };
@@ -47,7 +49,32 @@ async fn what_codedeploy_takes_is_deployed_with_warnings() {
         "{}",
         ran.stdout
     );
+
+    // The bundle by the link that the host had: whole, and from a byte on.
+    let sent = world.calls("SendCommand").await;
+    let spec = spec_of(sent.last().unwrap()["params"]["Parameters"]["commands"][0].as_str().unwrap());
+    let value = |name: &str| {
+        let line = spec.lines().find_map(|line| line.strip_prefix(&format!("D_{name}='"))).unwrap();
+        line.trim_end_matches('\'').to_owned()
+    };
+    let get = async |range: &str| {
+        let request = reqwest::Client::new().get(value("BUNDLE_URL")).header("range", range);
+        let answer = request.header("authorization", value("BUNDLE_AUTH")).send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap())
+    };
+    let (whole, from) = (get("bytes=0-").await, get("bytes=1000-").await);
+    assert_eq!((whole.0, from.0), (206, 206));
+    assert!(whole.1.len() > 1000 && from.1 == whole.1[1000..], "{} {}", whole.1.len(), from.1.len());
     world.stop().await;
+}
+
+/// What a command tells the runner.
+fn spec_of(script: &str) -> String {
+    let packed = script.split("printf %s '").last().unwrap().split('\'').next().unwrap();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(packed).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+    text
 }
 
 /// `files` and `permissions` as CodeDeploy has them: copied, owned, cleaned up after; undone where a file is in the way.

@@ -97,6 +97,9 @@ class Daemon:
         self.bundles = {}
         self.requests = []
         self.auth = {}
+        self.cut = []  # of the next downloads: bytes after which the connection breaks, or a status in quotes
+        self.ranges = True  # bundles are sent from the byte that is asked for
+        self.downloads = []  # the first byte of each
         self.answer = None  # a status for every log request
         self.swallow = False  # reads bodies of streams, but forgets them: a dead connection
         self.refuse_streams = False  # a proxy that can't stream
@@ -133,9 +136,11 @@ class Daemon:
                 except OSError:
                     self.close_connection = True
 
-            def reply(self, status, body=b""):
+            def reply(self, status, body=b"", part=None):
                 body = body if isinstance(body, bytes) else str(body).encode()
                 self.send_response(status)
+                if status == 206:
+                    self.send_header("Content-Range", part)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -207,7 +212,27 @@ class Daemon:
                     return self.reply(404, "no such bundle")
                 if name in daemon.auth and self.headers.get("Authorization") != daemon.auth[name]:
                     return self.reply(401, "no")
-                self.reply(200, data() if callable(data) else data)
+                data = data() if callable(data) else data
+                asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+                start = int(asked[1]) if asked and daemon.ranges else 0
+                daemon.downloads.append(start)
+                status = 206 if start else 200
+                if start > len(data):
+                    return self.reply(416)
+                left = daemon.cut.pop(0) if daemon.cut else None
+                if left is None:
+                    return self.reply(status, data[start:], "bytes %s-%s/%s" % (start, len(data) - 1, len(data)))
+                if isinstance(left, str):
+                    return self.reply(int(left))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data) - start))
+                if status == 206:
+                    self.send_header("Content-Range", "bytes %s-%s/%s" % (start, len(data) - 1, len(data)))
+                self.end_headers()
+                self.wfile.write(data[start:start + left])
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
 
             do_GET = do_PUT = do_POST = route
 

@@ -294,7 +294,7 @@ class Trees:
             return range(1, len(steps) + 1)
         begun = [number for number, step in enumerate(steps, 1) if step.startswith("mv ") and "/.drover-new-" in step]
         done = [number for number, step in enumerate(steps, 1) if step.endswith("/install/phase")]
-        first, last = (begun + [len(steps)])[0], (done + [len(steps)])[-1] if begun else len(steps)
+        first, last = (begun + [len(steps)])[0], ([len(steps)] + done)[-1]
         spans = ((1, range(1, first)), (3, range(first, last - 1)), (1, range(last - 1, last)), (1, range(last, len(steps) + 1)))
         return [step for count, span in spans for step in sorted(rng.sample(span, min(count, len(span))))]
 
