@@ -124,6 +124,7 @@ async fn run() -> anyhow::Result<()> {
         deregistration_delay: 10,
         health_interval: 5,
         health_path: "/health".into(),
+        port: 80,
         application: String::new(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),

@@ -51,6 +51,10 @@ enum Command {
     Groups(cli::groups::Args),
     /// List, make and revoke the tokens that open the API and the page.
     Token(cli::token::Args),
+    /// Check a revision before it is pushed.
+    Appspec(cli::appspec::Args),
+    /// Run a repository's real hooks on one simulated instance, on this machine.
+    Rehearse(cli::rehearse::Args),
     /// See it work: a simulated cloud, a daemon, load, and a deployment.
     Demo(cli::demo::Args),
     /// Start the simulated cloud.
@@ -92,6 +96,8 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Group(args) => cli::group::run(args).await,
         Command::Groups(args) => cli::groups::run(args).await,
         Command::Token(args) => cli::token::run(args).await,
+        Command::Appspec(args) => cli::appspec::run(&args),
+        Command::Rehearse(args) => cli::rehearse::run(args).await,
         Command::Demo(args) => cli::demo::run(args).await,
         Command::Sim(args) => cli::sim::run(args).await.map(|()| 0),
     }

@@ -16,7 +16,7 @@ control() {
 
 remark() {
 	fresh
-	printf '%sdrover: %s\n' "$FRESH" "$*" 2>/dev/null >>"$A/log" || no_space
+	printf '%sdrover: %s\n' "$FRESH" "$*" 2>/dev/null >>"$A/log" || [ -n "$FULL" ] || no_space
 }
 
 journal() {
@@ -73,6 +73,7 @@ reply() {
 # finish STATUS EVENT HOOK EXIT CODE: ends the attempt of this runner
 finish() {
 	trap '' TERM INT HUP
+	if [ -d "$A/install" ]; then undo_files; fi
 	if [ "$1" = failed ] && [ -n "$TO" ]; then
 		tail -c +$((FROM + 1)) "$A/log" | head -c $((TO - FROM)) | tail -n 20 | tail -c 1200 |
 			tr -d '\000' | sed 's/^/drover: tail /' >"$A/tail" 2>/dev/null

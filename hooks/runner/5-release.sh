@@ -144,11 +144,10 @@ install() {
 	control "begin event=Install hook=-"
 	FROM=$(size_of "$A/log")
 	CODE=0
+	undo_left
 	if [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
 		switch
-	elif prepare_files && switch_files && switch; then
-		settle_files
-	else
+	elif ! { prepare_files && switch_files && switch && settle_files; }; then
 		if [ "$CODE" -eq 0 ]; then CODE=73; fi
 		undo_files
 	fi
@@ -163,8 +162,8 @@ install() {
 
 # switch: the release becomes the current one
 switch() {
-	rm -f "$B/.current-$$"
-	if ln -s "releases/$D_SHA" "$B/.current-$$" 2>/dev/null && mv -T "$B/.current-$$" "$B/current" 2>/dev/null; then
+	rm -f "$B/.current"
+	if ln -s "releases/$D_SHA" "$B/.current" 2>/dev/null && mv -fT "$B/.current" "$B/current" 2>/dev/null; then
 		remark "current is $D_SHA"
 	else
 		remark "can't switch $B/current: no space left, or no permission"

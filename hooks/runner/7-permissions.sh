@@ -1,19 +1,16 @@
 # ---- permissions of the files that were copied
 #
-# Works on what lies beside the places (6-files.sh), before any of it is renamed into place.
+# Files get theirs while they lie beside their places (6-files.sh), folders once all are there.
 
-# permit: owner, mode, lists and label of what lies beside its place; of folders at once
+# permit file|directory: their owner, mode, lists and label
 permit() {
 	[ -n "$D_PERMISSIONS" ] || return 0
 	# every object: where it goes, where it lies now, and whether it is a file
-	number=0
-	while IFS=$TAB read -r owner dst src; do
-		number=$((number + 1))
-		beside "$dst" new $number
-		printf '%s\t%s\tfile\n' "$dst" "$BESIDE"
-	done <"$I/plan" >"$I/objects"
-	awk '{ print $0 "\t" $0 "\tdirectory" }' "$I/folders" >>"$I/objects"
-	object=
+	case $1 in
+	file) awk -F '\t' '{ print $2 "\t" $4 "\tfile" }' "$I/plan" | keep "$I/objects" && : >"$I/meant" ;;
+	*) awk '{ print $0 "\t" $0 "\tdirectory" }' "$I/folders" | keep "$I/objects" ;;
+	esac || return 1
+	pass=$1 number=0 object=
 	IFS=$NL
 	for line in $D_PERMISSIONS; do
 		unset IFS
@@ -85,9 +82,14 @@ each() {
 
 apply() {
 	[ -n "$object" ] || return 0
-	chosen >"$I/chosen"
-	if [ ! -s "$I/chosen" ]; then
-		remark "permissions of $object: no copied file or folder is meant by it"
+	number=$((number + 1))
+	chosen | keep "$I/chosen" || return 1
+	if [ -s "$I/chosen" ]; then
+		printf '%s\n' "$number" >>"$I/meant" || return 1
+	else
+		if [ "$pass" = directory ] && ! grep -qx "$number" "$I/meant"; then
+			remark "permissions of $object: no copied file or folder is meant by it"
+		fi
 		return 0
 	fi
 	if [ -n "$user$group" ]; then each chown -h "$user${group:+:$group}" || return 1; fi

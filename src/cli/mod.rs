@@ -1,5 +1,9 @@
 //! The command line: one file a subcommand.
 
+use anyhow::{Context as _, ensure};
+use std::{path::Path, process::Command};
+
+pub mod appspec;
 pub mod backup;
 pub mod cancel;
 pub mod check;
@@ -13,6 +17,7 @@ pub mod lock;
 pub mod logs;
 pub mod plan;
 pub mod quarantine;
+pub mod rehearse;
 pub mod render;
 pub mod serve;
 pub mod sim;
@@ -32,4 +37,17 @@ async fn stdin_closed(wanted: bool) {
         let _ = sender.send(());
     });
     let _ = receiver.await;
+}
+
+/// What git answers.
+fn git(repository: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output =
+        Command::new("git").arg("-C").arg(repository).args(arguments).output().context("running git")?;
+    ensure!(
+        output.status.success(),
+        "git {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -107,6 +107,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         deregistration_delay: 8,
         health_interval: 5,
         health_path: "/health".into(),
+        port: 80,
         application: String::new(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),

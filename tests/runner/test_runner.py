@@ -1126,56 +1126,45 @@ class Files:
         self.assertIn("chown failed", self.host.log())
         self.assertEqual(self.tree(), before)
 
-    def test_killed_anywhere_it_is_the_old_tree_or_the_new_one(self):
-        """Whatever program the install runs next, the runner dies there: what follows finds the old tree or the new one."""
-        old = {"a": "1", "b": "1", "c/d": "1", "gone": "1"}
-        new = {"a": "2", "b": "2", "c/d": "2", "e/f": "2"}
-        first, second = self.host.publish("old", old), self.host.publish("new", new)
-        pairs = [("", "/srv/all")]
-        run = lambda revision, **given: self.host.run(sha=revision, files=self.entries(*pairs), **given)
-        self.assertResult(run(first), status="succeeded")
-        was = self.tree()
-        folder, killed = self.host.path.split(":")[0], 0
-        for tool in ("mv", "cp", "ln"):
-            real = shutil.which(tool, path=self.host.path)
-            wrapper = os.path.join(folder, tool)
-            saved = os.readlink(wrapper) if os.path.islink(wrapper) else None
-            if saved is None and os.path.lexists(wrapper):
-                continue
-            for step in range(1, 14):
-                if saved:
-                    os.remove(wrapper)
-                with open(wrapper, "w") as file:
-                    # only of the install: it counts the calls that name the tree, or the link
-                    file.write('#!/bin/sh\ncase "$*" in *srv/all*|*current*|*manifest*) n=$(cat "$DROVER_ROOT/count" 2>/dev/null); n=$((${n:-0} + 1))\n'
-                               'echo $n >"$DROVER_ROOT/count"; if [ $n = %d ]; then touch "$DROVER_ROOT/struck"; kill -9 $PPID; exit 1; fi ;; esac\nexec -a %s %s "$@"\n'
-                               .replace("exec -a %s %s", "exec %s") % (step, "%s %s" % (saved, tool) if saved else real))
-                os.chmod(wrapper, 0o755)
-                for name in ("count", "struck"):
-                    if os.path.exists(os.path.join(self.host.root, name)):
-                        os.remove(os.path.join(self.host.root, name))
-                process = self.host.start(sha=second, files=self.entries(*pairs))
-                process.wait(60)
-                number = self.host.number
-                os.remove(wrapper)
-                if saved:
-                    os.symlink(saved, wrapper)
-                if not os.path.exists(os.path.join(self.host.root, "struck")):
-                    # through: back to the old one for the next tool
-                    self.assertResult(run(first), status="succeeded")
-                    self.assertEqual(self.tree(), was)
-                    break
-                killed += 1
-                # told again, the runner says that it was interrupted, and has put things in order
-                again = self.host.run(sha=second, files=self.entries(*pairs), attempt=number)
-                self.assertEqual(again.code, 71, again)
-                now = self.tree()
-                self.assertEqual(now, was, "%s %d" % (tool, step))
-                link = os.readlink(os.path.join(self.host.app, "current"))
-                self.assertEqual(link, "releases/" + first, "%s %d" % (tool, step))
-        self.assertGreater(killed, 12)
-        self.assertResult(run(second), status="succeeded")
-        self.assertEqual(self.tree(), {"srv/all": "/", "srv/all/a": "2", "srv/all/b": "2", "srv/all/c": "/", "srv/all/c/d": "2", "srv/all/e": "/", "srv/all/e/f": "2"})
+    def test_a_list_that_cannot_be_written(self):
+        """A disk that is full while the install makes its lists: nothing is taken for gone."""
+        self.assertResult(self.deploy("one", dict.fromkeys("abcdef", "1"), ("", "/srv/all")), status="succeeded")
+        before = self.tree()
+        wrapper = os.path.join(self.host.path.split(":")[0], "cat")
+        real = os.path.realpath(wrapper) if os.path.lexists(wrapper) else h.need("cat")
+        if os.path.lexists(wrapper):
+            os.remove(wrapper)
+        for name in ("wanted", "folders", "gone", "late", "known", "manifest", "replaced"):
+            with open(wrapper, "w") as file:
+                # as cat does it: what fits is written, then it fails
+                file.write('#!/bin/sh\ncase $(readlink /proc/$$/fd/1) in\n*/install/%s) "%s" | head -n 2; exit 1 ;;\nesac\nexec "%s" "$@"\n'
+                           .replace('"%s"', '"%s" cat' if "busybox" in real else '"%s"') % (name, real, real))
+            os.chmod(wrapper, 0o755)
+            done = self.deploy("two", dict.fromkeys("abcdex", "2"), ("", "/srv/all"))
+            self.assertResult(done, status="failed", event="Install", exit=73)
+            self.assertEqual(self.tree(), before, name)
+        os.remove(wrapper)
+        os.symlink(real, wrapper)
+
+    def test_names_that_the_runner_uses_itself(self):
+        files = {"conf/.complete": "theirs", "conf/.drover-hooks": "theirs"}
+        self.assertResult(self.deploy("one", files, ("conf", "/srv/conf"), ("", "/srv/all")), status="succeeded")
+        self.assertEqual(self.at("/srv/conf/.complete") + self.at("/srv/all/conf/.drover-hooks"), "theirstheirs")
+        self.assertNotIn("srv/all/.complete", self.tree())
+
+    def test_kinds_that_change(self):
+        """A file where a folder was, a folder where a link was; a person's file in such a folder is in the way."""
+        os.makedirs(self.host.root + "/srv")
+        self.assertResult(self.deploy("one", {"a/x": "1", "a/y/z": "1", "b": "1"}, ("", "/srv/all")), status="succeeded")
+        self.assertResult(self.deploy("two", {"a": "2", "b/c/d": "2"}, ("", "/srv/all")), status="succeeded")
+        two = {"srv/all": "/", "srv/all/a": "2", "srv/all/b": "/", "srv/all/b/c": "/", "srv/all/b/c/d": "2"}
+        self.assertEqual(self.tree(), two)
+        with open(self.host.root + "/srv/all/b/c/mine", "w") as mine:
+            mine.write("mine")
+        done = self.deploy("three", {"a": "3", "b": "3"}, ("", "/srv/all"))
+        self.assertResult(done, status="failed", event="Install", exit=1)
+        self.assertIn("which has something in it that no former revision brought", self.host.log())
+        self.assertEqual(self.tree(), {**two, "srv/all/b/c/mine": "mine"})
 
 
 RULES = (Files, Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)

@@ -25,11 +25,11 @@ SEEDS = (39, 57, 151, 240, 315, 399)
 WORDS = os.environ.get("DROVER_TREES", "").split()
 
 # What the runner can't do yet; each is drawn, and asked for, once it is set to True.
-KINDS_CHANGE = False  # a file of the former revision makes way for a folder, or a folder of it for a file
-FOLDERS_KEEP_MODES = False  # an install that is undone has not changed the modes of folders
-LINKS_TO_FOLDERS = False  # under busybox a file takes the place of a link to a folder (its `mv -T` does not), or back when undone
-CLEARED_AFTER_CRASH = False  # folders that the former revision made, empty now, go even after a crash at the very end
-HALF_OF_RM = False  # the crash may come amid the `rm -rf` of an undoing
+KINDS_CHANGE = True  # a file of the former revision makes way for a folder, or a folder of it for a file
+FOLDERS_KEEP_MODES = True  # an install that is undone has not changed the modes of folders
+LINKS_TO_FOLDERS = True  # under busybox a file takes the place of a link to a folder (its `mv -T` does not), or back when undone
+CLEARED_AFTER_CRASH = True  # folders that the former revision made, empty now, go even after a crash at the very end
+HALF_OF_RM = True  # the crash may come amid the `rm -rf` of an undoing
 
 STEPS = ("mv", "cp", "ln", "rm", "mkdir", "rmdir", "chmod")
 # In front of each of these tools. From the first command on that has to do with the folder where the install is written down,
@@ -55,7 +55,7 @@ if [ -f "$c" ] && read -r at how install names <"$c" &&
 fi
 exec %(real)s "$@"
 """
-NOTES = "plan gone made before manifest-before phase manifest wanted folders known folders-kept".split()
+NOTES = "plan gone late unmade modes made before manifest-before phase manifest wanted folders known folders-kept".split()
 
 NAMES = ["a", "b.x", "c d", " lead", "trail ", "-f", "*", "[x]", "$HOME", "it's", 'q"q', "b\\n", "ü", ";", "#", "k=v", "%s", "..x",
          ".h", "&", "deep"]

@@ -7,6 +7,7 @@ use crate::{
     cli::{
         client::{Client, Daemon, LogQuery, Submission},
         follow::{self, Format},
+        git,
     },
     revision::{appspec::AppSpec, bundle},
     sim::{
@@ -20,7 +21,6 @@ use serde_json::json;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -91,6 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         first,
         forks: Vec::new(),
         instances: args.instances,
+        port: 80,
         time_scale: args.time_scale,
         seed,
         deregistration_delay: DEREGISTRATION_DELAY,
@@ -220,16 +221,4 @@ fn appspec_of(repository: &Path, sha: &str, data: &Path) -> anyhow::Result<AppSp
     let examined = bundle::examine(&archive, &bundle::Packed::by_github())
         .map_err(|e| anyhow::anyhow!("revision {sha}: {e}"))?;
     Ok(examined.appspec)
-}
-
-fn git(repository: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-    let output =
-        Command::new("git").arg("-C").arg(repository).args(arguments).output().context("running git")?;
-    ensure!(
-        output.status.success(),
-        "git {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

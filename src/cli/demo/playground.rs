@@ -54,6 +54,8 @@ pub struct Setup {
     pub forks: Vec<PathBuf>,
     /// Instances in the Auto Scaling group.
     pub instances: u32,
+    /// The port that targets are registered with.
+    pub port: u16,
     /// What the simulated cloud's waits are divided by.
     pub time_scale: f64,
     /// Seed of all chance.
@@ -280,7 +282,7 @@ impl Playground {
         let world = json!({
             "target_groups": [{
                 "name": "sample",
-                "port": 80,
+                "port": setup.port,
                 "health_check": {
                     "path": setup.health_path, "interval": setup.health_interval, "timeout": 2,
                     "healthy_threshold": 2, "unhealthy_threshold": 2,
@@ -349,8 +351,8 @@ impl Playground {
                     eprintln!("  {}", crate::logs::clean::clean(line, false));
                 }
                 eprintln!(
-                    "health checks ask for GET {} on port 80, and want a status of 200",
-                    self.setup.health_path
+                    "health checks ask for GET {} on port {}, and want a status of 200",
+                    self.setup.health_path, self.setup.port
                 );
             }
             Err(error) => eprintln!("{id} can't be looked into: {error:#}"),
