@@ -110,6 +110,7 @@
 //!   listed, and have no effect. No hook notifies anybody: the tokens are in the event `instance-pending-wait`.
 //! - An instance refresh is in progress until it is cancelled, at once, and replaces nothing. A warm pool is described
 //!   and holds no instance.
+//! - An instance's root lacks the capabilities that reach beyond it (mounts, modules, devices, the clock): a real one has them.
 //! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
 //! - There are no alarms, scheduled actions or IAM: every signed call is allowed.
 

@@ -18,6 +18,7 @@ mod refusals;
 mod rehearsal;
 mod revisions;
 mod safety;
+mod samples;
 mod sim;
 mod soak;
 mod truth;

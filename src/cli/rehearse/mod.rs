@@ -44,6 +44,9 @@ pub struct Args {
     /// Deploy it a second time, over itself: then its ApplicationStop runs too.
     #[arg(long)]
     pub again: bool,
+    /// A folder with a former version, which is deployed first.
+    #[arg(long, value_name = "PATH")]
+    pub former: Option<PathBuf>,
     /// Run the hooks even where this machine can give no namespaces: on the machine itself, as you.
     #[arg(long = "unsafe")]
     pub without_namespaces: bool,
@@ -140,11 +143,12 @@ fn make_repository(args: &Args, source: &Path, repository: &Path) -> anyhow::Res
     };
     fs::create_dir(repository)?;
     git(repository, &["init", "--quiet", "--initial-branch=main", "--template="])?;
-    let owners = spec.permissions.iter().filter_map(|permission| permission.owner.as_ref());
+    let permissions = &spec.permissions;
+    let owners = permissions.iter().filter_map(|permission| permission.owner.as_ref());
     let runas = spec.hooks.values().flatten().filter_map(|hook| hook.runas.as_ref());
     let users: BTreeSet<&String> = owners.chain(runas).collect();
     let groups: BTreeSet<&String> =
-        spec.permissions.iter().filter_map(|permission| permission.group.as_ref()).collect();
+        permissions.iter().filter_map(|permission| permission.group.as_ref()).collect();
     let lines =
         |names: BTreeSet<&String>| names.into_iter().map(|name| format!("{name}\n")).collect::<String>();
     for (name, text, mode) in [
@@ -165,14 +169,22 @@ fn make_repository(args: &Args, source: &Path, repository: &Path) -> anyhow::Res
     let first = commit(repository, "The stand-in of a rehearsal")?;
     let contents = bundle::read_folder(repository).map_err(|e| anyhow::anyhow!("{e}"))?;
     let stand_in = contents.check().map_err(anyhow::Error::msg)?.spec;
-    // Everything of the stand-in goes; git keeps its own.
-    git(repository, &["rm", "-rq", "--", "."])?;
-    copy(&tree, repository)?;
-    let mut targets = vec![commit(repository, "The rehearsed revision")?];
+    let mut targets = Vec::new();
+    if let Some(former) = &args.former {
+        targets.push(replace(repository, former, "The former version")?);
+    }
+    targets.push(replace(repository, &tree, "The rehearsed revision")?);
     if args.again {
         targets.push(commit(repository, "The same once more")?);
     }
     Ok(Ok((first, stand_in, targets)))
+}
+
+/// A commit of this tree alone.
+fn replace(repository: &Path, tree: &Path, message: &str) -> anyhow::Result<String> {
+    git(repository, &["rm", "-rq", "--", "."])?;
+    copy(tree, repository)?;
+    commit(repository, message)
 }
 
 fn commit(repository: &Path, message: &str) -> anyhow::Result<String> {

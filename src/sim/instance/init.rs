@@ -17,6 +17,7 @@ use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::processes::{self, Processes};
 use super::wire::{self, AgentVerb, Answer, Ask, BootSpec, Envelope, Isolation};
@@ -25,6 +26,26 @@ use super::{devices, keeper, netlink, plain_port, rootfs};
 /// How long the service manager waits before it starts a dead agent again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What root of an instance can't do: its kernel is the machine's.
+const OF_THE_MACHINE: [CapabilitySet; 16] = [
+    CapabilitySet::SYS_ADMIN,
+    CapabilitySet::SYS_MODULE,
+    CapabilitySet::SYS_RAWIO,
+    CapabilitySet::SYS_BOOT,
+    CapabilitySet::SYS_TIME,
+    CapabilitySet::SYS_PACCT,
+    CapabilitySet::SYS_TTY_CONFIG,
+    CapabilitySet::MKNOD,
+    CapabilitySet::AUDIT_CONTROL,
+    CapabilitySet::AUDIT_READ,
+    CapabilitySet::MAC_OVERRIDE,
+    CapabilitySet::MAC_ADMIN,
+    CapabilitySet::SYSLOG,
+    CapabilitySet::WAKE_ALARM,
+    CapabilitySet::BLOCK_SUSPEND,
+    CapabilitySet::LINUX_IMMUTABLE,
+];
 
 /// What pid 1's threads share.
 struct Init {
@@ -111,6 +132,15 @@ fn set_up(spec: &BootSpec) -> anyhow::Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("ask to die with the launcher")?;
     devices::mount_all(&spec.root)?;
     rootfs::enter(&spec.root)?;
+    let network = set_up_network(spec);
+    // Whatever runs here, as root too, can do nothing to the machine: mount, load, make devices, set its clock.
+    for capability in OF_THE_MACHINE {
+        remove_capability_from_bounding_set(capability).context("give up the machine's capabilities")?;
+    }
+    network
+}
+
+fn set_up_network(spec: &BootSpec) -> anyhow::Result<()> {
     let name = format!("ip-{}", spec.address.to_string().replace('.', "-"));
     nix::unistd::sethostname(&name).context("set the host name")?;
     fs::write("/etc/hostname", format!("{name}\n"))?;

@@ -1,0 +1,2 @@
+#!/bin/bash
+id ledger >/dev/null 2>&1 || useradd --system ledger

@@ -1,0 +1,2 @@
+#!/bin/bash
+if [ -f /run/ledger.pid ]; then kill "$(cat /run/ledger.pid)"; fi

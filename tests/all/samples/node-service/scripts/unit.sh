@@ -1,0 +1,4 @@
+#!/bin/bash
+set -e
+systemctl daemon-reload
+systemctl enable orders

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -e
+cd /var/www/shop
+composer install --no-dev --no-interaction

@@ -1,0 +1,3 @@
+#!/bin/bash
+set -e
+php /var/www/shop/artisan migrate --force

@@ -1,0 +1,2 @@
+#!/bin/bash
+systemctl reload php-fpm || service php-fpm reload
