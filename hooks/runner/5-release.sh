@@ -160,6 +160,16 @@ install() {
 	esac
 }
 
+# show_archive: the release where CodeDeploy's agent would have it: scripts look for their files there, by their variables
+show_archive() {
+	root=${DROVER_ROOT:-}/opt/codedeploy-agent/deployment-root/$D_GROUP
+	mkdir -p "$root/$D_DEPLOYMENT" 2>/dev/null && rm -rf "$root/$D_DEPLOYMENT/deployment-archive" &&
+		ln -s "$NEW" "$root/$D_DEPLOYMENT/deployment-archive" 2>/dev/null || return 0
+	for old in $(ls -1 "$root"); do
+		if [ "$old" != "$D_DEPLOYMENT" ] && is_number "$old"; then rm -rf "${root:?}/$old"; fi
+	done
+}
+
 # switch: the release becomes the current one
 switch() {
 	rm -f "$B/.current"

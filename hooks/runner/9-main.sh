@@ -148,6 +148,7 @@ run_attempt() {
 			;;
 		esac
 	fi
+	if [ "$D_KIND" = run ]; then show_archive; fi
 	done_event=- reached=
 	for EVENT in $D_EVENTS; do
 		if [ "$EVENT" = "$FIRST" ]; then reached=1; fi

@@ -428,6 +428,17 @@ class Releases:
         self.assertResult(host.run("stage", **given), status="succeeded")
         self.assertEqual(host.file("releases", revision, "noise").decode(), noise)
 
+    def test_the_release_is_where_codedeploys_agent_would_have_it(self):
+        host = self.host
+        script = tracing("found", 'cat "$DROVER_ROOT/opt/codedeploy-agent/deployment-root/$DEPLOYMENT_GROUP_ID/$DEPLOYMENT_ID/deployment-archive/name" >"$DROVER_ROOT/name"\n')
+        for number, name in enumerate(("one", "two")):
+            revision = host.publish(name, {"start": script, "name": name})
+            done = host.run(sha=revision, deployment=str(40 + number), hooks="ApplicationStart|5||start")
+            self.assertResult(done, status="succeeded")
+            self.assertEqual(host.read("name"), name)
+        folder = os.path.join(host.root, "opt/codedeploy-agent/deployment-root/eval/production")
+        self.assertEqual(os.listdir(folder), ["41"])
+
     def test_bundle_authorization(self):
         host = self.host
         revision = host.publish("one", {"hook.sh": "#!/bin/sh\n"})

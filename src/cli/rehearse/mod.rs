@@ -29,6 +29,9 @@ use std::{
 /// Where the stand-in answers: out of the way of whatever the revision starts.
 const STAND_IN_PORT: u16 = 65080;
 
+/// The users that Amazon's and Ubuntu's images have: scripts count on them.
+const OF_IMAGES: [&str; 2] = ["ec2-user", "ubuntu"];
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -146,7 +149,8 @@ fn make_repository(args: &Args, source: &Path, repository: &Path) -> anyhow::Res
     let permissions = &spec.permissions;
     let owners = permissions.iter().filter_map(|permission| permission.owner.as_ref());
     let runas = spec.hooks.values().flatten().filter_map(|hook| hook.runas.as_ref());
-    let users: BTreeSet<&String> = owners.chain(runas).collect();
+    let usual = OF_IMAGES.map(str::to_owned);
+    let users: BTreeSet<&String> = owners.chain(runas).chain(&usual).collect();
     let groups: BTreeSet<&String> =
         permissions.iter().filter_map(|permission| permission.group.as_ref()).collect();
     let lines =

@@ -299,7 +299,8 @@ impl Reader<'_> {
                 self.wrong(*line, &path, format!("there is no such lifecycle event; {guess}"))
             })?;
             if !event.takes_hooks() {
-                return Err(self.wrong(*line, &path, "it is the system's own event and takes no hooks"));
+                self.warn(*line, &path, "the system's own event: its scripts never run, as for CodeDeploy");
+                continue;
             }
             let scripts = match &scripts.value {
                 Value::Null => &[],
@@ -337,6 +338,13 @@ impl Reader<'_> {
             None => DEFAULT_TIMEOUT_SECONDS,
             Some(text) => match text.parse::<u32>() {
                 Ok(seconds) if (1..=LONGEST_TIMEOUT_SECONDS).contains(&seconds) => seconds,
+                Ok(seconds) if seconds > LONGEST_TIMEOUT_SECONDS => {
+                    let words = format!(
+                        "{seconds} s are more than CodeDeploy's hour for an event: it is ended after that hour"
+                    );
+                    self.warn(line("timeout"), &keys.at("timeout"), words);
+                    LONGEST_TIMEOUT_SECONDS
+                }
                 _ => {
                     let words = format!("'{text}' is not between 1 and {LONGEST_TIMEOUT_SECONDS} seconds");
                     return Err(self.wrong(line("timeout"), &keys.at("timeout"), words));

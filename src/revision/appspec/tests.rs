@@ -112,7 +112,6 @@ fn what_is_wrong_is_named_with_line_key_and_what_would_be_right() {
             "appspec.yml:4: hooks: AfterIntall: there is no such lifecycle event; is AfterInstall meant?",
         ),
         (&format!("{head}hooks:\n  Foo: []\n"), "hooks may hang on BeforeBlockTraffic"),
-        (&format!("{head}hooks:\n  Install: []\n"), "takes no hooks"),
         (
             &format!("{head}hooks:\n  ApplicationStart:\n    - location: ../x\n"),
             "appspec.yml:5: hooks: ApplicationStart: 1: location: '../x' leads out of the revision",
@@ -146,4 +145,19 @@ fn what_is_wrong_is_named_with_line_key_and_what_would_be_right() {
         let error = parse("appspec.yml", text).expect_err(text);
         assert!(error.contains(says), "{text}: {error}");
     }
+}
+
+/// What CodeDeploy passes over, or bears.
+#[test]
+fn events_without_scripts_and_long_time_outs_are_warned_of() {
+    let parsed = spec(
+        "version: 0.0\nos: linux\nhooks:\n  Install:\n    - location: a\n  ApplicationStart:\n    - location: b\n      timeout: 6000\n",
+    );
+    assert_eq!(parsed.spec.table(), "ApplicationStart|3600||b\n");
+    let warnings = parsed.warnings.join("\n");
+    assert!(warnings.contains("appspec.yml:4: hooks: Install: the system's own event"), "{warnings}");
+    assert!(
+        warnings.contains("appspec.yml:8: hooks: ApplicationStart: 1: timeout: 6000 s are more"),
+        "{warnings}"
+    );
 }
