@@ -202,8 +202,19 @@ pub struct Application {
     /// Extra environment of the hooks.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// Further variables of their environment, whose values are secret: hosts get them from Parameter Store by their own role.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
     /// Deployment groups by name: `production` of application `eval` is `eval/production`.
     pub groups: BTreeMap<String, Group>,
+}
+
+/// Where a secret value is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// A parameter of Systems Manager's Parameter Store, in the instances' region.
+    pub parameter: String,
 }
 
 fn default_branch() -> String {
@@ -369,15 +380,33 @@ impl Application {
         if self.keep_releases < 2 {
             return wrong(table, "keep_releases", "keep at least 2: the one that runs and the last good one");
         }
+        let variable = |key: &str| {
+            key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && key.starts_with(|c: char| !c.is_ascii_digit())
+        };
         for (key, value) in &self.environment {
-            let sound = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !key.starts_with(|c: char| c.is_ascii_digit());
-            if key.is_empty() || !sound || value.contains('\n') {
+            if !variable(key) || value.contains('\n') {
                 return wrong(
                     table,
                     "environment",
                     format!("'{key}' is no environment variable of one line"),
                 );
+            }
+        }
+        for (key, Secret { parameter }) in &self.secrets {
+            // As Parameter Store names them; a colon is for a version or a label.
+            let named = |c: char| c.is_ascii_alphanumeric() || "/._-:".contains(c);
+            if !variable(key) || self.environment.contains_key(key) {
+                return wrong(
+                    table,
+                    "secrets",
+                    format!("'{key}' is no environment variable, or is in environment too"),
+                );
+            }
+            if parameter.is_empty() || parameter.starts_with('-') || !parameter.chars().all(named) {
+                let words =
+                    format!("{key}: '{parameter}' is no name of a parameter: write it as \"/eval/db-url\"");
+                return wrong(table, "secrets", words);
             }
         }
         if self.groups.is_empty() {

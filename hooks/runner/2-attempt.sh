@@ -33,7 +33,7 @@ no_space() {
 
 # record STATUS EVENT HOOK EXIT CODE: ends attempt $A ($N) for good; its result line is left in RESULT
 record() {
-	rm -f "$A/reserve"
+	rm -f "$A/reserve" "$A/.masks" "$A/.masks.sed" "$A/.values" "$A/.said"
 	r_size=0
 	if [ -f "$A/log" ]; then
 		r_before=$(size_of "$A/log")

@@ -359,6 +359,7 @@ impl Engine {
         let application = row.group_name.split('/').next().unwrap_or_default();
         let (planned, policy) = (self.planned(row)?, record::policy(row)?);
         let environment: Vec<(String, String)> = planned.environment.into_iter().collect();
+        let secrets: Vec<(String, String)> = planned.secrets.into_iter().collect();
         Ok(render(&Spec {
             kind,
             application,
@@ -384,6 +385,7 @@ impl Engine {
             packed: &source.packed,
             stop: (policy.stop_from, policy.stop_failure),
             environment: &environment,
+            secrets: &secrets,
             rows,
         }))
     }

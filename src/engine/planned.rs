@@ -21,6 +21,9 @@ pub(super) struct Planned {
     /// The folder of the repository that is the application; empty: all of it.
     #[serde(default)]
     pub(super) path: String,
+    /// Secret variables, and the parameters that hold them.
+    #[serde(default)]
+    pub(super) secrets: BTreeMap<String, String>,
     /// Where CI puts its bundles; none: GitHub packs them.
     #[serde(default)]
     pub(super) bundle: Option<String>,
@@ -37,6 +40,11 @@ impl Engine {
             target_groups,
             environment,
             keep_releases: application.keep_releases,
+            secrets: application
+                .secrets
+                .iter()
+                .map(|(name, secret)| (name.clone(), secret.parameter.clone()))
+                .collect(),
             path: application.path.clone(),
             bundle: application.bundle.as_ref().map(|template| template.as_str().to_owned()),
         })

@@ -18,12 +18,13 @@ pub const RUNNER: &str = concat!(
     include_str!("../../hooks/runner/1-basics.sh"),
     include_str!("../../hooks/runner/2-attempt.sh"),
     include_str!("../../hooks/runner/3-decide.sh"),
-    include_str!("../../hooks/runner/4-hooks.sh"),
-    include_str!("../../hooks/runner/5-release.sh"),
-    include_str!("../../hooks/runner/6-files.sh"),
-    include_str!("../../hooks/runner/7-permissions.sh"),
-    include_str!("../../hooks/runner/8-upload.sh"),
-    include_str!("../../hooks/runner/9-main.sh"),
+    include_str!("../../hooks/runner/4-secrets.sh"),
+    include_str!("../../hooks/runner/5-hooks.sh"),
+    include_str!("../../hooks/runner/6-release.sh"),
+    include_str!("../../hooks/runner/7-files.sh"),
+    include_str!("../../hooks/runner/8-permissions.sh"),
+    include_str!("../../hooks/runner/9-upload.sh"),
+    include_str!("../../hooks/runner/main.sh"),
 );
 
 /// The script around it: puts the runner and its spec on the host, and runs it.
@@ -103,6 +104,8 @@ pub struct Spec<'a> {
     pub stop: (StopFrom, StopFailure),
     /// Extra environment of the hooks.
     pub environment: &'a [(String, String)],
+    /// Of which the host gets the values itself: names in the environment, and in Parameter Store.
+    pub secrets: &'a [(String, String)],
     /// Per instance.
     pub rows: Vec<Row>,
 }
@@ -170,8 +173,9 @@ fn spec_text(spec: &Spec) -> String {
         Kind::StopNow => ("stop", "now"),
     };
     let events: Vec<_> = spec.events.iter().map(|event| event.name()).collect();
-    let environment: String =
-        spec.environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let lines = |pairs: &[(String, String)]| -> String {
+        pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    };
     let mut rows = String::new();
     for row in &spec.rows {
         let good = row.good.as_deref().unwrap_or("-");
@@ -208,7 +212,8 @@ fn spec_text(spec: &Spec) -> String {
         ("PATH", &spec.packed.path),
         ("STOP_FROM", spec.stop.0.name()),
         ("STOP_FAILURE", spec.stop.1.name()),
-        ("ENV", &environment),
+        ("ENV", &lines(spec.environment)),
+        ("SECRETS", &lines(spec.secrets)),
         ("INSTANCES", &rows),
     ] {
         let _ = writeln!(text, "D_{name}='{}'", value.replace('\'', r"'\''"));
@@ -261,6 +266,7 @@ mod tests {
             form: Form::TarGz,
             packed: &Packed::by_github(),
             stop: Default::default(),
+            secrets: &[],
             environment: &[("NOTE".into(), "it's".into())],
             rows: (0..50).map(row).collect(),
         };

@@ -53,16 +53,22 @@ fn fits(pattern: &str, name: &str) -> bool {
 impl Policy {
     /// Whether the role may do that to this resource.
     pub fn allows(&self, action: &str, resource: &str) -> bool {
-        let says = |effect| {
-            self.statements.iter().any(|statement| {
-                let holds = statement.condition.is_none() || effect == Effect::Deny;
-                statement.effect == effect
-                    && holds
-                    && statement.action.fit(action)
-                    && statement.resource.fit(resource)
-            })
-        };
-        says(Effect::Allow) && !says(Effect::Deny)
+        self.says(Effect::Allow, action, resource) && !self.denies(action, resource)
+    }
+
+    /// Whether it may not, whatever another policy allows.
+    pub fn denies(&self, action: &str, resource: &str) -> bool {
+        self.says(Effect::Deny, action, resource)
+    }
+
+    fn says(&self, effect: Effect, action: &str, resource: &str) -> bool {
+        self.statements.iter().any(|statement| {
+            let holds = statement.condition.is_none() || effect == Effect::Deny;
+            statement.effect == effect
+                && holds
+                && statement.action.fit(action)
+                && statement.resource.fit(resource)
+        })
     }
 }
 

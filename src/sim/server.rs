@@ -141,11 +141,24 @@ async fn handle(cloud: Arc<Cloud>, request: Request<Incoming>) -> Answer {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["_sim", rest @ ..] => Some(control::answer(&cloud, &call, rest).await),
+        ["_agent", "v1", "parameter"] => Some(parameter(&cloud, &call)),
         ["_agent", "v1", verb] => Some(agent(&cloud, &call, verb).await),
         ["_codeload" | "repos" | "repositories", ..] => github_api::answer(&cloud, &call).await,
         [] => aws::answer(&cloud, &call).await,
         [bucket, _, ..] => objects::answer(&cloud, &call, bucket),
         _ => Some(json_response(404, &json!({"message": "Not Found"}))),
+    }
+}
+
+/// For the `aws` command of instances.
+fn parameter(cloud: &Arc<Cloud>, call: &Call) -> Response<Full<Bytes>> {
+    if !call.bears(&cloud.secrets.agent) {
+        return response(401, "text/plain", "Unable to locate credentials\n");
+    }
+    let name = call.query().get("name").cloned().unwrap_or_default();
+    match cloud.with(|state| state.parameter_of_instance(&name)) {
+        Ok(value) => response(200, "text/plain; charset=utf-8", value),
+        Err(words) => response(400, "text/plain; charset=utf-8", words),
     }
 }
 

@@ -250,6 +250,52 @@ async fn a_folder_of_a_monorepo_is_deployed() {
     world.stop().await;
 }
 
+/// A secret is in the hooks' environment, masked in the log, and in no file of the daemon's; where a host can't have it, nothing
+/// leaves the balancer.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_had_by_the_hosts_and_shown_to_nobody() {
+    const SECRET: &str = "postgres://app:s3cret/&\\*@db";
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    let hook = repository.path.join("hooks/after-install.real");
+    let text = fs::read_to_string(&hook).unwrap();
+    fs::write(&hook, format!("{text}\necho \"connects to $DB_URL, ${{#DB_URL}} characters\"\n")).unwrap();
+    let (next, last) = (repository.commit("5"), repository.commit("6"));
+    let setup = Setup {
+        application: "secrets = { DB_URL = { parameter = \"/eval/db-url\" } }".into(),
+        ..small(directory.path(), &repository, &first, 2, policy("batch = \"1\""))
+    };
+    let world = Playground::start(setup).await.unwrap();
+    let put = serde_json::json!({ "name": "/eval/db-url", "value": SECRET });
+    world.control("parameters", &put).await.unwrap();
+    let ran = world.drover(&["deploy", &next, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    let words = format!("connects to ***, {} characters", SECRET.len());
+    assert!(ran.stdout.contains(&words), "{}", ran.stdout);
+    for command in world.calls("SendCommand").await {
+        assert!(!spec_of(command["params"]["Parameters"]["commands"][0].as_str().unwrap()).contains(SECRET));
+    }
+    let found =
+        std::process::Command::new("grep").args(["-rlF", "-e", SECRET]).arg(directory.path()).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+
+    let deny = serde_json::json!({ "Statement": [
+        { "Effect": "Deny", "Action": "ssm:GetParameter", "Resource": "arn:aws:ssm:*:*:parameter/eval/*" }] });
+    world.control("instance-policy", &deny).await.unwrap();
+    let out = world.calls("EnterStandby").await.len();
+    let ran = world.drover(&["deploy", &last, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("the secret DB_URL can't be had: An error occurred (AccessDeniedException)"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(world.calls("EnterStandby").await.len(), out, "nobody was taken out");
+    world.stop().await;
+}
+
 /// Puts an object into the simulated S3.
 async fn put(world: &Playground, path: &str, bytes: Vec<u8>) {
     let path = path.replace(' ', "%20");

@@ -748,6 +748,64 @@ class Authority:
         self.assertResult(self.host.run(app="other", attempt=5, **given), status="succeeded")
 
 
+class Secrets:
+    """Values from Parameter Store: in the hooks' environment, and nowhere else."""
+
+    def with_parameters(self, **parameters):
+        """An `aws` command that knows these, a - for each slash; what it was asked is noted."""
+        for name, value in parameters.items():
+            with open(os.path.join(self.host.root, "parameter-" + name), "w") as file:
+                file.write(value)
+        path = os.path.join(self.host.path.split(":")[0], "aws")
+        with open(path, "w") as file:
+            file.write('#!/bin/sh\necho "$*" >>"$DROVER_ROOT/asked"\n'
+                       'if [ -e "$DROVER_ROOT/throttled" ]; then rm "$DROVER_ROOT/throttled"; echo "An error occurred (ThrottlingException)" >&2; exit 254; fi\n'
+                       'cat "$DROVER_ROOT/parameter-$4" 2>/dev/null && echo && exit\n'
+                       'echo "An error occurred (ParameterNotFound) when calling the GetParameter operation: " >&2; exit 254\n')
+        os.chmod(path, 0o755)
+
+    def test_they_are_in_the_environment_and_masked_in_the_log(self):
+        host = self.host
+        values = {"url": "pg://u:p/w*[x]$1.\\&\"'@db", "key": "-----BEGIN-----\nabc+def==\n-----END-----", "part": "pg://u"}
+        self.with_parameters(**values)
+        script = ('#!/bin/sh\nprintf %s "$URL" >"$DROVER_ROOT/url"; printf %s "$KEY" >"$DROVER_ROOT/key"\n'
+                  'echo "it is $URL, $PART and"; echo "$KEY"\n'
+                  # in two writes, the reader has the first half already
+                  'printf "halves: %s" "${URL%??????}"; until [ -e "$DROVER_ROOT/go" ]; do sleep 0.05; done; printf "%s.\\n" "${URL#"${URL%??????}"}"\n'
+                  'printf "unfinished $URL"\n')
+        given = self.publish_one_hook(script)
+        process = host.start(secrets="URL=url\nKEY=key\nPART=part", **given)
+        wait_for(lambda: host.read("url"), "the hook")
+        wait_for(lambda: "it is" in host.log(), "the first lines, while the hook runs")
+        open(os.path.join(host.root, "go"), "w").close()
+        done = host.finish(process)
+        self.assertResult(done, status="succeeded")
+        self.assertEqual((host.read("url"), host.read("key")), (values["url"], values["key"]))
+        self.assertIn("\nit is ***, *** and\n***\n***\n***\nhalves: ***.\nunfinished ***\n", host.log())
+        self.assertEqual(host.read("asked").splitlines()[0], "ssm get-parameter --name url --with-decryption --query Parameter.Value --output text --region eu-north-1")
+        # Nowhere on the disk, but where the test itself has put it.
+        for name in ["url", "key"] + ["parameter-" + name for name in values]:
+            host.forget(name)
+        for value in (values["url"], "abc+def=="):
+            found = subprocess.run(["grep", "-rlF", "-e", value, host.root], stdout=subprocess.PIPE).stdout.decode()
+            self.assertEqual(found, "")
+        self.assertNotIn(values["url"].encode(), host.delivered().data)
+
+    def test_what_cannot_be_had_is_known_at_staging(self):
+        host = self.host
+        self.with_parameters(url="a value")
+        revision = host.publish("one", {"x": ""})
+        open(os.path.join(host.root, "throttled"), "w").close()
+        self.assertResult(host.run("stage", sha=revision, secrets="URL=url"), status="succeeded")
+        done = host.run("stage", sha=revision, secrets="URL=url\nKEY=key")
+        self.assertResult(done, status="failed", event="DownloadBundle", exit=73)
+        self.assertIn("the secret KEY can't be had: An error occurred (ParameterNotFound)", host.log())
+        self.assertIn("(parameter key; the role of this instance needs ssm:GetParameter on it)", host.log())
+        os.remove(os.path.join(host.path.split(":")[0], "aws"))
+        self.assertResult(host.run("stage", sha=revision, secrets="URL=url"), status="failed", exit=73)
+        self.assertIn("the aws command is missing on this host", host.log())
+
+
 class Reboots:
     def test_reboot_continues_with_the_same_hook(self):
         host = self.host
@@ -1178,7 +1236,7 @@ class Files:
         self.assertEqual(self.tree(), {**two, "srv/all/b/c/mine": "mine"})
 
 
-RULES = (Files, Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
+RULES = (Files, Secrets, Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
 
 
 class Dash(*RULES, Tools, Case):

@@ -382,6 +382,7 @@ impl Playground {
             packed: &Packed::by_github(),
             stop: Default::default(),
             environment: &[],
+            secrets: &[],
             rows: vec![Row {
                 instance: "*".into(),
                 attempt: 1,

@@ -96,6 +96,10 @@ pub(super) fn main() -> anyhow::Result<()> {
     });
     let reaper = init.clone();
     std::thread::spawn(move || reaper.processes.reap());
+    // What an instance's role gives: to root alone here.
+    let role = init.inside("etc/drover-sim-role");
+    let text = format!("{}\n{}\n", init.spec.agent_url.trim_end_matches('/'), init.spec.agent_token);
+    fs::write(&role, text).and_then(|()| fs::set_permissions(&role, fs::Permissions::from_mode(0o600)))?;
     let starter = init.clone();
     std::thread::spawn(move || starter.start_up());
     while let Some((Envelope { id, body }, fds)) = wire::receive::<Ask>(init.control.as_fd(), &mut buffer)? {

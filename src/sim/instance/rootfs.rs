@@ -176,6 +176,7 @@ fn furnish(root: &Path, isolation: Isolation, limits: &mut Vec<String>) -> anyho
     fs::create_dir_all(&bin)?;
     place_program(&bin.join("drover"))?;
     write_script(&bin.join("sim-fault"), include_str!("sim-fault.sh"))?;
+    write_script(&bin.join("aws"), include_str!("aws.sh"))?;
     if isolation == Isolation::User {
         for name in ["su", "runuser", "chown", "chgrp"] {
             let script = if name.starts_with('c') { STUB_OWNER } else { STUB_USER };
@@ -205,6 +206,7 @@ pub(super) fn furnish_plain(root: &Path) -> anyhow::Result<()> {
         symlink(program, link)?;
     }
     write_script(&root.join(BIN).join("sim-fault"), include_str!("sim-fault.sh"))?;
+    write_script(&root.join(BIN).join("aws"), include_str!("aws.sh"))?;
     Ok(())
 }
 

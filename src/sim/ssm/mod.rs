@@ -220,6 +220,30 @@ impl State {
         Some(json!({"Name": name, "Type": kind, "Value": shown, "Version": 1, "DataType": "text"}))
     }
 
+    /// A parameter's value as an instance gets it, which AmazonSSMManagedInstanceCore allows for all of them; or what the AWS
+    /// CLI would say.
+    pub fn parameter_of_instance(&mut self, name: &str) -> Result<String, String> {
+        let said = |code: &str, words: &str| {
+            format!("An error occurred ({code}) when calling the GetParameter operation: {words}")
+        };
+        let faults = [crate::sim::faults::Kind::Throttle];
+        if self.faults.strike(&faults, "GetParameter", &[], &mut self.chance).is_some() {
+            return Err(said("ThrottlingException", "Rate exceeded"));
+        }
+        let arn = format!(
+            "arn:aws:ssm:{0}:{1}:parameter/{2}",
+            crate::sim::state::REGION,
+            crate::sim::state::ACCOUNT,
+            name.trim_start_matches('/')
+        );
+        if self.instance_policy.denies("ssm:GetParameter", &arn) {
+            let words = format!("User is not authorized to perform: ssm:GetParameter on resource: {arn}");
+            return Err(said("AccessDeniedException", &words));
+        }
+        let found = self.parameters.get(name).map(|(_, value)| value.clone());
+        found.ok_or_else(|| said("ParameterNotFound", ""))
+    }
+
     fn get_parameter(&mut self, p: Params<'_>) -> Answer {
         let name = p.need("Name")?;
         let parameter = self.parameter_json(name, p.bool("WithDecryption").unwrap_or_default());

@@ -1,6 +1,6 @@
 # ---- permissions of the files that were copied
 #
-# Files get theirs while they lie beside their places (6-files.sh), folders once all are there.
+# Files get theirs while they lie beside their places (7-files.sh), folders once all are there.
 
 # permit file|directory: their owner, mode, lists and label
 permit() {

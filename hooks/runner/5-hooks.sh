@@ -37,7 +37,7 @@ guarded() {
 	shift
 	pipe "$A/out" || no_space
 	# past the log's limit the system ends this reader; another one stands by, so that the hook never notices
-	(ulimit -f $((D_LOG_MAX / 512)) && exec setsid cat) <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
+	(ulimit -f $((D_LOG_MAX / 512)) && masked) <&4 >>"$A/log" 2>/dev/null 3>&- 4<&- &
 	reader=$!
 	(stand_by "$reader") <&4 >"$A/.lost" 2>/dev/null 3>&- 4<&- &
 	keeper=$!
@@ -140,6 +140,7 @@ hook_process() {
 		esac
 	done
 	unset IFS
+	each_secret export_secret
 	# a shell's background child ignores INT and QUIT, and so would what the hook starts; busybox's env can't undo it
 	trap - HUP
 	if env --default-signal=INT true 2>/dev/null; then set -- env --default-signal=HUP,INT,QUIT,PIPE,TERM "$@"; fi
