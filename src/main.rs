@@ -47,6 +47,8 @@ enum Command {
     Unlock(cli::lock::UnlockArgs),
     /// Install or remove a group's launch hook; put a group back in order from its tag.
     Group(cli::group::Args),
+    /// Write down what a group runs that something else has deployed to; touches no host.
+    Adopt(cli::adopt::Args),
     /// List the deployment groups.
     Groups(cli::groups::Args),
     /// List, make and revoke the tokens that open the API and the page.
@@ -94,6 +96,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Lock(args) => cli::lock::lock(args).await,
         Command::Unlock(args) => cli::lock::unlock(args).await,
         Command::Group(args) => cli::group::run(args).await,
+        Command::Adopt(args) => cli::adopt::run(args).await,
         Command::Groups(args) => cli::groups::run(args).await,
         Command::Token(args) => cli::token::run(args).await,
         Command::Appspec(args) => cli::appspec::run(&args),

@@ -227,6 +227,14 @@ run_former() {
 	if [ "$D_STOP_FROM" = new ]; then
 		RELEASE=$NEW
 		run_hooks new "$D_HOOKS"
+	elif [ ! -L "$B/current" ] && [ -n "$ADOPTED" ] && codedeploys_archive; then
+		remark "no release is current: the hooks of what CodeDeploy has installed"
+		run_hooks old "$D_FORMER_HOOKS"
+		if [ "$CODE" -ne 0 ]; then
+			halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
+			remark "$EVENT of what CodeDeploy has installed failed with $CODE, once more"
+			run_hooks old "$D_FORMER_HOOKS"
+		fi
 	elif [ ! -L "$B/current" ]; then
 		control "begin event=$EVENT hook=-"
 		remark "no release is current, nothing to do"

@@ -145,7 +145,10 @@ install() {
 	FROM=$(size_of "$A/log")
 	CODE=0
 	undo_left
-	if [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
+	[ -f "$B/manifest" ] || take_over || CODE=73
+	if [ "$CODE" -ne 0 ]; then
+		remark "can't write $B/manifest: no space left, or no permission"
+	elif [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
 		switch
 	elif ! { prepare_files && switch_files && switch && settle_files; }; then
 		if [ "$CODE" -eq 0 ]; then CODE=73; fi

@@ -61,11 +61,45 @@ make_folder() {
 	}
 }
 
+# codedeploys FILES: the one of that name where CodeDeploy's agent keeps its books, into FOUND; several applications of one
+# host can't be told apart
+codedeploys() {
+	books=${DROVER_ROOT:-}/opt/codedeploy-agent/deployment-root/deployment-instructions
+	FOUND=$(ls -1 "$books" 2>/dev/null | sed -n "/$1\$/p")
+	case $FOUND in
+	'') return 1 ;;
+	*"$NL"*)
+		remark "several deployment groups of CodeDeploy were at this host ($books): nothing of theirs is taken over"
+		return 1
+		;;
+	esac
+	FOUND=$books/$FOUND
+}
+
+# codedeploys_archive: the revision that CodeDeploy installed last, into RELEASE
+codedeploys_archive() {
+	codedeploys _last_successful_install || return 1
+	first_line "$FOUND"
+	RELEASE=${LINE%/}/deployment-archive
+	[ -d "$RELEASE" ]
+}
+
+# take_over: without a manifest of ours; what CodeDeploy would clean up is ours now
+take_over() {
+	: >"$B/manifest" || return 1
+	[ -n "$ADOPTED" ] && codedeploys -cleanup || return 0
+	while IFS= read -r ours; do
+		case $ours in
+		/*) if [ -d "$ours" ] && [ ! -L "$ours" ]; then printf '%s/\n' "${ours%/}"; else printf '%s\n' "$ours"; fi ;;
+		esac
+	done <"$FOUND" | sort -u | keep "$B/manifest" || return 1
+	remark "$(grep -c '' "$B/manifest") files and folders that CodeDeploy has installed are taken over"
+}
+
 # prepare_files: everything beside its place; nothing is changed yet
 prepare_files() {
 	I=$A/install
 	rm -rf "$I"
-	[ -f "$B/manifest" ] || : >"$B/manifest"
 	mkdir "$I" && : >"$I/made" && : >"$I/plan" && : >"$I/unmade" && : >"$I/modes" && cp "$B/manifest" "$I/manifest-before" &&
 		{ readlink "$B/current" || :; } | keep "$I/before" &&
 		wanted | keep "$I/wanted" && folders | keep "$I/folders" && list_gone && list_late || return 1

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, ensure};
 use std::{path::Path, process::Command};
 
+pub mod adopt;
 pub mod appspec;
 pub mod backup;
 pub mod cancel;

@@ -103,22 +103,27 @@ impl Engine {
             DispatchKind::PostAllow => &[LifecycleEvent::AfterAllowTraffic],
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
+        let mut former = None;
         let seconds = match kind {
             DispatchKind::Stage => record::policy(row)?.deadlines.staging.as_secs(),
             _ => {
                 let mut longest = appspec.seconds(events);
                 let goods: BTreeSet<&String> =
                     orders.iter().filter_map(|order| order.good.as_ref()).collect();
+                let alone = goods.len() == 1;
                 for good in goods {
-                    let former = self.former_appspec(good).await?;
-                    longest = longest.max(appspec.seconds_after(former.as_ref(), events));
+                    let known = self.former_appspec(good).await?;
+                    longest = longest.max(appspec.seconds_after(known.as_ref(), events));
+                    former = known.filter(|_| alone).map(|known| (good.clone(), known));
                 }
                 // What is restored comes after this deployment's own revision.
                 longest.max(appspec.seconds_after(Some(&record::appspec(row)?), events))
             }
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let script = self.script(row, job, &id, &release, &source, events, &appspec, rows.clone())?;
+        let former = former.as_ref().map(|(sha, appspec)| (sha.as_str(), appspec));
+        let script =
+            self.script(row, job, &id, (&release, &source), events, (&appspec, former), rows.clone())?;
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
             self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?;
@@ -284,8 +289,15 @@ impl Engine {
             zone: String::new(),
         };
         let job = if now { Job::StopNow } else { Job::StopAfter };
-        let script =
-            self.script(row, job, &id, &row.sha, &Source::default(), &[], &AppSpec::default(), vec![asked])?;
+        let script = self.script(
+            row,
+            job,
+            &id,
+            (&row.sha, &Source::default()),
+            &[],
+            (&AppSpec::default(), None),
+            vec![asked],
+        )?;
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
         let intent =
@@ -350,10 +362,9 @@ impl Engine {
         row: &DeploymentRow,
         kind: Job,
         dispatch: &str,
-        sha: &str,
-        source: &Source,
+        (sha, source): (&str, &Source),
         events: &[LifecycleEvent],
-        appspec: &AppSpec,
+        (appspec, former): (&AppSpec, Option<(&str, &AppSpec)>),
         rows: Vec<Row>,
     ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
@@ -381,6 +392,7 @@ impl Engine {
             not_after: (Timestamp::now() + NOT_AFTER).as_second(),
             events,
             appspec,
+            former,
             form: source.form,
             packed: &source.packed,
             stop: (policy.stop_from, policy.stop_failure),

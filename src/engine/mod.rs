@@ -31,6 +31,7 @@ mod shared;
 mod sight;
 mod submit;
 mod survey;
+mod takeover;
 mod targets;
 mod tick;
 mod uploads;

@@ -96,6 +96,8 @@ pub struct Spec<'a> {
     pub events: &'a [LifecycleEvent],
     /// The revision's hooks, files and permissions.
     pub appspec: &'a AppSpec,
+    /// The last good revision of the instances, where it is one, and its hooks: for hosts where something else has put it.
+    pub former: Option<(&'a str, &'a AppSpec)>,
     /// What kind of archive the bundle is.
     pub form: Form,
     /// How the release lies in it.
@@ -210,6 +212,8 @@ fn spec_text(spec: &Spec) -> String {
         ("BUNDLE_FORM", spec.form.name()),
         ("BUNDLE_WRAPPED", if spec.packed.wrapped { "1" } else { "" }),
         ("PATH", &spec.packed.path),
+        ("FORMER_SHA", spec.former.map_or("", |(sha, _)| sha)),
+        ("FORMER_HOOKS", &spec.former.map(|(_, appspec)| appspec.table()).unwrap_or_default()),
         ("STOP_FROM", spec.stop.0.name()),
         ("STOP_FAILURE", spec.stop.1.name()),
         ("ENV", &lines(spec.environment)),
@@ -263,6 +267,7 @@ mod tests {
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
             appspec: &AppSpec::default(),
+            former: None,
             form: Form::TarGz,
             packed: &Packed::by_github(),
             stop: Default::default(),

@@ -81,6 +81,7 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/api/v1/groups/{}/{}/hook", Owner::Api),
     route("DELETE", "/api/v1/groups/{}/{}/hook", Owner::Api),
     route("POST", "/api/v1/groups/{}/{}/restore", Owner::Api),
+    route("POST", "/api/v1/groups/{}/{}/adopt", Owner::Api),
     route("GET", "/api/v1/quarantine", Owner::Api),
     route("POST", "/api/v1/quarantine/{}/release", Owner::Api),
     route("POST", "/api/v1/quarantine/{}/retry", Owner::Api),

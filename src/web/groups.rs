@@ -9,6 +9,7 @@ use super::{
 };
 use crate::engine::{LockRequest, QuarantineVerb, Submission};
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
@@ -57,6 +58,15 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
                 answer(lines(web.engine.restore(&name, &by).await))
             },
         );
+    let adopt = group()
+        .and(warp::path!("adopt"))
+        .and(warp::post())
+        .and(with.clone())
+        .and(user)
+        .and(body(LARGEST_BODY))
+        .then(|name: String, web: Web, by: String, body: Bytes| async move {
+            answer(adopt(&web, &name, &body, &by).await)
+        });
     let quarantine =
         warp::path!("quarantine").and(warp::get()).and(with.clone()).then(|web: Web| async move {
             let all = web.engine.quarantined().await.map_err(Refusal::from);
@@ -75,8 +85,8 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with)
         .and(body(LARGEST_BODY))
         .then(|web: Web, body: Bytes| async move { answer(plan(&web, &body).await) });
-    let locks =
-        lock.or(unlock).unify().or(put_hook).unify().or(delete_hook).unify().or(restore).unify().boxed();
+    let locks = lock.or(unlock).unify().or(put_hook).unify().or(delete_hook).unify().or(restore).unify();
+    let locks = locks.or(adopt).unify().boxed();
     list.or(locks).unify().or(quarantine).unify().or(quarantined).unify().or(plan).unify().boxed()
 }
 
@@ -89,6 +99,18 @@ async fn lock(web: &Web, name: &str, body: &[u8], by: &str) -> Result<impl Reply
     let wish: LockRequest = parse(body)?;
     let words = web.engine.lock(name, wish, by).await?;
     Ok(warp::reply::json(&json!({ "group": name, "locked": words })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adoption {
+    revision: String,
+}
+
+/// What the group runs already.
+async fn adopt(web: &Web, name: &str, body: &[u8], by: &str) -> Result<impl Reply + use<>, Refusal> {
+    let Adoption { revision } = parse(body)?;
+    lines(web.engine.take_over(name, &revision, by).await)
 }
 
 /// What a submission would do.

@@ -138,7 +138,7 @@ async fn every_route_opens_to_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Bare::start(directory.path(), "");
     let session = daemon.sign_in(&daemon.token).await.unwrap();
-    for route in ROUTES {
+    for (number, route) in ROUTES.iter().enumerate() {
         let path = route.path.replace("{}", "1");
         let path = if route.owner == Owner::Host { path + "?offset=0&size=0&sha256=0" } else { path };
         let what = format!("{} {path}", route.method);
@@ -150,7 +150,13 @@ async fn every_route_opens_to_its_owner_alone() {
             async { request.send().await.unwrap() }
         };
         let nothing = ask(None, "").await;
-        let wrong = ask(Some("wrong"), "drover_session=wrong").await;
+        // From an address of its own: each wrong token of one address makes the next wait longer.
+        let address = std::net::Ipv4Addr::new(127, 0, 9, u8::try_from(number).unwrap());
+        let elsewhere =
+            Client::builder().redirect(Policy::none()).local_address(Some(address.into())).build().unwrap();
+        let stranger = elsewhere.request(route.method.parse().unwrap(), format!("{}{path}", daemon.url));
+        let wrong =
+            stranger.header("cookie", "drover_session=wrong").bearer_auth("wrong").send().await.unwrap();
         let right = ask(Some(&daemon.token), &session).await;
         let csp = nothing.headers().get("content-security-policy").unwrap().to_str().unwrap();
         assert!(

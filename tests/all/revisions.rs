@@ -296,6 +296,68 @@ async fn secrets_are_had_by_the_hosts_and_shown_to_nobody() {
     world.stop().await;
 }
 
+/// From CodeDeploy: `drover adopt` writes down what runs; the first deployment stops it by its own script and cleans up after it,
+/// and a rollback leads back to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_codedeploy_has_deployed_to_is_taken_over() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let appspec = repository.path.join("appspec.yml");
+    let text = fs::read_to_string(&appspec).unwrap();
+    fs::write(&appspec, format!("{text}files:\n  - source: site\n    destination: /srv/shop\n")).unwrap();
+    fs::create_dir(repository.path.join("site")).unwrap();
+    for name in ["index.html", "old.html"] {
+        fs::write(repository.path.join("site").join(name), "one").unwrap();
+    }
+    let first = repository.commit("5");
+    fs::write(repository.path.join("site/index.html"), "two").unwrap();
+    fs::remove_file(repository.path.join("site/old.html")).unwrap();
+    let next = repository.commit("6");
+    let setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    let world = Playground::start(setup).await.unwrap();
+    // As CodeDeploy's agent would have left them; nothing of drover's is there.
+    let left = "root=/opt/codedeploy-agent/deployment-root; mkdir -p $root/0b1d/d-1 $root/deployment-instructions\n\
+        mv $(readlink -f /opt/drover/sample/current) $root/0b1d/d-1/deployment-archive\n\
+        echo $root/0b1d/d-1 >$root/deployment-instructions/0b1d_last_successful_install\n\
+        printf '%s\\n' /srv/shop /srv/shop/index.html /srv/shop/old.html >$root/deployment-instructions/0b1d-cleanup\n\
+        rm -rf /opt/drover/sample; ls /srv/shop";
+    let instances = world.instances().await.unwrap();
+    for instance in &instances {
+        assert_eq!(world.on(instance, left).await, "index.html\nold.html\n");
+    }
+    let adopted = world.drover(&["adopt", "--group", GROUP, "--revision", &first]).await;
+    assert_eq!(adopted.code, 0, "{}{}", adopted.stdout, adopted.stderr);
+    let words =
+        format!("admin wrote down that {first} runs on the 2 instances of {GROUP}: no host was touched");
+    assert!(adopted.stdout.contains(&words), "{}", adopted.stdout);
+    let again = world.drover(&["adopt", "--group", GROUP, "--revision", &first]).await;
+    assert!(again.code != 0 && again.stderr.contains("drover has deployed to"), "{}", again.stderr);
+
+    let ran = world.drover(&["deploy", &next, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    for words in [
+        "the hooks of what CodeDeploy has installed",
+        "AfterBlockTraffic: version 5 still runs here",
+        "are taken over",
+    ] {
+        assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
+    }
+    let site = "cd /srv/shop && for f in *; do echo \"$f $(cat $f)\"; done";
+    assert_eq!(world.on(&instances[0], site).await, "index.html two\n");
+    // The way back is to what CodeDeploy had installed.
+    let back = world.drover(&["rollback", "2"]).await;
+    assert_eq!(back.code, 0, "{}", back.stderr);
+    let ended = world.ended(3).await;
+    assert_eq!(
+        (&ended["state"], &ended["revision"]["sha"]),
+        (&"Succeeded".into(), &first.as_str().into()),
+        "{ended:#}"
+    );
+    assert_eq!(world.on(&instances[0], site).await, "index.html one\nold.html one\n");
+    world.stop().await;
+}
+
 /// Puts an object into the simulated S3.
 async fn put(world: &Playground, path: &str, bytes: Vec<u8>) {
     let path = path.replace(' ', "%20");

@@ -806,6 +806,72 @@ class Secrets:
         self.assertIn("the aws command is missing on this host", host.log())
 
 
+class Adoption:
+    """The first contact with a host that CodeDeploy has managed."""
+
+    def codedeploy(self, group="0b1d", archive=None, cleanup=()):
+        """What its agent leaves: a deployment's archive, its books."""
+        root = os.path.join(self.host.root, "opt/codedeploy-agent/deployment-root")
+        books, folder = os.path.join(root, "deployment-instructions"), os.path.join(root, group, "d-1")
+        os.makedirs(books, exist_ok=True)
+        for name, text in (archive or {}).items():
+            path = os.path.join(folder, "deployment-archive", name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as file:
+                file.write(text)
+            os.chmod(path, 0o755)
+        for name, text in (("cleanup", "".join(self.host.root + path + "\n" for path in cleanup)), ("last_successful_install", folder)):
+            with open(os.path.join(books, group + ("-" if name == "cleanup" else "_") + name), "w") as file:
+                file.write(text)
+
+    def deployed(self, *paths):
+        for path in paths:
+            os.makedirs(os.path.dirname(self.host.root + path), exist_ok=True)
+            with open(self.host.root + path, "w") as file:
+                file.write("by CodeDeploy")
+
+    def run_new(self, **given):
+        host = self.host
+        self.old, new = sha("old"), host.publish("new", {"stop": tracing("new"), "site/index": "new"})
+        self.files = "site\t%s/srv/site" % host.root
+        stop = "ApplicationStop|5||stop"
+        return host.run(sha=new, good=self.old, files=self.files, hooks=stop, **{"former_sha": self.old, "former_hooks": stop, **given})
+
+    def test_what_codedeploy_has_installed_is_taken_over(self):
+        host = self.host
+        self.codedeploy(archive={"stop": tracing("old")}, cleanup=("/srv/site", "/srv/site/index", "/srv/site/gone"))
+        self.deployed("/srv/site/index", "/srv/site/gone", "/srv/site/mine")
+        self.assertResult(self.run_new(), status="succeeded")
+        self.assertEqual(host.trace(), ["ApplicationStop old"])
+        self.assertEqual(sorted(os.listdir(host.root + "/srv/site")), ["index", "mine"])
+        for words in ("the hooks of what CodeDeploy has installed", "3 files and folders that CodeDeploy has installed are taken over"):
+            self.assertIn(words, host.log())
+        # CodeDeploy could go on: its books are as they were.
+        self.assertEqual(host.read("opt/codedeploy-agent/deployment-root/deployment-instructions/0b1d-cleanup").count("\n"), 3)
+
+    def test_nothing_is_taken_over_that_was_not_adopted(self):
+        self.codedeploy(archive={"stop": tracing("old")}, cleanup=("/srv/site/index",))
+        self.deployed("/srv/site/index")
+        done = self.run_new(former_sha="", former_hooks="")
+        self.assertResult(done, status="failed", event="Install")
+        self.assertIn("is there already, and no former revision brought it", self.host.log())
+        self.assertEqual(self.host.trace(), [])
+
+    def test_of_several_applications_none_is_taken_over(self):
+        self.codedeploy(archive={"stop": tracing("old")}, cleanup=("/srv/site/index",))
+        self.codedeploy(group="0c2e", archive={"stop": tracing("other")}, cleanup=("/srv/other/precious",))
+        self.deployed("/srv/site/index", "/srv/other/precious")
+        self.assertResult(self.run_new(exists="OVERWRITE"), status="succeeded")
+        self.assertEqual(self.host.trace(), [])
+        self.assertIn("several deployment groups of CodeDeploy were at this host", self.host.log())
+        self.assertTrue(os.path.exists(self.host.root + "/srv/other/precious"))
+
+    def test_a_stop_script_of_codedeploys_that_fails(self):
+        self.codedeploy(archive={"stop": tracing("old", "exit 3\n")})
+        self.assertResult(self.run_new(), status="succeeded")
+        self.assertEqual([line.split()[1] for line in self.host.trace()], ["old", "old", "new"])
+
+
 class Reboots:
     def test_reboot_continues_with_the_same_hook(self):
         host = self.host
@@ -1236,7 +1302,7 @@ class Files:
         self.assertEqual(self.tree(), {**two, "srv/all/b/c/mine": "mine"})
 
 
-RULES = (Files, Secrets, Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
+RULES = (Files, Secrets, Adoption, Events, Frames, Releases, Authority, Reboots, Stopping, Specs, DiskFull)
 
 
 class Dash(*RULES, Tools, Case):

@@ -378,6 +378,7 @@ impl Playground {
             not_after: i64::MAX,
             events: &RUN,
             appspec: &self.setup.first_appspec,
+            former: None,
             form: Form::TarGz,
             packed: &Packed::by_github(),
             stop: Default::default(),
