@@ -8,6 +8,7 @@ use super::{
     record::{self, json},
 };
 use crate::{
+    config::Place,
     fleet::{FleetError, Kind, list::NonEmpty},
     logs::{lines_of, note_chunk},
     revision::{
@@ -43,6 +44,8 @@ struct Source {
     auth: String,
     form: Form,
     packed: Packed,
+    /// Where CI put it.
+    place: Option<Place>,
 }
 
 impl Engine {
@@ -336,6 +339,7 @@ impl Engine {
         bundle: &Bundle,
     ) -> anyhow::Result<Source> {
         let (form, packed, sha256) = (bundle.form, origin.packed(), bundle.sha256.clone());
+        let place = origin.template.as_ref().map(|template| template.place(release));
         Ok(match (&self.public_url, &origin.template) {
             (Some(url), _) => Source {
                 url: format!("{url}/bundles/v1/{release}"),
@@ -343,15 +347,16 @@ impl Engine {
                 auth: format!("Bearer {}", self.secrets.bundle_token(release, row.id)),
                 form,
                 packed,
+                place,
             },
             (None, Some(template)) => {
                 let url = self.artifacts.link(template, release).await?;
-                Source { url, sha256, auth: String::new(), form, packed }
+                Source { url, sha256, auth: String::new(), form, packed, place }
             }
             // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
             (None, None) => {
                 let url = self.github.archive_link(&row.repository, release).await?;
-                Source { url, sha256: String::new(), auth: String::new(), form, packed }
+                Source { url, form, packed, ..Source::default() }
             }
         })
     }
@@ -369,7 +374,12 @@ impl Engine {
     ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
         let (planned, policy) = (self.planned(row)?, record::policy(row)?);
-        let environment: Vec<(String, String)> = planned.environment.into_iter().collect();
+        let mut environment: Vec<(String, String)> = planned.environment.into_iter().collect();
+        // As CodeDeploy names what came from S3.
+        if let Some(Place::S3 { bucket, key }) = source.place.clone() {
+            environment.push(("BUNDLE_BUCKET".into(), bucket));
+            environment.push(("BUNDLE_KEY".into(), key));
+        }
         let secrets: Vec<(String, String)> = planned.secrets.into_iter().collect();
         Ok(render(&Spec {
             kind,

@@ -168,6 +168,9 @@ async fn what_ci_built_is_deployed_from_s3() {
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     let instance = world.instances().await.unwrap().remove(0);
     assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "4\n");
+    let sent = world.calls("SendCommand").await;
+    let spec = spec_of(sent.last().unwrap()["params"]["Parameters"]["commands"][0].as_str().unwrap());
+    assert!(spec.contains(&format!("BUNDLE_BUCKET=builds\nBUNDLE_KEY=sample app/{zip}.bundle\n")), "{spec}");
     let asked = world.calls("GetObject").await;
     assert_eq!(
         asked[0]["error_code"], "AuthorizationHeaderMalformed",
