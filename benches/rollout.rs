@@ -125,6 +125,7 @@ async fn run() -> anyhow::Result<()> {
         health_interval: 5,
         health_path: "/health".into(),
         port: 80,
+        share_network: false,
         application: String::new(),
         policy: "batch = \"5\"".into(),
         poll: "1s".into(),

@@ -73,7 +73,7 @@ reply() {
 # finish STATUS EVENT HOOK EXIT CODE: ends the attempt of this runner
 finish() {
 	trap '' TERM INT HUP
-	if [ -d "$A/install" ]; then undo_files; fi
+	if [ -d "$A/install" ]; then undo_files "$A/install"; fi
 	if [ "$1" = failed ] && [ -n "$TO" ]; then
 		tail -c +$((FROM + 1)) "$A/log" | head -c $((TO - FROM)) | tail -n 20 | tail -c 1200 |
 			tr -d '\000' | sed 's/^/drover: tail /' >"$A/tail" 2>/dev/null

@@ -15,7 +15,7 @@ interrupt() {
 	set -- $LINE
 	if [ $# -ge 3 ] && alive "$@"; then let_go "$1"; fi
 	rm -f "$A/pgid" "$A/reader" "$A/.lost"
-	undo_files
+	undo_files "$A/install"
 	last=$(tail -n 1 "$A/journal" 2>/dev/null)
 		set -- $last
 	if [ "${1:-}" = end ]; then set -- end "$2" -; fi

@@ -17,7 +17,7 @@ each_secret() {
 # get_secret NAME PARAMETER: into the variable SECRET_NAME; a throttled call is made again
 get_secret() {
 	tries=0
-	while ! value=$(aws ssm get-parameter --name "$2" --with-decryption --query Parameter.Value --output text \
+	while ! value=$(timeout 60 aws ssm get-parameter --name "$2" --with-decryption --query Parameter.Value --output text \
 		${AWS_SSM_REGION_NAME:+--region "$AWS_SSM_REGION_NAME"} </dev/null 2>"$A/.said" && printf x); do
 		tries=$((tries + 1))
 		if [ "$tries" -lt 5 ] && grep -q -i -e throttl -e 'rate exceeded' "$A/.said"; then

@@ -199,6 +199,7 @@ reboot_wanted() {
 		return
 	fi
 	put "$A/reboots" "$EVENT/$key $times expected" || no_space
+	rm -f "$A/.masks" "$A/.masks.sed"
 	if [ -n "$PUMP" ]; then kill "$PUMP" 2>/dev/null; fi
 	say "the hook $HOOK of $EVENT asks for a reboot ($times of 3)"
 	exit 194

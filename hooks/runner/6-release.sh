@@ -33,11 +33,8 @@ gnu_wget() { wget --version 2>/dev/null | grep -q 'GNU Wget'; }
 # unpack ARCHIVE FOLDER
 unpack() {
 	case $D_BUNDLE_FORM in
-	zip)
-		setsid unzip -q -o "$1" -d "$2"
-		# 1 is a warning
-		[ $? -le 1 ]
-		;;
+	# 1 is a warning
+	zip) exec setsid sh -c 'unzip -q -o "$1" -d "$2"; [ $? -le 1 ]' sh "$1" "$2" ;;
 	tar) exec setsid tar -xof "$1" -C "$2" --strip-components="${D_BUNDLE_WRAPPED:-0}" ;;
 	*) exec setsid tar -xzof "$1" -C "$2" --strip-components="${D_BUNDLE_WRAPPED:-0}" ;;
 	esac
@@ -53,7 +50,7 @@ bundle_is_whole() {
 hopeless() {
 	[ -f "$1.said" ] || return 1
 	case $(tail -n 1 "$1.said") in
-	408 | 429) return 1 ;;
+	408 | 416 | 429) return 1 ;;
 	4??) return 0 ;;
 	esac
 	return 1
@@ -119,7 +116,8 @@ fetch() {
 			remark "the bundle of $D_SHA has no folder $D_PATH, or it can't be moved"
 			CODE=74
 		elif ! { put "$staging/.drover-hooks" "$D_HOOKS" && { sync -f "$staging" 2>/dev/null || :; } &&
-			put "$staging/.complete" "$D_DEPLOYMENT" && rm -rf "$NEW" && mv -T "$staging" "$NEW"; }; then
+			put "$staging/.complete" "$D_DEPLOYMENT$NL$D_BUILD" &&
+			{ [ ! -e "$NEW" ] || mv -T "$NEW" "$B/releases/.gone-$D_SHA-$$"; } && mv -T "$staging" "$NEW"; }; then
 			CODE=74
 		fi
 	fi
@@ -132,7 +130,13 @@ download() {
 	control "begin event=DownloadBundle hook=-"
 	FROM=$(size_of "$A/log")
 	CODE=0
-	if [ -f "$NEW/.complete" ]; then remark "$D_SHA is already here"; else fetch; fi
+	if is_here; then
+		remark "$D_SHA is already here"
+	elif runs_here && case " $D_EVENTS " in *' Install '*) false ;; esac; then
+		remark "another build of $D_SHA runs here: this one is downloaded once it is out of service"
+	else
+		fetch
+	fi
 	TO=$(size_of "$A/log")
 	control "end event=DownloadBundle hook=- exit=$CODE"
 	if [ "$CODE" -eq 0 ]; then return; fi
@@ -144,15 +148,15 @@ install() {
 	control "begin event=Install hook=-"
 	FROM=$(size_of "$A/log")
 	CODE=0
-	undo_left
 	[ -f "$B/manifest" ] || take_over || CODE=73
+	undo_left || CODE=73
 	if [ "$CODE" -ne 0 ]; then
-		remark "can't write $B/manifest: no space left, or no permission"
+		remark "what a former install left can't be put in order, or $B/manifest can't be written: no space left, or no permission"
 	elif [ -z "$D_FILES$D_PERMISSIONS" ] && [ ! -s "$B/manifest" ]; then
 		switch
 	elif ! { prepare_files && switch_files && switch && settle_files; }; then
 		if [ "$CODE" -eq 0 ]; then CODE=73; fi
-		undo_files
+		undo_files "$A/install"
 	fi
 	TO=$(size_of "$A/log")
 	control "end event=Install hook=- exit=$CODE"
@@ -168,10 +172,19 @@ show_archive() {
 	root=${DROVER_ROOT:-}/opt/codedeploy-agent/deployment-root/$D_GROUP
 	mkdir -p "$root/$D_DEPLOYMENT" 2>/dev/null && rm -rf "$root/$D_DEPLOYMENT/deployment-archive" &&
 		ln -s "$NEW" "$root/$D_DEPLOYMENT/deployment-archive" 2>/dev/null || return 0
+	# what runs may have been started from there: a link goes with its release
 	for old in $(ls -1 "$root"); do
-		if [ "$old" != "$D_DEPLOYMENT" ] && is_number "$old"; then rm -rf "${root:?}/$old"; fi
+		if is_number "$old" && [ ! -e "$root/$old/deployment-archive" ]; then rm -rf "${root:?}/$old"; fi
 	done
 }
+
+# is_here: the release in hand is on this host, and is this build of the commit
+is_here() {
+	[ -f "$NEW/.complete" ] && { IFS= read -r _ && IFS= read -r build || :; } <"$NEW/.complete" && [ "${build:-}" = "$D_BUILD" ]
+}
+
+# runs_here: another build of the same commit is the current release
+runs_here() { [ -f "$NEW/.complete" ] && [ "$(readlink "$B/current")" = "releases/$D_SHA" ]; }
 
 # switch: the release becomes the current one
 switch() {

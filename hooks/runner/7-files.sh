@@ -76,23 +76,31 @@ codedeploys() {
 	FOUND=$books/$FOUND
 }
 
-# codedeploys_archive: the revision that CodeDeploy installed last, into RELEASE
+# codedeploys_archive: the revision that CodeDeploy installed last, into RELEASE; by its appspec it is the adopted one
 codedeploys_archive() {
 	codedeploys _last_successful_install || return 1
 	first_line "$FOUND"
 	RELEASE=${LINE%/}/deployment-archive
-	[ -d "$RELEASE" ]
+	for name in appspec.yml appspec.yaml; do
+		[ -f "$RELEASE/$name" ] || continue
+		sum=$(sha256sum <"$RELEASE/$name")
+		if [ "${sum%% *}" = "$D_FORMER_APPSPEC" ]; then return 0; fi
+	done
+	remark "what CodeDeploy installed last ($RELEASE) has not the appspec of $D_FORMER_SHA: nothing of it is taken over"
+	return 1
 }
 
 # take_over: without a manifest of ours; what CodeDeploy would clean up is ours now
 take_over() {
-	: >"$B/manifest" || return 1
-	[ -n "$ADOPTED" ] && codedeploys -cleanup || return 0
+	if [ -z "$ADOPTED" ] || ! codedeploys_archive || ! codedeploys -cleanup; then
+		: >"$B/manifest"
+		return
+	fi
 	while IFS= read -r ours; do
 		case $ours in
 		/*) if [ -d "$ours" ] && [ ! -L "$ours" ]; then printf '%s/\n' "${ours%/}"; else printf '%s\n' "$ours"; fi ;;
 		esac
-	done <"$FOUND" | sort -u | keep "$B/manifest" || return 1
+	done <"$FOUND" | sort -u | keep "$B/.manifest" && mv -fT "$B/.manifest" "$B/manifest" || return 1
 	remark "$(grep -c '' "$B/manifest") files and folders that CodeDeploy has installed are taken over"
 }
 
@@ -276,9 +284,9 @@ clear_beside() {
 	fi
 }
 
-# undo_files: as it was before; may be repeated
+# undo_files FOLDER: as it was before that install; may be repeated. Fails where something can't be put back.
 undo_files() {
-	I=$A/install
+	I=$1
 	[ -d "$I" ] || return 0
 	first_line "$I/phase"
 	case $LINE in
@@ -288,8 +296,8 @@ undo_files() {
 		;;
 	switching)
 		if ! put_back; then
-			remark "the install could not be undone in full: what was there before lies beside its place, as .drover-old-… or .drover-gone-…"
-			return 0
+			remark "an install could not be undone in full: what was there before lies beside its place, as .drover-old-… or .drover-gone-… ($I)"
+			return 1
 		fi
 		remark "the install was undone: the files are as they were"
 		;;
@@ -299,13 +307,11 @@ undo_files() {
 	forget_install
 }
 
-# undo_left: what a former attempt could not undo, its disk being full
+# undo_left: what a former attempt could not undo, its disk being full; nothing new before it is
 undo_left() {
-	for left in $(ls -1 "$B/attempts"); do
-		if [ "$left" = "$N" ] || [ ! -d "$B/attempts/$left/install" ]; then continue; fi
-		mine=$A A=$B/attempts/$left
-		undo_files
-		A=$mine
+	for left in $(ls -1 "$B/attempts" | sort -rn); do
+		if [ "$left" = "$N" ]; then continue; fi
+		undo_files "$B/attempts/$left/install" || return 1
 	done
 }
 

@@ -18,7 +18,7 @@ read_spec() {
 	fi
 	D_SPEC='' D_KIND='' D_APP='' D_GROUP='' D_DEPLOYMENT='' D_SHA='' D_BUNDLE_URL='' D_BUNDLE_SHA256='' D_BUNDLE_AUTH='' D_LOG_URL='' D_LOG_FORM=''
 	D_KEEP='' D_EVENTS='' D_HOOKS='' D_ENV='' D_STOP_MODE='' D_INSTANCES='' D_NOT_AFTER='' D_LOG_MAX='' D_FILES='' D_EXISTS='' D_PERMISSIONS=''
-	D_BUNDLE_FORM='' D_BUNDLE_WRAPPED='' D_PATH='' D_SECRETS='' D_FORMER_SHA='' D_FORMER_HOOKS='' D_STOP_FROM='' D_STOP_FAILURE=''
+	D_BUNDLE_FORM='' D_BUNDLE_WRAPPED='' D_PATH='' D_SECRETS='' D_FORMER_SHA='' D_FORMER_HOOKS='' D_FORMER_APPSPEC='' D_BUILD='' D_STOP_FROM='' D_STOP_FAILURE=''
 		. "$SPEC"
 	rm -f "$SPEC"
 	[ "$D_SPEC" = 1 ] || bad_spec "D_SPEC is '$D_SPEC', this runner reads 1"
@@ -135,15 +135,15 @@ run_attempt() {
 		PUMP=$!
 	fi
 	if [ "$GOOD" != - ] && is_sha "$GOOD"; then put "$B/good" "$GOOD" || no_space; fi
-	# drover knows what runs here, and has not put it here
+	# drover was told what runs here, and has not put it here
 	ADOPTED=
-	if [ -n "$D_FORMER_SHA" ] && [ "$GOOD" = "$D_FORMER_SHA" ] && [ ! -L "$B/current" ]; then ADOPTED=1; fi
+	if [ -n "$D_FORMER_APPSPEC" ] && [ "$GOOD" = "$D_FORMER_SHA" ] && [ ! -L "$B/current" ]; then ADOPTED=1; fi
 	get_secrets
 	PREVIOUS=$(readlink "$B/current" 2>/dev/null)
 	PREVIOUS=${PREVIOUS##*/}
 	# a later attempt finds the new release there
 	if [ "$PREVIOUS" = "$D_SHA" ] && [ "$GOOD" != - ]; then PREVIOUS=$GOOD; fi
-	if [ "$D_KIND" = run ] && [ ! -f "$NEW/.complete" ]; then
+	if [ "$D_KIND" = run ] && ! is_here; then
 		case " $D_EVENTS" in
 		*" DownloadBundle"*) ;;
 		*)

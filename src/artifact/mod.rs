@@ -55,8 +55,8 @@ pub struct Artifacts {
     credentials: Option<SharedCredentialsProvider>,
     region: String,
     endpoint: Option<String>,
-    /// Regions of buckets that are elsewhere, as S3 says.
-    elsewhere: Mutex<HashMap<String, String>>,
+    /// Regions of buckets, as S3 says.
+    regions: Mutex<HashMap<String, String>>,
 }
 
 impl Artifacts {
@@ -69,18 +69,21 @@ impl Artifacts {
         let client = || Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
         Ok(Artifacts {
             s3: client().redirect(redirect::Policy::none()).build()?,
-            https: client().build()?,
+            https: client().redirect(redirect::Policy::custom(stay_private)).build()?,
             credentials,
             region: region.unwrap_or_else(|| "us-east-1".into()),
             endpoint: aws.endpoint.clone(),
-            elsewhere: Mutex::default(),
+            regions: Mutex::default(),
         })
     }
 
     /// An address from which whoever has it may fetch the bundle of this commit.
     pub async fn link(&self, template: &Template, sha: &str) -> Result<String, ArtifactError> {
         match template.place(sha) {
-            Place::S3 { bucket, key } => self.presigned(&bucket, &key).await,
+            Place::S3 { bucket, key } => {
+                self.learn_region(&bucket, &key).await?;
+                self.presigned(&bucket, &key).await
+            }
             Place::Https(address) => Ok(address),
         }
     }
@@ -103,15 +106,8 @@ impl Artifacts {
 
     async fn download_s3(&self, bucket: &str, key: &str, path: &Path) -> Result<(), ArtifactError> {
         let what = format!("s3://{bucket}/{key}");
-        let mut answer = self.get_object(bucket, key, &what).await?;
-        // Asked in the wrong region, S3 names the right one.
-        let region = answer.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
-        if let Some(region) = region.filter(|_| !answer.status().is_success()).map(str::to_owned)
-            && region != self.region_of(bucket)
-        {
-            self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
-            answer = self.get_object(bucket, key, &what).await?;
-        }
+        self.learn_region(bucket, key).await?;
+        let answer = self.get_object(bucket, key, "bytes=0-").await?;
         match answer.status() {
             status if status.is_success() => store(answer, path, &what).await,
             StatusCode::NOT_FOUND => Err(ArtifactError::Missing(format!("{what} is not there (yet)"))),
@@ -127,14 +123,32 @@ impl Artifacts {
         }
     }
 
-    async fn get_object(&self, bucket: &str, key: &str, what: &str) -> Result<Response, ArtifactError> {
+    /// Asked in the wrong region, S3 names the right one. Asked once a bucket, for one byte.
+    async fn learn_region(&self, bucket: &str, key: &str) -> Result<(), ArtifactError> {
+        let known =
+            |of: &Artifacts| of.regions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(bucket);
+        if known(self) {
+            return Ok(());
+        }
+        let answer = self.get_object(bucket, key, "bytes=0-0").await?;
+        let named = answer.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
+        let region = match named {
+            Some(named) if !answer.status().is_success() => named.to_owned(),
+            _ => self.region.clone(),
+        };
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
+        Ok(())
+    }
+
+    async fn get_object(&self, bucket: &str, key: &str, range: &str) -> Result<Response, ArtifactError> {
         let link = self.presigned(bucket, key).await?;
-        self.s3.get(link).send().await.map_err(|error| unavailable(what, &error))
+        let sent = self.s3.get(link).header("range", range).send().await;
+        sent.map_err(|error| unavailable(&format!("s3://{bucket}/{key}"), &error))
     }
 
     fn region_of(&self, bucket: &str) -> String {
-        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        elsewhere.get(bucket).unwrap_or(&self.region).clone()
+        let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.get(bucket).unwrap_or(&self.region).clone()
     }
 
     async fn presigned(&self, bucket: &str, key: &str) -> Result<String, ArtifactError> {
@@ -145,11 +159,13 @@ impl Artifacts {
         let credentials = provider.provide_credentials().await.map_err(|error| failed(error.to_string()))?;
         let region = self.region_of(bucket);
         let key = utf8_percent_encode(key, IN_KEY);
+        // The partition of the Chinese regions has a domain of its own.
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let address = match &self.endpoint {
             Some(endpoint) => format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')),
             // A dot in a host's name leaves the certificate's wildcard.
-            None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}/{key}"),
-            None => format!("https://{bucket}.s3.{region}.amazonaws.com/{key}"),
+            None if bucket.contains('.') => format!("https://s3.{region}.{domain}/{bucket}/{key}"),
+            None => format!("https://{bucket}.s3.{region}.{domain}/{key}"),
         };
         presign::link(&address, &region, credentials, LINK_LASTS).map_err(|error| failed(error.to_string()))
     }
@@ -160,14 +176,27 @@ impl Artifacts {
                 self.https.get(address).send().await.map_err(|error| unavailable(address, &error))?;
             match answer.status() {
                 status if status.is_success() => Ok(answer),
-                StatusCode::NOT_FOUND => Err(ArtifactError::Missing(format!("{address} is not there (yet)"))),
+                // A store behind it may say of what is missing that it is forbidden.
+                status @ (StatusCode::NOT_FOUND
+                | StatusCode::GONE
+                | StatusCode::FORBIDDEN
+                | StatusCode::UNAUTHORIZED) => Err(ArtifactError::Missing(format!(
+                    "{address} is not there (yet), or may not be read ({status})"
+                ))),
                 status => Err(ArtifactError::Unavailable(format!("fetching {address}: {status}"))),
             }
         };
         // CI puts it there last: first the checksum, then what it is of.
         let beside = format!("{address}.sha256");
-        let text = get(&beside).await?.bytes().await.map_err(|error| unavailable(&beside, &error))?;
-        let text = String::from_utf8_lossy(&text[..text.len().min(LARGEST_CHECKSUM)]).into_owned();
+        let mut answer = get(&beside).await?;
+        let mut text = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| unavailable(&beside, &error))? {
+            text.extend_from_slice(&piece);
+            if text.len() > LARGEST_CHECKSUM {
+                return Err(ArtifactError::Bundle(format!("{beside} holds more than a SHA-256")));
+            }
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
         let wanted = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if wanted.len() != 64 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ArtifactError::Bundle(format!("{beside} holds no SHA-256, as sha256sum writes it")));
@@ -188,6 +217,17 @@ impl Artifacts {
             )));
         }
         Ok(())
+    }
+}
+
+/// Follows redirects, but never out of HTTPS: the checksum would prove nothing.
+fn stay_private(attempt: redirect::Attempt) -> redirect::Action {
+    let leaves = attempt.previous().first().is_some_and(|first| first.scheme() == "https")
+        && attempt.url().scheme() != "https";
+    match attempt.previous().len() {
+        _ if leaves => attempt.error("it leads from https to http"),
+        0..10 => attempt.follow(),
+        _ => attempt.error("it leads in circles"),
     }
 }
 

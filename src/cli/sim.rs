@@ -38,6 +38,9 @@ pub struct SimArgs {
     /// A loopback address that instances can reach, beside the cloud's own
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub reach: Vec<SocketAddr>,
+    /// Instances have this machine's network instead of networks of their own
+    #[arg(long)]
+    pub share_network: bool,
     /// Stop when standard input closes: for a cloud that is to end with its owner
     #[arg(long)]
     pub until_stdin_closes: bool,
@@ -80,6 +83,7 @@ pub async fn run(args: SimArgs) -> anyhow::Result<()> {
         time_scale: args.time_scale,
         seed: args.seed,
         reach: args.reach,
+        share_network: args.share_network,
     })
     .await?;
     {

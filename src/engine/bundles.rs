@@ -45,6 +45,15 @@ impl Origin {
         }
     }
 
+    /// What tells this bundle's release from another of the same commit on a host; empty where nothing has to.
+    pub(super) fn build(&self, sha256: &str) -> String {
+        match (&self.template, self.path.as_str()) {
+            (None, "") => String::new(),
+            (None, path) => hex::encode(Sha256::digest(path))[..16].to_owned(),
+            (Some(_), _) => sha256.chars().take(16).collect(),
+        }
+    }
+
     /// The name of the bundle's file: what comes from elsewhere, or is only a part, has one of its own.
     fn file(&self, sha: &str) -> String {
         let [github, built] = SUFFIXES;
@@ -67,6 +76,7 @@ pub(super) struct Bundle {
     /// What is legal in it, and odd, in words.
     pub(super) warnings: Vec<String>,
     pub(super) form: Form,
+    pub(super) appspec_sha256: String,
 }
 
 /// A bundle, or what is wrong with its revision.
@@ -136,11 +146,31 @@ fn sha_of(file: &str) -> Option<&str> {
 }
 
 impl Engine {
-    /// Where the bundles of this deployment come from, as it was planned.
-    pub(super) fn origin(&self, row: &DeploymentRow) -> anyhow::Result<Origin> {
-        let planned = self.planned(row)?;
+    /// Where the bundle of a revision comes from, as it was planned: what is brought back comes from where it came from then.
+    pub(super) async fn origin(&self, row: &DeploymentRow, sha: &str) -> anyhow::Result<Origin> {
+        let back = sha != row.sha || row.rolls_back.is_some() || row.launch != 0;
+        let former = if back { self.store.success_of(&row.group_name, sha).await? } else { None };
+        let planned = self.planned(former.as_ref().unwrap_or(row))?;
         let template = planned.bundle.map(Template::try_from).transpose().map_err(anyhow::Error::msg)?;
         Ok(Origin { repository: row.repository.clone(), template, path: planned.path })
+    }
+
+    /// Forgets a bundle of CI's that came before then: the same commit may have been built again.
+    pub(super) async fn forget_older(
+        &self,
+        origin: &Origin,
+        sha: &str,
+        then: SystemTime,
+    ) -> anyhow::Result<()> {
+        let name = origin.file(sha);
+        let slot = self.bundles.slot(&name);
+        let mut known = slot.lock().await;
+        let path = self.bundles.folder.join(name);
+        if origin.template.is_some() && self.bundles.file(&path).await?.is_some_and(|(_, at)| at < then) {
+            *known = None;
+            tokio::fs::remove_file(&path).await?;
+        }
+        Ok(())
     }
 
     /// The bundle of a revision: from the daemon's disk, or fetched. The outer error may pass; the inner one says what is
@@ -202,7 +232,7 @@ impl Engine {
     /// may ask for it.
     pub async fn bundle_again(&self, deployment: i64, sha: &str) -> anyhow::Result<PathBuf> {
         let row = self.store.deployment(deployment).await?.context("there is no such deployment")?;
-        let origin = self.origin(&row)?;
+        let origin = self.origin(&row, sha).await?;
         self.fetch_bundle(&origin, sha).await?.map_err(anyhow::Error::msg)?;
         Ok(self.bundles.folder.join(origin.file(sha)))
     }
@@ -227,8 +257,8 @@ impl Engine {
 /// The outer error: this copy is damaged.
 async fn examine(path: PathBuf, packed: Packed) -> anyhow::Result<Result<Examined, String>> {
     Ok(match tokio::task::spawn_blocking(move || bundle::examine(&path, &packed)).await? {
-        Ok(bundle::Examined { sha256, appspec, warnings, form, .. }) => {
-            Ok(Ok(Bundle { sha256, appspec, warnings, form }))
+        Ok(bundle::Examined { sha256, appspec, warnings, form, appspec_sha256, .. }) => {
+            Ok(Ok(Bundle { sha256, appspec, warnings, form, appspec_sha256 }))
         }
         Err(BundleError::Revision(why)) => Ok(Err(why)),
         Err(BundleError::Broken(why)) => Err(why),

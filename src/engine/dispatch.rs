@@ -14,7 +14,7 @@ use crate::{
     revision::{
         appspec::AppSpec,
         bundle::{Form, Packed},
-        script::{Kind as Job, Row, Spec, lacks, render, runner, with_runner, without_runner},
+        script::{Former, Kind as Job, Row, Spec, lacks, render, runner, with_runner, without_runner},
     },
     rollout::{
         event::{LifecycleEvent, RUN},
@@ -46,6 +46,8 @@ struct Source {
     packed: Packed,
     /// Where CI put it.
     place: Option<Place>,
+    /// See [`Origin::build`].
+    build: String,
 }
 
 impl Engine {
@@ -63,8 +65,12 @@ impl Engine {
             },
             _ => row.sha.clone(),
         };
-        let origin = self.origin(row)?;
-        let bundle = self.fetch_bundle(&origin, &release).await?;
+        let origin = self.origin(row, &release).await?;
+        let bundle = match self.fetch_bundle(&origin, &release).await {
+            // It can't be had any more, and is on the hosts that are to go back to it.
+            Ok(Err(_)) | Err(_) if kind == DispatchKind::Restore => self.kept_bundle(row, &release).await?,
+            fetched => fetched?,
+        };
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
         let bundle = bundle.unwrap_or_default();
@@ -74,7 +80,7 @@ impl Engine {
                 // It is on the host since it was staged, which needs no link; where it isn't, the download fails there.
                 Err(error) if kind != DispatchKind::Stage => {
                     warn!("no link to the bundle of {release}, which is staged: {error:#}");
-                    Source::default()
+                    Source { url: String::new(), ..self.packed_source(&origin, &release, &bundle) }
                 }
                 Err(error) => return Err(error),
             },
@@ -117,14 +123,18 @@ impl Engine {
                 for good in goods {
                     let known = self.former_appspec(good).await?;
                     longest = longest.max(appspec.seconds_after(known.as_ref(), events));
-                    former = known.filter(|_| alone).map(|known| (good.clone(), known));
+                    let digest = match self.store.success_of(&row.group_name, good).await? {
+                        Some(good) if alone => self.planned(&good)?.adopted,
+                        _ => None,
+                    };
+                    former = digest.zip(known).map(|(digest, known)| (good.clone(), known, digest));
                 }
                 // What is restored comes after this deployment's own revision.
                 longest.max(appspec.seconds_after(Some(&record::appspec(row)?), events))
             }
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let former = former.as_ref().map(|(sha, appspec)| (sha.as_str(), appspec));
+        let former = former.as_ref().map(|(sha, appspec, digest)| Former { sha, appspec, digest });
         let script =
             self.script(row, job, &id, (&release, &source), events, (&appspec, former), rows.clone())?;
         for (order, sent) in orders.iter().zip(&rows) {
@@ -171,6 +181,20 @@ impl Engine {
             }
             _ => Ok(self.remember(row.id, &effect, Ok(()))),
         }
+    }
+
+    /// What is known of the bundle of a former release without it; the inner error where nothing is.
+    async fn kept_bundle(
+        &self,
+        row: &DeploymentRow,
+        release: &str,
+    ) -> anyhow::Result<Result<Bundle, String>> {
+        let former = self.store.success_of(&row.group_name, release).await?;
+        let appspec = self.former_appspec(release).await?;
+        Ok(match (former.and_then(|former| former.bundle_sha256), appspec) {
+            (Some(sha256), Some(appspec)) => Ok(Bundle { sha256, appspec, ..Bundle::default() }),
+            _ => Err("its bundle can't be had".into()),
+        })
     }
 
     /// The instance's record now waits for this attempt.
@@ -338,27 +362,36 @@ impl Engine {
         release: &str,
         bundle: &Bundle,
     ) -> anyhow::Result<Source> {
-        let (form, packed, sha256) = (bundle.form, origin.packed(), bundle.sha256.clone());
-        let place = origin.template.as_ref().map(|template| template.place(release));
+        let source = self.packed_source(origin, release, bundle);
+        let (sha256, none) = (bundle.sha256.clone(), String::new());
         Ok(match (&self.public_url, &origin.template) {
             (Some(url), _) => Source {
                 url: format!("{url}/bundles/v1/{release}"),
                 sha256,
                 auth: format!("Bearer {}", self.secrets.bundle_token(release, row.id)),
-                form,
-                packed,
-                place,
+                ..source
             },
             (None, Some(template)) => {
-                let url = self.artifacts.link(template, release).await?;
-                Source { url, sha256, auth: String::new(), form, packed, place }
+                Source { url: self.artifacts.link(template, release).await?, sha256, auth: none, ..source }
             }
             // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
-            (None, None) => {
-                let url = self.github.archive_link(&row.repository, release).await?;
-                Source { url, form, packed, ..Source::default() }
-            }
+            (None, None) => Source {
+                url: self.github.archive_link(&row.repository, release).await?,
+                auth: none,
+                ..source
+            },
         })
+    }
+
+    /// How a release is packed, without where it is had.
+    fn packed_source(&self, origin: &Origin, release: &str, bundle: &Bundle) -> Source {
+        Source {
+            form: bundle.form,
+            packed: origin.packed(),
+            place: origin.template.as_ref().map(|template| template.place(release)),
+            build: origin.build(&bundle.sha256),
+            ..Source::default()
+        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -369,7 +402,7 @@ impl Engine {
         dispatch: &str,
         (sha, source): (&str, &Source),
         events: &[LifecycleEvent],
-        (appspec, former): (&AppSpec, Option<(&str, &AppSpec)>),
+        (appspec, former): (&AppSpec, Option<Former>),
         rows: Vec<Row>,
     ) -> anyhow::Result<String> {
         let application = row.group_name.split('/').next().unwrap_or_default();
@@ -403,6 +436,7 @@ impl Engine {
             events,
             appspec,
             former,
+            build: &source.build,
             form: source.form,
             packed: &source.packed,
             stop: (policy.stop_from, policy.stop_failure),

@@ -102,7 +102,8 @@ impl Engine {
         group: &Group,
         policy: &Policy,
     ) -> Result<RehearsalView, SubmitError> {
-        let origin = self.origin(&row).map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
+        let origin =
+            self.origin(&row, &row.sha).await.map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
         let bundle = match self.fetch_bundle(&origin, &row.sha).await {
             Ok(Ok(bundle)) => bundle,
             Ok(Err(why)) => {

@@ -24,6 +24,9 @@ pub(super) struct Planned {
     /// Secret variables, and the parameters that hold them.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
+    /// SHA-256 of the appspec file of what something else had put on the instances when the group was taken over.
+    #[serde(default)]
+    pub(super) adopted: Option<String>,
     /// Where CI puts its bundles; none: GitHub packs them.
     #[serde(default)]
     pub(super) bundle: Option<String>,
@@ -45,6 +48,7 @@ impl Engine {
                 .iter()
                 .map(|(name, secret)| (name.clone(), secret.parameter.clone()))
                 .collect(),
+            adopted: None,
             path: application.path.clone(),
             bundle: application.bundle.as_ref().map(|template| template.as_str().to_owned()),
         })
@@ -53,6 +57,11 @@ impl Engine {
     /// As it is written down with a deployment that is prepared.
     pub(super) fn planned_text(&self, name: &str) -> Option<String> {
         self.configured(name).as_ref().map(json)
+    }
+
+    /// As it is written down with a group that is taken over.
+    pub(super) fn adopted_text(&self, name: &str, digest: String) -> Option<String> {
+        self.configured(name).map(|planned| json(&Planned { adopted: Some(digest), ..planned }))
     }
 
     /// What a deployment was planned with. One that an earlier version prepared goes by the configuration.

@@ -14,6 +14,7 @@ use crate::{
     store::DeploymentRow,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::time::{Duration, SystemTime};
 
 /// The agent of an instance that launches is up within this, or its launch is given up. It registers when it has booted;
 /// the lifecycle hook's own heartbeat time-out is longer.
@@ -129,7 +130,12 @@ impl Engine {
     /// The bundle of a revision: from the daemon's disk, or fetched once.
     async fn bundle(&self, row: &DeploymentRow, sha: &str) -> Result<Bundle, Trouble> {
         let refused = |reason: String| refuse(format!("revision {sha} can't be deployed: {reason}"));
-        match self.fetch_bundle(&self.origin(row)?, sha).await {
+        let origin = self.origin(row, sha).await?;
+        if row.rolls_back.is_none() && row.launch == 0 {
+            let begun = u64::try_from(row.started_at.unwrap_or(row.created_at)).unwrap_or(0);
+            self.forget_older(&origin, sha, SystemTime::UNIX_EPOCH + Duration::from_millis(begun)).await?;
+        }
+        match self.fetch_bundle(&origin, sha).await {
             Ok(Ok(bundle)) => Ok(bundle),
             Ok(Err(reason)) => refused(reason),
             Err(error) => {

@@ -19,11 +19,13 @@ impl Engine {
     /// Writes down that this revision is what the group runs; answers what was done, a line each.
     pub async fn take_over(&self, name: &str, revision: &str, by: &str) -> Result<Vec<String>, GroupError> {
         let (application, group) = self.known_group(name)?;
+        let known = |id: i64| {
+            GroupError::Refused(format!(
+                "drover has deployed to {name} before (deployment {id}): it knows what runs there"
+            ))
+        };
         if let Some(before) = self.store.deployments(Some(name), 1).await?.first() {
-            return Err(GroupError::Refused(format!(
-                "drover has deployed to {name} before (deployment {}): it knows what runs there",
-                before.id
-            )));
+            return Err(known(before.id));
         }
         let commit = self.resolve(application, group, revision).await?;
         let draft = DeploymentRow {
@@ -31,9 +33,10 @@ impl Engine {
             repository: application.repository.clone(),
             ..DeploymentRow::default()
         };
-        let bundle = self.fetch_bundle(&self.origin(&draft)?, &commit.sha).await?.map_err(|why| {
-            GroupError::Refused(format!("revision {} can't be deployed: {why}", commit.sha))
-        })?;
+        let bundle =
+            self.fetch_bundle(&self.origin(&draft, &commit.sha).await?, &commit.sha).await?.map_err(
+                |why| GroupError::Refused(format!("revision {} can't be deployed: {why}", commit.sha)),
+            )?;
         let groups = self.shared_groups(&group.auto_scaling_groups).await?;
         let instances: Vec<&str> = groups
             .iter()
@@ -54,6 +57,10 @@ impl Engine {
         );
         let now = Timestamp::now().as_millisecond();
         let mut tx = self.store.write().await?;
+        // Somebody may have submitted one meanwhile.
+        if let Some(before) = tx.newest_rollout(name).await? {
+            return Err(known(before.id));
+        }
         let order = Order {
             group: name,
             repository: &application.repository,
@@ -68,7 +75,7 @@ impl Engine {
             bundle_sha256: Some(bundle.sha256),
             total_at_start: i64::try_from(count).unwrap_or(0),
             healthy_at_start: i64::try_from(count).unwrap_or(0),
-            planned: self.planned_text(name),
+            planned: self.adopted_text(name, bundle.appspec_sha256.clone()),
             ..row
         };
         tx.set_prepared(&prepared).await?;

@@ -96,8 +96,10 @@ pub struct Spec<'a> {
     pub events: &'a [LifecycleEvent],
     /// The revision's hooks, files and permissions.
     pub appspec: &'a AppSpec,
-    /// The last good revision of the instances, where it is one, and its hooks: for hosts where something else has put it.
-    pub former: Option<(&'a str, &'a AppSpec)>,
+    /// What the instances run, where something else than drover has put it there.
+    pub former: Option<Former<'a>>,
+    /// Tells builds of one commit apart; empty for GitHub's archive of the whole repository.
+    pub build: &'a str,
     /// What kind of archive the bundle is.
     pub form: Form,
     /// How the release lies in it.
@@ -110,6 +112,17 @@ pub struct Spec<'a> {
     pub secrets: &'a [(String, String)],
     /// Per instance.
     pub rows: Vec<Row>,
+}
+
+/// A revision that a person says is on the instances.
+#[derive(Clone, Copy, Debug)]
+pub struct Former<'a> {
+    /// Its full SHA.
+    pub sha: &'a str,
+    /// Its hooks.
+    pub appspec: &'a AppSpec,
+    /// SHA-256 of its appspec file: by it the host knows it again.
+    pub digest: &'a str,
 }
 
 /// One instance's row.
@@ -212,8 +225,10 @@ fn spec_text(spec: &Spec) -> String {
         ("BUNDLE_FORM", spec.form.name()),
         ("BUNDLE_WRAPPED", if spec.packed.wrapped { "1" } else { "" }),
         ("PATH", &spec.packed.path),
-        ("FORMER_SHA", spec.former.map_or("", |(sha, _)| sha)),
-        ("FORMER_HOOKS", &spec.former.map(|(_, appspec)| appspec.table()).unwrap_or_default()),
+        ("FORMER_SHA", spec.former.map_or("", |former| former.sha)),
+        ("FORMER_HOOKS", &spec.former.map(|former| former.appspec.table()).unwrap_or_default()),
+        ("FORMER_APPSPEC", spec.former.map_or("", |former| former.digest)),
+        ("BUILD", spec.build),
         ("STOP_FROM", spec.stop.0.name()),
         ("STOP_FAILURE", spec.stop.1.name()),
         ("ENV", &lines(spec.environment)),
@@ -268,6 +283,7 @@ mod tests {
             events: &crate::rollout::event::RUN,
             appspec: &AppSpec::default(),
             former: None,
+            build: "",
             form: Form::TarGz,
             packed: &Packed::by_github(),
             stop: Default::default(),

@@ -187,6 +187,7 @@ impl Cloud {
                 user_data: group.user_data.clone(),
                 env,
                 reach,
+                share_network: s.share_network,
                 agent: AgentSpec { url: self.url(), token: self.secrets.agent.clone() },
                 time_scale: s.clock.scale(),
                 program: None,

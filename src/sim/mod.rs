@@ -173,6 +173,8 @@ pub struct SimSpec {
     pub seed: u64,
     /// Loopback addresses that instances can reach.
     pub reach: Vec<SocketAddr>,
+    /// Instances have this machine's network instead of networks of their own.
+    pub share_network: bool,
 }
 
 /// A running simulated cloud.
@@ -213,6 +215,7 @@ impl Sim {
             agent: secret(16),
         };
         let mut state = State::new(spec.time_scale, spec.seed);
+        state.share_network = spec.share_network;
         state.reach = spec.reach;
         let cloud = Cloud::new(state, github, secrets, address, data);
         let made = cloud.with(|s| s.create_world(spec.world));

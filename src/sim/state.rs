@@ -193,6 +193,8 @@ pub struct State {
     pub parameters: BTreeMap<String, (String, String)>,
     /// Addresses that instances can reach.
     pub reach: Vec<SocketAddr>,
+    /// Instances have the machine's network.
+    pub share_network: bool,
     /// Faults in force.
     pub faults: Faults,
     /// Former answers, for stale reads.
@@ -223,6 +225,7 @@ impl State {
             instance_policy: super::iam::Policy::default(),
             objects: super::objects::Objects::default(),
             parameters: BTreeMap::new(),
+            share_network: false,
             reach: Vec::new(),
             faults: Faults::default(),
             reads: Reads::default(),

@@ -91,6 +91,13 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
+    /// The newest deployment of a revision that succeeded in a group.
+    pub async fn success_of(&self, group: &str, sha: &str) -> Result<Option<DeploymentRow>> {
+        let query = "SELECT * FROM deployments WHERE group_name = $1 AND sha = $2 AND state IN ('Succeeded', 'Partial') \
+             AND planned IS NOT NULL ORDER BY id DESC LIMIT 1";
+        Ok(sqlx::query_as(query).bind(group).bind(text(sha)).fetch_optional(&self.pool).await?)
+    }
+
     /// The revisions that were deployed last, newest first.
     pub async fn newest_revisions(&self, limit: i64) -> Result<Vec<String>> {
         let query = "SELECT sha FROM deployments GROUP BY sha ORDER BY MAX(id) DESC LIMIT $1";

@@ -252,8 +252,8 @@ mod tests {
             headers.insert("range", http::HeaderValue::from_static(text));
             headers.typed_get::<Range>().and_then(|range| from_byte(&range, 100))
         };
-        assert_eq!((of("bytes=0-"), of("bytes=99-")), (Some(0), Some(99)));
-        for other in ["bytes=100-", "bytes=5-9", "bytes=-5", "bytes=1-,5-", "lines=1-"] {
+        assert_eq!((of("bytes=0-"), of("bytes=99-"), of("bytes=-5")), (Some(0), Some(99), Some(95)));
+        for other in ["bytes=100-", "bytes=5-9", "bytes=1-,5-", "lines=1-"] {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -108,6 +108,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         health_interval: 5,
         health_path: "/health".into(),
         port: 80,
+        share_network: false,
         application: String::new(),
         policy: policy("batch = \"2\""),
         poll: "300ms".into(),

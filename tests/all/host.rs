@@ -31,6 +31,7 @@ fn spec(dir: &tempfile::TempDir, id: &str, cloud: &Cloud) -> HostSpec {
         user_data: None,
         env: vec![("FLAVOUR".into(), "plum".into())],
         reach: Vec::new(),
+        share_network: false,
         agent: AgentSpec { url: format!("http://{}", cloud.address), token: cloud::TOKEN.into() },
         time_scale: 10.0,
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_drover"))),

@@ -118,3 +118,33 @@ async fn a_rehearsal_can_harm_nobody() {
         assert!(!Path::new(trace).exists(), "{trace}");
     }
 }
+
+/// With `--network` hooks reach what the machine reaches, and can still do nothing to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_with_the_machines_network() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = directory.path().join("downloads");
+    std::fs::create_dir_all(repository.join("hooks")).unwrap();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            use std::io::Write as _;
+            let _ = stream
+                .unwrap()
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nthere");
+        }
+    });
+    let script = format!(
+        "#!/bin/sh\ncurl -sS -m 5 http://{address}/; echo\nip link add x type dummy 2>/dev/null || echo 'no link'\n\
+         echo 1 >/proc/sys/net/ipv4/ip_forward 2>/dev/null || echo 'no setting'\n"
+    );
+    std::fs::write(repository.join("hooks/BeforeInstall"), script).unwrap();
+    let mut command = Command::new(DROVER);
+    command.args(["rehearse", "--network", "--repo"]).arg(&repository).kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    says(&text, &["BeforeInstall | there", "no link", "no setting"]);
+}

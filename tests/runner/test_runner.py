@@ -436,8 +436,29 @@ class Releases:
             done = host.run(sha=revision, deployment=str(40 + number), hooks="ApplicationStart|5||start")
             self.assertResult(done, status="succeeded")
             self.assertEqual(host.read("name"), name)
+        # The former one's stays as long as its release, from where a service may have been started.
         folder = os.path.join(host.root, "opt/codedeploy-agent/deployment-root/eval/production")
-        self.assertEqual(os.listdir(folder), ["41"])
+        self.assertEqual(sorted(os.listdir(folder)), ["40", "41"])
+        shutil.rmtree(os.path.join(host.app, "releases", sha("one")))
+        self.assertResult(host.run(sha=revision, deployment="42"), status="succeeded")
+        self.assertEqual(sorted(os.listdir(folder)), ["41", "42"])
+
+    def test_another_build_of_the_same_commit(self):
+        """What CI built again, or what comes from elsewhere now: it is downloaded, but never under what serves."""
+        host = self.host
+        revision = host.publish("one", {"name": "first", "start": tracing("start")})
+        start = "ApplicationStart|5||start"
+        self.assertResult(host.run(sha=revision, hooks=start), status="succeeded")
+        host.publish("one", {"name": "second", "start": tracing("again")})
+        self.assertResult(host.run("stage", sha=revision, build="b2", hooks=start), status="succeeded")
+        self.assertEqual(host.file("releases", revision, "name"), b"first")
+        self.assertIn("another build of %s runs here" % revision, host.log())
+        self.assertResult(host.run(sha=revision, build="b2", hooks=start), status="succeeded")
+        self.assertEqual(host.file("releases", revision, "name"), b"second")
+        self.assertEqual(host.trace()[-1], "ApplicationStart again")
+        downloads = len(host.daemon.downloads)
+        self.assertResult(host.run("stage", sha=revision, build="b2"), status="succeeded")
+        self.assertEqual(len(host.daemon.downloads), downloads, "it is there")
 
     def test_bundle_authorization(self):
         host = self.host
@@ -814,7 +835,7 @@ class Adoption:
         root = os.path.join(self.host.root, "opt/codedeploy-agent/deployment-root")
         books, folder = os.path.join(root, "deployment-instructions"), os.path.join(root, group, "d-1")
         os.makedirs(books, exist_ok=True)
-        for name, text in (archive or {}).items():
+        for name, text in {"appspec.yml": "the old appspec", **(archive or {})}.items():
             path = os.path.join(folder, "deployment-archive", name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w") as file:
@@ -835,7 +856,8 @@ class Adoption:
         self.old, new = sha("old"), host.publish("new", {"stop": tracing("new"), "site/index": "new"})
         self.files = "site\t%s/srv/site" % host.root
         stop = "ApplicationStop|5||stop"
-        return host.run(sha=new, good=self.old, files=self.files, hooks=stop, **{"former_sha": self.old, "former_hooks": stop, **given})
+        adopted = {"former_sha": self.old, "former_hooks": stop, "former_appspec": hashlib.sha256(b"the old appspec").hexdigest()}
+        return host.run(sha=new, good=self.old, files=self.files, hooks=stop, **{**adopted, **given})
 
     def test_what_codedeploy_has_installed_is_taken_over(self):
         host = self.host
@@ -852,7 +874,7 @@ class Adoption:
     def test_nothing_is_taken_over_that_was_not_adopted(self):
         self.codedeploy(archive={"stop": tracing("old")}, cleanup=("/srv/site/index",))
         self.deployed("/srv/site/index")
-        done = self.run_new(former_sha="", former_hooks="")
+        done = self.run_new(former_sha="", former_hooks="", former_appspec="")
         self.assertResult(done, status="failed", event="Install")
         self.assertIn("is there already, and no former revision brought it", self.host.log())
         self.assertEqual(self.host.trace(), [])
@@ -864,6 +886,14 @@ class Adoption:
         self.assertResult(self.run_new(exists="OVERWRITE"), status="succeeded")
         self.assertEqual(self.host.trace(), [])
         self.assertIn("several deployment groups of CodeDeploy were at this host", self.host.log())
+        self.assertTrue(os.path.exists(self.host.root + "/srv/other/precious"))
+
+    def test_another_application_of_codedeploys_is_left_alone(self):
+        self.codedeploy(archive={"appspec.yml": "another's", "stop": tracing("other")}, cleanup=("/srv/other/precious",))
+        self.deployed("/srv/other/precious")
+        self.assertResult(self.run_new(), status="succeeded")
+        self.assertEqual(self.host.trace(), [])
+        self.assertIn("has not the appspec of " + self.old, self.host.log())
         self.assertTrue(os.path.exists(self.host.root + "/srv/other/precious"))
 
     def test_a_stop_script_of_codedeploys_that_fails(self):
@@ -1280,6 +1310,28 @@ class Files:
             self.assertEqual(self.tree(), before, name)
         os.remove(wrapper)
         os.symlink(real, wrapper)
+
+    def test_nothing_new_before_an_old_install_is_undone(self):
+        host = self.host
+        self.assertResult(self.deploy("one", {"a": "1"}, ("", "/srv/all")), status="succeeded")
+        old = os.path.join(host.root, "srv/.drover-old-5-1")
+        install = os.path.join(host.app, "attempts/5/install")
+        os.makedirs(install)
+        with open(old, "w") as file:
+            file.write("theirs")
+        for name in ("made", "gone", "unmade", "modes", "before"):
+            open(os.path.join(install, name), "w").close()
+        with open(os.path.join(install, "phase"), "w") as file:
+            file.write("switching\n")
+        with open(os.path.join(install, "plan"), "w") as file:
+            file.write("T\t%s/nowhere/x\tx\t%s/nowhere/new\t%s\n" % (host.root, host.root, old))
+        done = self.deploy("two", {"a": "2"}, ("", "/srv/all"))
+        self.assertResult(done, status="failed", event="Install", exit=73)
+        self.assertIn("an install could not be undone in full", host.log())
+        self.assertEqual(self.at("/srv/all/a"), "1")
+        os.makedirs(host.root + "/nowhere")
+        self.assertResult(self.deploy("two", {"a": "2"}, ("", "/srv/all")), status="succeeded")
+        self.assertEqual((self.at("/nowhere/x"), os.path.exists(old)), ("theirs", False))
 
     def test_names_that_the_runner_uses_itself(self):
         files = {"conf/.complete": "theirs", "conf/.drover-hooks": "theirs"}

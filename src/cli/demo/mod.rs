@@ -98,6 +98,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         health_interval: HEALTH_INTERVAL,
         health_path: if args.repo.is_some() { "/" } else { "/health" }.into(),
         // Some serve at any time: of two or three, one is deployed to at a time.
+        share_network: false,
         application: String::new(),
         policy: format!(
             "batch = \"{}\"\n[applications.sample.groups.demo.policy.retry]\nbase = \"1s\"",

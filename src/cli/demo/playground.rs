@@ -66,6 +66,8 @@ pub struct Setup {
     pub health_interval: u32,
     /// What health checks ask for.
     pub health_path: String,
+    /// Instances have this machine's network.
+    pub share_network: bool,
     /// More lines of the application's table in `drover.toml`.
     pub application: String,
     /// The policy's table in `drover.toml`, as TOML lines.
@@ -129,6 +131,9 @@ impl Playground {
             command.arg("--fork").arg(named(fork));
         }
         command.args(["--time-scale", &setup.time_scale.to_string(), "--seed", &setup.seed.to_string()]);
+        if setup.share_network {
+            command.arg("--share-network");
+        }
         let log = setup.data.join("sim.log");
         let (sim, ready) = start(command, &log).await.context("starting the simulated cloud")?;
         let cloud: CloudAccess = serde_json::from_value(ready)?;
@@ -379,6 +384,7 @@ impl Playground {
             events: &RUN,
             appspec: &self.setup.first_appspec,
             former: None,
+            build: "",
             form: Form::TarGz,
             packed: &Packed::by_github(),
             stop: Default::default(),

@@ -2,7 +2,7 @@
 //!
 //! The revision goes the whole way: a repository, the daemon, Systems Manager, the runner. The instance is a process tree in
 //! namespaces of its own (see [`crate::sim::instance`]): what hooks write goes to memory, `/home`, `/root` and `/run` of the
-//! machine are not to be seen, and nothing can be reached but the instance itself. A stand-in release is there first; it
+//! machine are not to be seen, and nothing can be reached but the instance itself, unless `--network` asks for it. A stand-in release is there first; it
 //! answers the balancer's health checks, on a port of its own, whatever the revision does.
 
 use crate::{
@@ -50,6 +50,9 @@ pub struct Args {
     /// A folder with a former version, which is deployed first.
     #[arg(long, value_name = "PATH")]
     pub former: Option<PathBuf>,
+    /// Let the hooks reach what this machine reaches, by its network.
+    #[arg(long)]
+    pub network: bool,
     /// Run the hooks even where this machine can give no namespaces: on the machine itself, as you.
     #[arg(long = "unsafe")]
     pub without_namespaces: bool,
@@ -87,6 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         deregistration_delay: 0,
         health_interval: 5,
         health_path: "/health".into(),
+        share_network: args.network,
         application: String::new(),
         policy: "batch = \"1\"\nallow_downtime = true\n[applications.sample.groups.demo.policy.retry]\nattempts = 1\nattempts_unknown = 1".into(),
         poll: "200ms".into(),
@@ -211,6 +215,11 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         let (old, new) = (from.join(&name), to.join(&name));
         // Deleted, and not yet staged; a submodule.
         let Ok(metadata) = fs::symlink_metadata(&old) else { continue };
+        // A folder that has become a link is that link, and what git remembers below it is gone: never write through it.
+        let through = |folder: &Path| folder.ancestors().skip(1).any(|above| from.join(above).is_symlink());
+        if through(&name) || fs::symlink_metadata(&new).is_ok() {
+            continue;
+        }
         fs::create_dir_all(new.parent().unwrap_or(to))?;
         if metadata.is_symlink() {
             symlink(fs::read_link(&old)?, &new)?;

@@ -1,7 +1,7 @@
 //! What lies in a revision's archive (tar, alone or gzipped, or zip), or in a folder of an author's machine.
 
 use super::{BundleError, Packed};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -110,7 +110,8 @@ pub(super) fn read(path: &Path, packed: &Packed) -> Result<(Form, Contents), Bun
     let mut contents = Contents::default();
     match form {
         Form::TarGz => {
-            let mut unzipped = GzDecoder::new(file);
+            // As gzip on the hosts, with all members. What an archive says of its sizes is counted, what it unpacks to is cut.
+            let mut unzipped = MultiGzDecoder::new(file).take(LARGEST_UNPACKED + LARGEST_APPSPEC);
             contents.read_tar(&mut unzipped, form, packed)?;
             // An archive ends before its file does: gzip's own checksum comes last.
             io::copy(&mut unzipped, &mut io::sink()).map_err(broken(form))?;
@@ -190,7 +191,8 @@ impl Contents {
     fn read_zip(&mut self, file: File, packed: &Packed) -> Result<(), BundleError> {
         let broken = broken(Form::Zip);
         let mut archive = zip::ZipArchive::new(file).map_err(|e| broken(e.into()))?;
-        for number in 0..archive.len() {
+        let too_many = archive.len() > MOST_ENTRIES;
+        for number in 0..if too_many { 0 } else { archive.len() } {
             let mut entry = archive.by_index(number).map_err(|e| broken(e.into()))?;
             // Windows' own tools write its slashes.
             let name = entry.name().map_err(|e| broken(e.into()))?.replace('\\', "/");
@@ -208,10 +210,10 @@ impl Contents {
             } else {
                 self.add_packed(&name, Thing::File { mode, bytes, text: &mut entry }, packed, &broken)?;
             }
-            // To the end, where its checksum is looked at.
-            io::copy(&mut entry, &mut io::sink()).map_err(&broken)?;
+            // To the end, where its checksum is looked at; one that is longer than it says has none that fits.
+            io::copy(&mut entry.take(bytes), &mut io::sink()).map_err(&broken)?;
         }
-        Ok(())
+        if too_many { Err(too_large()) } else { Ok(()) }
     }
 
     /// What an archive has by this name, if it is of the release.
@@ -228,10 +230,7 @@ impl Contents {
             self.unpacked = self.unpacked.saturating_add(*bytes);
         }
         if self.entries > MOST_ENTRIES || self.unpacked > LARGEST_UNPACKED {
-            return Err(BundleError::Revision(format!(
-                "its archive unpacks to more than {MOST_ENTRIES} files or {} GiB: keep what is not source out of it",
-                LARGEST_UNPACKED >> 30
-            )));
+            return Err(too_large());
         }
         let name = name.strip_prefix("./").unwrap_or(name);
         let name = if packed.wrapped { name.split_once('/').map(|(_, inside)| inside) } else { Some(name) };
@@ -298,6 +297,13 @@ impl Contents {
         self.files.insert(name.to_owned(), entry);
         Ok(())
     }
+}
+
+fn too_large() -> BundleError {
+    BundleError::Revision(format!(
+        "its archive unpacks to more than {MOST_ENTRIES} files or {} GiB: keep what is not source out of it",
+        LARGEST_UNPACKED >> 30
+    ))
 }
 
 /// Refuses what an unpacker might write elsewhere.

@@ -23,6 +23,8 @@ pub struct Examined {
     pub warnings: Vec<String>,
     /// What kind of archive it is.
     pub form: Form,
+    /// SHA-256 of the appspec file, hex; empty where there is none.
+    pub appspec_sha256: String,
 }
 
 /// How the release lies in the archive.
@@ -65,7 +67,9 @@ pub fn examine(path: &Path, packed: &Packed) -> Result<Examined, BundleError> {
     let (bytes, sha256) = digest(path).map_err(unreadable)?;
     let (form, contents) = archive::read(path, packed)?;
     let Parsed { spec: appspec, warnings } = contents.check().map_err(BundleError::Revision)?;
-    Ok(Examined { sha256, bytes, appspec, warnings, form })
+    let digest = |(_, text): &(String, String)| hex::encode(Sha256::digest(text));
+    let appspec_sha256 = contents.appspec.as_ref().map(digest).unwrap_or_default();
+    Ok(Examined { sha256, bytes, appspec, warnings, form, appspec_sha256 })
 }
 
 impl Contents {

@@ -9,11 +9,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
+use super::wire::BootSpec;
+
 /// Starts pid 1 and says its number on stdout, or what went wrong.
 pub(super) fn launcher() -> anyhow::Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("ask to die with the keeper")?;
     let mut stdout = std::io::stdout();
-    let mut init = match start() {
+    let mut init = match super::init::boot_spec().and_then(|spec| start(&spec)) {
         Ok(init) => init,
         Err(error) => {
             writeln!(stdout, "{error:#}")?;
@@ -26,13 +28,14 @@ pub(super) fn launcher() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start() -> anyhow::Result<std::process::Child> {
+fn start(spec: &BootSpec) -> anyhow::Result<std::process::Child> {
+    let network = if spec.share_network { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
     unshare(
         CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC,
+            | CloneFlags::CLONE_NEWIPC
+            | network,
     )
     .context("make pid, mount, network, uts and ipc namespaces")?;
     let mut command = Command::new("/proc/self/exe");

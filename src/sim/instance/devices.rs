@@ -11,7 +11,7 @@ const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const NONE: Option<&str> = None;
 
 /// Mounts them under the new root, while the machine's own are still in sight.
-pub(super) fn mount_all(root: &Path) -> anyhow::Result<()> {
+pub(super) fn mount_all(root: &Path, share_network: bool) -> anyhow::Result<()> {
     mount(Some("proc"), &root.join("proc"), Some("proc"), hardened(), NONE).context("mount /proc")?;
     // Without /sys an instance works all the same.
     let _ = mount(Some("sysfs"), &root.join("sys"), Some("sysfs"), hardened() | MsFlags::MS_RDONLY, NONE);
@@ -24,7 +24,9 @@ pub(super) fn mount_all(root: &Path) -> anyhow::Result<()> {
     boot_id(root)?;
     // A service of an ordinary user may have port 80, as a unit's AmbientCapabilities would let it; where the kernel doesn't
     // let us say so, that is root's.
-    let _ = fs::write(root.join("proc/sys/net/ipv4/ip_unprivileged_port_start"), "0");
+    if !share_network {
+        let _ = fs::write(root.join("proc/sys/net/ipv4/ip_unprivileged_port_start"), "0");
+    }
     // The other kernel settings are the machine's, not the instance's.
     for path in ["proc/sys", "proc/sysrq-trigger"] {
         read_only(&root.join(path));

@@ -17,7 +17,7 @@ use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
 
 use super::processes::{self, Processes};
 use super::wire::{self, AgentVerb, Answer, Ask, BootSpec, Envelope, Isolation};
@@ -28,7 +28,11 @@ const RESTART_PAUSE: Duration = Duration::from_millis(200);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What root of an instance can't do: its kernel is the machine's.
-const OF_THE_MACHINE: [CapabilitySet; 16] = [
+const OF_THE_MACHINE: [CapabilitySet; 20] = [
+    CapabilitySet::DAC_READ_SEARCH,
+    CapabilitySet::SYS_PTRACE,
+    CapabilitySet::PERFMON,
+    CapabilitySet::BPF,
     CapabilitySet::SYS_ADMIN,
     CapabilitySet::SYS_MODULE,
     CapabilitySet::SYS_RAWIO,
@@ -46,6 +50,9 @@ const OF_THE_MACHINE: [CapabilitySet; 16] = [
     CapabilitySet::BLOCK_SUSPEND,
     CapabilitySet::LINUX_IMMUTABLE,
 ];
+
+/// What it can't do either where the machine's network is its own.
+const OF_ITS_NETWORK: [CapabilitySet; 2] = [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW];
 
 /// What pid 1's threads share.
 struct Init {
@@ -66,10 +73,15 @@ struct Agent {
     pid: Option<Pid>,
 }
 
+/// What this boot is of.
+pub(super) fn boot_spec() -> anyhow::Result<BootSpec> {
+    let spec = std::env::var("DROVER_SIM_BOOT").context("read the boot specification")?;
+    serde_json::from_str(&spec).context("read the boot specification")
+}
+
 /// Runs an instance until its control socket closes.
 pub(super) fn main() -> anyhow::Result<()> {
-    let spec = std::env::var("DROVER_SIM_BOOT").context("read the boot specification")?;
-    let spec: BootSpec = serde_json::from_str(&spec).context("read the boot specification")?;
+    let spec = boot_spec()?;
     let control = keeper::take_control()?;
     let mut buffer = Vec::new();
     if let Err(error) = set_up(&spec) {
@@ -134,13 +146,29 @@ fn set_up(spec: &BootSpec) -> anyhow::Result<()> {
     }
     // Not in a plain folder: there a thread of the simulated cloud is the parent, and the orphans have to be killed.
     set_pdeathsig(Signal::SIGKILL).context("ask to die with the launcher")?;
-    devices::mount_all(&spec.root)?;
+    if spec.share_network {
+        // Names are resolved as on the machine, whose /run, where the link may lead, is not in sight.
+        let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+        let inside = spec.root.join("etc/resolv.conf");
+        drop(fs::remove_file(&inside));
+        drop(fs::write(inside, resolver));
+    }
+    devices::mount_all(&spec.root, spec.share_network)?;
     rootfs::enter(&spec.root)?;
     let network = set_up_network(spec);
     // Whatever runs here, as root too, can do nothing to the machine: mount, load, make devices, set its clock.
-    for capability in OF_THE_MACHINE {
+    let of_the_network: &[CapabilitySet] = if spec.share_network { &OF_ITS_NETWORK } else { &[] };
+    for &capability in OF_THE_MACHINE.iter().chain(of_the_network) {
         remove_capability_from_bounding_set(capability).context("give up the machine's capabilities")?;
     }
+    // And not by way of pid 1, which it could trace if that had more.
+    let mut ours = capabilities(None).context("see our own capabilities")?;
+    for &capability in OF_THE_MACHINE.iter().chain(of_the_network) {
+        ours.effective.remove(capability);
+        ours.permitted.remove(capability);
+        ours.inheritable.remove(capability);
+    }
+    set_capabilities(None, ours).context("give up our own capabilities")?;
     network
 }
 
@@ -149,6 +177,9 @@ fn set_up_network(spec: &BootSpec) -> anyhow::Result<()> {
     nix::unistd::sethostname(&name).context("set the host name")?;
     fs::write("/etc/hostname", format!("{name}\n"))?;
     fs::write("/etc/hosts", format!("127.0.0.1 localhost\n{} {name}\n", spec.address))?;
+    if spec.share_network {
+        return Ok(());
+    }
     netlink::bring_up(spec.address).context("bring the instance's network up")
 }
 

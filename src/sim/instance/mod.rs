@@ -82,14 +82,14 @@ impl Host {
         }
         let booted = watch::Sender::new(false);
         let (mut machine, mut limits) = Machine::prepare(&spec).await?;
-        let mut address = private_address(&spec.id, machine.isolation());
+        let mut address = private_address(&spec.id, machine.isolation(), spec.share_network);
         let mut started = machine.boot(boot_spec(&spec, &machine, address, true), report(&booted)).await;
         if let (Err(error), true) = (&started, machine.isolation() != Isolation::Plain) {
             limits.clear();
             limits.push(format!("namespaces cannot be had here: {error:#}"));
             machine.end().await;
             machine = Machine::plain(&spec, &mut limits)?;
-            address = private_address(&spec.id, Isolation::Plain);
+            address = private_address(&spec.id, Isolation::Plain, spec.share_network);
             started = machine.boot(boot_spec(&spec, &machine, address, true), report(&booted)).await;
         }
         let control = started.with_context(|| format!("boot instance {}", spec.id))?;
@@ -143,6 +143,7 @@ impl Host {
             let stream = match (self.isolation, control) {
                 (Isolation::Plain, _) => TcpStream::connect((self.address, plain_port(port))).await?,
                 (_, None) => return Err(io::ErrorKind::NotConnected.into()),
+                _ if self.spec.share_network => TcpStream::connect((self.address, port)).await?,
                 (_, Some(control)) => {
                     let (_, fds) = control.ask(Ask::Socket, &[]).await?;
                     let socket = fds.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -221,7 +222,7 @@ impl Host {
             (network.control.clone(), network.open.clone(), network.cut)
         };
         match control {
-            Some(control) if self.isolation != Isolation::Plain && !cut => {
+            Some(control) if self.isolation != Isolation::Plain && !self.spec.share_network && !cut => {
                 reach::forward(&control, address, open).await
             }
             _ => Ok(()),
@@ -354,6 +355,7 @@ fn boot_spec(spec: &HostSpec, machine: &Machine, address: Ipv4Addr, first: bool)
         isolation: machine.isolation(),
         root: machine.root(),
         address,
+        share_network: spec.share_network,
         first,
         user_data: spec.user_data.clone(),
         env: spec.env.clone(),
@@ -364,14 +366,14 @@ fn boot_spec(spec: &HostSpec, machine: &Machine, address: Ipv4Addr, first: bool)
 }
 
 /// An address made from the instance id: 10.x.y.z inside its own network, 127.x.y.z without one.
-fn private_address(id: &str, isolation: Isolation) -> Ipv4Addr {
+fn private_address(id: &str, isolation: Isolation, share_network: bool) -> Ipv4Addr {
     // FNV-1a: any spread will do, as long as it is the same at every boot.
     let hash =
         id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [_, b, c, d] = hash.to_be_bytes();
     match isolation {
-        Isolation::Plain => Ipv4Addr::new(127, b | 1, c, d.clamp(2, 254)),
-        Isolation::Root | Isolation::User => Ipv4Addr::new(10, b, c, d.clamp(2, 254)),
+        Isolation::Root | Isolation::User if !share_network => Ipv4Addr::new(10, b, c, d.clamp(2, 254)),
+        _ => Ipv4Addr::new(127, b | 1, c, d.clamp(2, 254)),
     }
 }
 

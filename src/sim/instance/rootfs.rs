@@ -229,6 +229,9 @@ fn place_program(target: &Path) -> anyhow::Result<()> {
     };
     let none = None::<&str>;
     if same && mount(Some(&program), target, none, MsFlags::MS_BIND, none).is_ok() {
+        // The file is the machine's: its mode and owner too.
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let _ = mount(none, target, none, flags, none);
         return Ok(());
     }
     fs::copy("/proc/self/exe", target).context("copy this program into the instance")?;

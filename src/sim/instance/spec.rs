@@ -25,6 +25,8 @@ pub struct HostSpec {
     pub env: Vec<(String, String)>,
     /// Addresses of this machine that are reached from inside at the same address; the agent's is added.
     pub reach: Vec<SocketAddr>,
+    /// The instance has this machine's network instead of one of its own.
+    pub share_network: bool,
     /// The agent's service.
     pub agent: AgentSpec,
     /// What the agent's waits are divided by.

@@ -43,6 +43,8 @@ pub(super) struct BootSpec {
     /// The instance's root directory as seen before it becomes `/`.
     pub root: PathBuf,
     pub address: Ipv4Addr,
+    /// The machine's network is the instance's.
+    pub share_network: bool,
     /// True at the launch, false after a reboot: user-data runs once.
     pub first: bool,
     pub user_data: Option<String>,
