@@ -155,6 +155,19 @@ impl Engine {
         Ok(Origin { repository: row.repository.clone(), template, path: planned.path })
     }
 
+    /// Whether this bundle is another build of a commit that the group had before.
+    pub(super) async fn is_built_anew(
+        &self,
+        row: &DeploymentRow,
+        origin: &Origin,
+        bundle: &Bundle,
+    ) -> anyhow::Result<bool> {
+        let Some(former) = self.store.success_of(&row.group_name, &row.sha).await? else { return Ok(false) };
+        let before = self.origin(&former, &former.sha).await?;
+        let sha256 = former.bundle_sha256.unwrap_or_default();
+        Ok(before.build(&sha256) != origin.build(&bundle.sha256))
+    }
+
     /// Forgets a bundle of CI's that came before then: the same commit may have been built again.
     pub(super) async fn forget_older(
         &self,

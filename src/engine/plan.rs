@@ -111,7 +111,9 @@ impl Engine {
             }
             Err(error) => return Err(SubmitError::Passing(format!("{error:#}"))),
         };
-        let survey = match self.survey(&row, group).await {
+        let anew = self.is_built_anew(&row, &origin, &bundle).await;
+        let anew = anew.map_err(|error| SubmitError::Passing(format!("{error:#}")))?;
+        let survey = match self.survey(&row, group, anew).await {
             Ok(survey) => survey,
             Err(Trouble::Final(why)) => return Err(SubmitError::CanNot(why)),
             Err(Trouble::Passing(error)) => return Err(SubmitError::Passing(format!("{error:#}"))),

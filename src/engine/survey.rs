@@ -60,8 +60,13 @@ fn groups_key(groups: &[GroupSight]) -> String {
 }
 
 impl Engine {
-    /// Looks, and refuses what can't work.
-    pub(super) async fn survey(&self, row: &DeploymentRow, group: &Group) -> Result<Survey, Trouble> {
+    /// Looks, and refuses what can't work. Where CI has built the commit `anew`, nobody has it already.
+    pub(super) async fn survey(
+        &self,
+        row: &DeploymentRow,
+        group: &Group,
+        anew: bool,
+    ) -> Result<Survey, Trouble> {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         for name in &group.auto_scaling_groups {
             match groups.iter().find(|seen| seen.name == *name) {
@@ -78,7 +83,15 @@ impl Engine {
         check_target_groups(&arns, &target_groups)?;
         let foreign = self.foreign_target_groups(&groups, &target_groups).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let (members, sights, total) = self.members(row, &groups, &target_groups, &foreign).await?;
+        let (mut members, sights, total) = self.members(row, &groups, &target_groups, &foreign).await?;
+        let has_it = |record: &&mut Instance| record.healthy_at_start && record.phase == Phase::Skipped;
+        if anew && row.only_instance.is_none() {
+            let good = self.store.good_revisions(&row.group_name).await?;
+            let of_it = |record: &Instance| good.get(&record.id).is_some_and(|good| good.sha == row.sha);
+            for record in members.iter_mut().filter(has_it).filter(|record| of_it(record)) {
+                record.phase = Phase::Pending;
+            }
+        }
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",

@@ -177,6 +177,13 @@ async fn what_ci_built_is_deployed_from_s3() {
         "first in the daemon's own region: {asked:#?}"
     );
 
+    // CI has built the same commit once more: that is what is deployed, and not what the daemon and the hosts have already.
+    put(&world, &format!("builds/sample app/{zip}.bundle"), build("tar.gz", &tar)).await;
+    let ran = world.drover(&["deploy", &zip, "--group", GROUP, "--follow"]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("another build of"), "{}", ran.stdout);
+    assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "5\n");
+
     // CI is slower than the person: what isn't there yet is waited for, and the words say so.
     let id = world.submit(&tar).await;
     let shown = async || world.drover(&["logs", &id.to_string()]).await.stdout;
@@ -185,6 +192,39 @@ async fn what_ci_built_is_deployed_from_s3() {
     put(&world, &format!("builds/sample app/{tar}.bundle"), build("tar", &tar)).await;
     assert_eq!(world.ended(id).await["state"], "Succeeded");
     assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "5\n");
+    world.stop().await;
+}
+
+/// What was GitHub's archive when it was deployed is brought back from there, wherever bundles come from since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_goes_back_to_where_a_revision_came_from() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let (old, new) = (repository.git(&["rev-parse", "main"]), repository.commit("5"));
+    let setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    let mut world = Playground::start(setup).await.unwrap();
+    let id = world.submit(&old).await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    let config = world.config_path();
+    let text = fs::read_to_string(&config).unwrap();
+    let line = "branch = \"main\"\n";
+    assert!(text.contains(line), "{text}");
+    fs::write(&config, text.replacen(line, &format!("{line}bundle = \"s3://builds/{{sha}}.tgz\"\n"), 1))
+        .unwrap();
+    world.kill_daemon().await.unwrap();
+    world.start_daemon().await.unwrap();
+    let archive = directory.path().join("archive");
+    repository.git(&["archive", "--format=tar.gz", &format!("--output={}", archive.display()), &new]);
+    put(&world, &format!("builds/{new}.tgz"), fs::read(&archive).unwrap()).await;
+    let id = world.submit(&new).await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    assert_eq!(world.drover(&["rollback", &id.to_string()]).await.code, 0);
+    let ended = world.ended(id + 1).await;
+    assert_eq!(ended["state"], "Succeeded", "{ended:#}");
+    let instance = world.instances().await.unwrap().remove(0);
+    assert_eq!(world.on(&instance, "cat /opt/drover/sample/current/VERSION").await, "4\n");
     world.stop().await;
 }
 
