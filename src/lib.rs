@@ -44,6 +44,10 @@
 //! - Without `public_url` the runner frames its log (`D_LOG_FORM=frames`): the agent uploads text only, so a piece that is
 //!   not plain text goes as base64, and the daemon puts the same byte stream together as a push would have brought.
 //! - Migrations run under the claim, never beside an active daemon: a standby of a newer version waits with them.
+//! - Secrets are read from Parameter Store by the hosts, not by the daemon, and masked by the runner before a line is written to
+//!   the log: they pass through no command, no daemon and no upload, with `public_url` or without. The price is the `aws`
+//!   command on the host.
+//! - ApplicationStop and the Block events of the release that runs are tried twice before the new revision's stand in.
 //! - A failure while staging leaves the instance in service on its old release; only touched instances are quarantined.
 
 pub mod artifact;

@@ -76,7 +76,8 @@ fn summary(Parsed { spec, warnings }: &Parsed) -> String {
     for (event, hooks) in &spec.hooks {
         for hook in hooks {
             let whose = hook.runas.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
-            text.push_str(&format!("{event:<18} {}{whose}, at most {} s\n", hook.location, hook.timeout));
+            let (name, location) = (event.name(), &hook.location);
+            text.push_str(&format!("{name:<18} {location}{whose}, at most {} s\n", hook.timeout));
         }
     }
     for file in &spec.files {
@@ -91,4 +92,38 @@ fn summary(Parsed { spec, warnings }: &Parsed) -> String {
         _ => "sound, with warnings\n",
     });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const SPEC: &str = "version: 0.0\nos: linux\nfiles:\n  - source: /\n    destination: /srv/x\nhooks:\n  ApplicationStart:\n    \
+                        - location: start\n      runas: app\n";
+
+    #[test]
+    fn a_folder_a_file_and_a_bundle_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spec, start) = (folder.path().join("appspec.yml"), folder.path().join("start"));
+        std::fs::write(&spec, SPEC).unwrap();
+        let missing = examine(folder.path()).unwrap().unwrap_err();
+        assert!(missing.contains("hooks: ApplicationStart: start: there is no such file"), "{missing}");
+        // The file alone says nothing of its scripts.
+        assert!(examine(&spec).unwrap().is_ok());
+        std::fs::write(&start, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&start, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let found = examine(folder.path()).unwrap().unwrap();
+        assert_eq!(
+            summary(&found),
+            "ApplicationStart   start as app, at most 900 s\nfiles              / into /srv/x\nsound\n"
+        );
+        let bundle = folder.path().join("bundle.tar");
+        let mut archive = tar::Builder::new(std::fs::File::create(&bundle).unwrap());
+        archive.append_path_with_name(&spec, "appspec.yml").unwrap();
+        archive.append_path_with_name(&start, "start").unwrap();
+        archive.into_inner().unwrap();
+        assert_eq!(examine(&bundle).unwrap().unwrap(), found);
+        assert!(examine(Path::new("/nowhere")).is_err());
+    }
 }

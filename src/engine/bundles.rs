@@ -223,6 +223,13 @@ impl Engine {
             }
             Err(why) => {
                 tokio::fs::remove_file(&path).await?;
+                // It came whole, by its length or its checksum: another copy would be the same.
+                if let Some(template) = &origin.template {
+                    return Ok(Err(format!(
+                        "{}: {why}: it is to be a tar, tar.gz or zip archive",
+                        template.as_str()
+                    )));
+                }
                 anyhow::bail!("{why}, as it came: it is fetched again")
             }
         }

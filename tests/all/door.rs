@@ -1,7 +1,7 @@
 //! The door: every route of the table with no token, a wrong one and a right one; forms from elsewhere; sessions after
 //! their token was revoked; wrong tokens slowed; TLS.
 
-use crate::ground::{DROVER, Play as _, Repository, TURN, policy, small};
+use crate::ground::{DROVER, Play as _, Repository, TURN, TURNS, policy, small};
 use drover::{
     cli::demo::playground::{GROUP, Playground},
     web::gate::{Owner, ROUTES},
@@ -309,6 +309,8 @@ fn megabytes(daemon: &Bare) -> u64 {
 /// 500 connections that announce 8 MB, send 4 MB and stop: half of them without a signature, half with one that is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_fill_no_memory_and_are_cut() {
+    // 500 of them fill the machine.
+    let _turns = TURN.acquire_many(TURNS).await;
     let directory = tempfile::tempdir().unwrap();
     let daemon = Bare::start(directory.path(), "");
     let address = daemon.url.trim_start_matches("http://").to_owned();

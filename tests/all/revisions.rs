@@ -247,9 +247,11 @@ async fn what_ci_built_is_deployed_from_a_web_server() {
     let right = hex::encode(Sha256::digest(&bytes));
     let sums = Arc::new(Mutex::new(format!("{}  x.tar.gz\n", "0".repeat(64))));
     let said = Arc::clone(&sums);
+    let served = Arc::new(Mutex::new(bytes));
+    let bytes = Arc::clone(&served);
     let file = warp::path!(String).map(move |name: String| match name.ends_with(".sha256") {
         true => said.lock().unwrap().clone().into_bytes(),
-        false => bytes.clone(),
+        false => bytes.lock().unwrap().clone(),
     });
     let serving = tokio::spawn(warp::serve(file).run(server));
     let id = world.submit(&next).await;
@@ -257,6 +259,15 @@ async fn what_ci_built_is_deployed_from_a_web_server() {
     until("the words about the checksum", 30, async || shown().await.contains("says 000")).await;
     *sums.lock().unwrap() = format!("{right}  x.tar.gz\n");
     assert_eq!(world.ended(id).await["state"], "Succeeded");
+    // What is no archive at all is said once, and not asked for again and again.
+    *served.lock().unwrap() = b"<!doctype html>".repeat(100);
+    *sums.lock().unwrap() = hex::encode(Sha256::digest(b"<!doctype html>".repeat(100)));
+    let ran = world.drover(&["deploy", &first, "--group", GROUP, "--follow"]).await;
+    assert!(
+        ran.code == 1 && ran.stdout.contains("it is to be a tar, tar.gz or zip archive"),
+        "{}",
+        ran.stdout
+    );
     serving.abort();
     world.stop().await;
 }
