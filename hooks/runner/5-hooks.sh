@@ -222,6 +222,15 @@ run_hooks() {
 	unset IFS
 }
 
+# run_twice WHAT TABLE: the hooks of a release that is to go; where they fail, once more
+run_twice() {
+	run_hooks old "$2"
+	if [ "$CODE" -eq 0 ]; then return; fi
+	halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
+	remark "$EVENT of $1 failed with $CODE, once more"
+	run_hooks old "$2"
+}
+
 # run_former: an event of the release that runs now: its hooks, where they fail once more, then those of the new one;
 # D_STOP_FROM and D_STOP_FAILURE say otherwise
 run_former() {
@@ -230,12 +239,7 @@ run_former() {
 		run_hooks new "$D_HOOKS"
 	elif [ ! -L "$B/current" ] && [ -n "$ADOPTED" ] && codedeploys_archive; then
 		remark "no release is current: the hooks of what CodeDeploy has installed"
-		run_hooks old "$D_FORMER_HOOKS"
-		if [ "$CODE" -ne 0 ]; then
-			halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
-			remark "$EVENT of what CodeDeploy has installed failed with $CODE, once more"
-			run_hooks old "$D_FORMER_HOOKS"
-		fi
+		run_twice "what CodeDeploy has installed" "$D_FORMER_HOOKS"
 	elif [ ! -L "$B/current" ]; then
 		control "begin event=$EVENT hook=-"
 		remark "no release is current, nothing to do"
@@ -246,12 +250,7 @@ run_former() {
 		if [ "$D_STOP_FAILURE" != fail ]; then run_hooks new "$D_HOOKS"; fi
 	else
 		RELEASE=$B/$(readlink "$B/current")
-		run_hooks old "$(cat "$RELEASE/.drover-hooks")"
-		if [ "$CODE" -ne 0 ]; then
-			halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks
-			remark "$EVENT of the running release failed with $CODE, once more"
-			run_hooks old "$(cat "$RELEASE/.drover-hooks")"
-		fi
+		run_twice "the running release" "$(cat "$RELEASE/.drover-hooks")"
 	fi
 	if [ "$CODE" -eq 0 ]; then return; fi
 	halt_if_asked "$EVENT" "$HOOK" "$CODE" hooks

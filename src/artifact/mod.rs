@@ -10,6 +10,8 @@ use crate::{
     download::{SaveError, save},
 };
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
@@ -109,7 +111,7 @@ impl Artifacts {
         self.learn_region(bucket, key).await?;
         let answer = self.get_object(bucket, key, "bytes=0-").await?;
         match answer.status() {
-            status if status.is_success() => store(answer, path, &what).await,
+            status if status.is_success() => store(answer.bytes_stream(), path, &what).await,
             StatusCode::NOT_FOUND => Err(ArtifactError::Missing(format!("{what} is not there (yet)"))),
             StatusCode::FORBIDDEN => Err(ArtifactError::Missing(format!(
                 "{what} may not be read, or is not there (yet): S3 says which only to who has s3:ListBucket; the daemon needs \
@@ -125,9 +127,7 @@ impl Artifacts {
 
     /// Asked in the wrong region, S3 names the right one. Asked once a bucket, for one byte.
     async fn learn_region(&self, bucket: &str, key: &str) -> Result<(), ArtifactError> {
-        let known =
-            |of: &Artifacts| of.regions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(bucket);
-        if known(self) {
+        if self.regions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(bucket) {
             return Ok(());
         }
         let answer = self.get_object(bucket, key, "bytes=0-0").await?;
@@ -201,15 +201,10 @@ impl Artifacts {
         if wanted.len() != 64 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ArtifactError::Bundle(format!("{beside} holds no SHA-256, as sha256sum writes it")));
         }
-        store(get(address).await?, path, address).await?;
-        let file = path.to_owned();
-        let found = tokio::task::spawn_blocking(move || {
-            let mut hasher = Sha256::new();
-            std::io::copy(&mut std::fs::File::open(file)?, &mut hasher)?;
-            Ok::<_, std::io::Error>(hex::encode(hasher.finalize()))
-        });
-        let failed = |why: String| ArtifactError::Unavailable(format!("reading {address} again: {why}"));
-        let found = found.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let mut hasher = Sha256::new();
+        let body = get(address).await?.bytes_stream().inspect_ok(|piece| hasher.update(piece));
+        store(body, path, address).await?;
+        let found = hex::encode(hasher.finalize());
         if found != wanted {
             drop(tokio::fs::remove_file(path).await);
             return Err(ArtifactError::Unavailable(format!(
@@ -231,8 +226,12 @@ fn stay_private(attempt: redirect::Attempt) -> redirect::Action {
     }
 }
 
-async fn store(answer: Response, path: &Path, what: &str) -> Result<(), ArtifactError> {
-    save(answer.bytes_stream(), path).await.map_err(|error| match error {
+async fn store(
+    body: impl Stream<Item = reqwest::Result<Bytes>>,
+    path: &Path,
+    what: &str,
+) -> Result<(), ArtifactError> {
+    save(body, path).await.map_err(|error| match error {
         SaveError::TooLarge => ArtifactError::Bundle(error.to_string()),
         SaveError::Source(error) => unavailable(what, &error),
         SaveError::Disk(_) => ArtifactError::Unavailable(format!("fetching {what}: {error}")),

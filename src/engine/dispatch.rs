@@ -67,9 +67,13 @@ impl Engine {
         };
         let origin = self.origin(row, &release).await?;
         let bundle = match self.fetch_bundle(&origin, &release).await {
+            Ok(Ok(bundle)) => Ok(bundle),
             // It can't be had any more, and is on the hosts that are to go back to it.
-            Ok(Err(_)) | Err(_) if kind == DispatchKind::Restore => self.kept_bundle(row, &release).await?,
-            fetched => fetched?,
+            failed if kind == DispatchKind::Restore => match self.kept_bundle(row, &release).await? {
+                Some(kept) => Ok(kept),
+                None => failed?,
+            },
+            failed => failed?,
         };
         // A release that can't be had (a former one, gone from the repository) fails where it is needed.
         let missing = bundle.as_ref().err().map(|reason| format!("revision {release}: {reason}"));
@@ -112,29 +116,26 @@ impl Engine {
             DispatchKind::PostAllow => &[LifecycleEvent::AfterAllowTraffic],
             DispatchKind::Run | DispatchKind::Restore => &RUN,
         };
-        let mut former = None;
+        let mut adopted = None;
         let seconds = match kind {
             DispatchKind::Stage => record::policy(row)?.deadlines.staging.as_secs(),
             _ => {
                 let mut longest = appspec.seconds(events);
                 let goods: BTreeSet<&String> =
                     orders.iter().filter_map(|order| order.good.as_ref()).collect();
-                let alone = goods.len() == 1;
-                for good in goods {
-                    let known = self.former_appspec(good).await?;
-                    longest = longest.max(appspec.seconds_after(known.as_ref(), events));
-                    let digest = match self.store.success_of(&row.group_name, good).await? {
-                        Some(good) if alone => self.planned(&good)?.adopted,
-                        _ => None,
-                    };
-                    former = digest.zip(known).map(|(digest, known)| (good.clone(), known, digest));
+                for good in &goods {
+                    let former = self.former_appspec(good).await?;
+                    longest = longest.max(appspec.seconds_after(former.as_ref(), events));
+                }
+                if let (Some(good), 1) = (goods.first(), goods.len()) {
+                    adopted = self.adopted(row, good).await?;
                 }
                 // What is restored comes after this deployment's own revision.
                 longest.max(appspec.seconds_after(Some(&record::appspec(row)?), events))
             }
         };
         let job = if kind == DispatchKind::Stage { Job::Stage } else { Job::Run };
-        let former = former.as_ref().map(|(sha, appspec, digest)| Former { sha, appspec, digest });
+        let former = adopted.as_ref().map(|(sha, appspec, digest)| Former { sha, appspec, digest });
         let script =
             self.script(row, job, &id, (&release, &source), events, (&appspec, former), rows.clone())?;
         for (order, sent) in orders.iter().zip(&rows) {
@@ -183,18 +184,23 @@ impl Engine {
         }
     }
 
-    /// What is known of the bundle of a former release without it; the inner error where nothing is.
-    async fn kept_bundle(
-        &self,
-        row: &DeploymentRow,
-        release: &str,
-    ) -> anyhow::Result<Result<Bundle, String>> {
+    /// What is known of the bundle of a former release without it.
+    async fn kept_bundle(&self, row: &DeploymentRow, release: &str) -> anyhow::Result<Option<Bundle>> {
         let former = self.store.success_of(&row.group_name, release).await?;
         let appspec = self.former_appspec(release).await?;
-        Ok(match (former.and_then(|former| former.bundle_sha256), appspec) {
-            (Some(sha256), Some(appspec)) => Ok(Bundle { sha256, appspec, ..Bundle::default() }),
-            _ => Err("its bundle can't be had".into()),
-        })
+        let sha256 = former.and_then(|former| former.bundle_sha256);
+        Ok(sha256.zip(appspec).map(|(sha256, appspec)| Bundle { sha256, appspec, ..Bundle::default() }))
+    }
+
+    /// A good revision that something else had put on the instances: its SHA, its hooks, the digest of its appspec file.
+    async fn adopted(
+        &self,
+        row: &DeploymentRow,
+        good: &str,
+    ) -> anyhow::Result<Option<(String, AppSpec, String)>> {
+        let Some(success) = self.store.success_of(&row.group_name, good).await? else { return Ok(None) };
+        let Some(digest) = self.planned(&success)?.adopted else { return Ok(None) };
+        Ok(self.former_appspec(good).await?.map(|appspec| (good.to_owned(), appspec, digest)))
     }
 
     /// The instance's record now waits for this attempt.
@@ -363,7 +369,7 @@ impl Engine {
         bundle: &Bundle,
     ) -> anyhow::Result<Source> {
         let source = self.packed_source(origin, release, bundle);
-        let (sha256, none) = (bundle.sha256.clone(), String::new());
+        let sha256 = bundle.sha256.clone();
         Ok(match (&self.public_url, &origin.template) {
             (Some(url), _) => Source {
                 url: format!("{url}/bundles/v1/{release}"),
@@ -372,14 +378,12 @@ impl Engine {
                 ..source
             },
             (None, Some(template)) => {
-                Source { url: self.artifacts.link(template, release).await?, sha256, auth: none, ..source }
+                Source { url: self.artifacts.link(template, release).await?, sha256, ..source }
             }
             // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
-            (None, None) => Source {
-                url: self.github.archive_link(&row.repository, release).await?,
-                auth: none,
-                ..source
-            },
+            (None, None) => {
+                Source { url: self.github.archive_link(&row.repository, release).await?, ..source }
+            }
         })
     }
 

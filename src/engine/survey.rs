@@ -83,15 +83,7 @@ impl Engine {
         check_target_groups(&arns, &target_groups)?;
         let foreign = self.foreign_target_groups(&groups, &target_groups).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let (mut members, sights, total) = self.members(row, &groups, &target_groups, &foreign).await?;
-        let has_it = |record: &&mut Instance| record.healthy_at_start && record.phase == Phase::Skipped;
-        if anew && row.only_instance.is_none() {
-            let good = self.store.good_revisions(&row.group_name).await?;
-            let of_it = |record: &Instance| good.get(&record.id).is_some_and(|good| good.sha == row.sha);
-            for record in members.iter_mut().filter(has_it).filter(|record| of_it(record)) {
-                record.phase = Phase::Pending;
-            }
-        }
+        let (members, sights, total) = self.members(row, &groups, &target_groups, &foreign, anew).await?;
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",
@@ -201,6 +193,7 @@ impl Engine {
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
         foreign: &[String],
+        anew: bool,
     ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>, u32), Trouble> {
         let now = Timestamp::now();
         let good = self.store.good_revisions(&row.group_name).await?;
@@ -297,7 +290,8 @@ impl Engine {
             let healthy = sight.is_some_and(|sight| sight.health == Health::Healthy);
             record.healthy_at_start = healthy && sight.is_some_and(|s| s.lifecycle == Lifecycle::InService);
             let has_it = good.get(&record.id).is_some_and(|good| good.runs && good.sha == row.sha);
-            if record.state() == InstanceState::Pending && healthy && has_it {
+            let as_it_is = !anew || row.only_instance.is_some();
+            if record.state() == InstanceState::Pending && healthy && has_it && as_it_is {
                 record.phase = Phase::Skipped;
             }
         }
