@@ -3,10 +3,11 @@
 
 use drover::rollout::{
     paper::Pace,
+    plan::plan,
     policy::{Batches, Mode, Policy},
     rehearse::rehearse,
-    snapshot::{Deployment, Group, Health, Lifecycle, Member, Revision, Sight, Snapshot, Timing},
-    state::{Instance, Membership},
+    snapshot::{Attempt, Deployment, Group, Health, Lifecycle, Member, Revision, Sight, Snapshot, Timing},
+    state::{DeploymentState, Instance, Membership, Phase, Running},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeMap, time::Instant};
@@ -49,6 +50,36 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
     }
 }
 
+/// A tick of the planner, from a snapshot alone: 50 instances run their hooks, half of the others are through.
+fn tick(now: Timestamp) {
+    println!("A tick of the planner, 50 instances in work (the best of 50)\ninstances  takes");
+    for count in [20, 1000, 5000] {
+        let mut snapshot = fleet(count, Policy::default(), now);
+        (snapshot.deployment.state, snapshot.deployment.batch) = (DeploymentState::Rolling, 1);
+        for (number, member) in snapshot.members.iter_mut().enumerate() {
+            let record = &mut member.record;
+            record.healthy_at_start = true;
+            match number {
+                0..50 => {
+                    let running = Running { number: 1, run_seconds: Some(60), stop: None };
+                    record.phase = Phase::Deploying { resume: None, attempt: Some(running) };
+                    (record.batch, record.touched) = (Some(1), true);
+                    (member.sight.lifecycle, member.sight.health) = (Lifecycle::Standby, Health::Out);
+                    member.attempt = Some(Attempt { number: 1, created_at: now, outcome: None });
+                }
+                _ if number % 2 == 0 => record.phase = Phase::Succeeded,
+                _ => record.phase = Phase::Staged { resume: None },
+            }
+        }
+        let best = (0..50).map(|_| {
+            let begun = Instant::now();
+            std::hint::black_box(plan(&snapshot, now).unwrap());
+            begun.elapsed()
+        });
+        println!("{count:<9}  {:?}", best.min().unwrap_or_default());
+    }
+}
+
 fn main() {
     let now = Timestamp::UNIX_EPOCH;
     let pace = Pace {
@@ -57,8 +88,9 @@ fn main() {
         drain: SignedDuration::from_secs(30),
         health: SignedDuration::from_secs(20),
     };
-    println!("instances  batch          ends        takes");
-    for count in [20, 200, 1000] {
+    tick(now);
+    println!("\nA rehearsal to its end\ninstances  batch          ends        takes");
+    for count in [20, 1000, 5000] {
         for (batch, mode) in
             [("20%", Mode::Batch), ("1%", Mode::Batch), ("5%", Mode::Window), ("1", Mode::Window)]
         {

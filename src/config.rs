@@ -58,6 +58,8 @@ pub struct Server {
     /// Bundles of so many revisions, the last that were deployed, stay on the daemon's disk; those of deployments that are
     /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that is gone is fetched anew.
     pub keep_bundles: u32,
+    /// … as long as they take no more room than this. Default 10 (GB).
+    pub keep_bundles_gb: u32,
     /// Logs, scripts and attempts of deployments that ended before are removed, but for the one that brought each group its
     /// last good revision. Default 90.
     pub keep_days: u32,
@@ -78,6 +80,7 @@ impl Default for Server {
             database: None,
             poll: SignedDuration::from_secs(1),
             keep_bundles: 50,
+            keep_bundles_gb: 10,
             keep_days: 90,
             keep_gb: 10,
             attempt_log_mib: 256,
@@ -96,6 +99,11 @@ pub struct Tls {
 }
 
 impl Server {
+    /// Bytes of bundles that are kept beside those in use.
+    pub fn bundle_bytes(&self) -> u64 {
+        u64::from(self.keep_bundles_gb) * 1_000_000_000
+    }
+
     /// Bytes of log that are kept of one attempt.
     pub fn attempt_log_bytes(&self) -> u64 {
         u64::from(self.attempt_log_mib) * 1024 * 1024
@@ -126,11 +134,14 @@ pub struct Aws {
     /// CloudWatch log group that the agents upload to where there is no `server.public_url`. Default `/drover`. It keeps
     /// what hooks print, unmasked; its retention is yours to set.
     pub log_group: String,
+    /// How much of the account's own limits on requests the daemon takes at most, for all its deployments together, in per
+    /// cent. Default 30. More than 100 is for the simulated cloud, whose time runs faster.
+    pub call_budget: u32,
 }
 
 impl Default for Aws {
     fn default() -> Self {
-        Aws { region: None, endpoint: None, log_group: "/drover".into() }
+        Aws { region: None, endpoint: None, log_group: "/drover".into(), call_budget: 30 }
     }
 }
 
@@ -142,6 +153,8 @@ pub struct GitHub {
     pub api: String,
     /// Environment variable that holds the token (contents: read). Default `GITHUB_TOKEN`.
     pub token_env: String,
+    /// A GitHub App that is asked as instead of with a token.
+    pub app: Option<GitHubApp>,
     /// Environment variable that holds the webhook's secret. Default `DROVER_WEBHOOK_SECRET`; where it is empty, webhooks
     /// are refused and branches are polled instead.
     pub webhook_secret_env: String,
@@ -156,10 +169,21 @@ impl Default for GitHub {
         GitHub {
             api: "https://api.github.com".into(),
             token_env: "GITHUB_TOKEN".into(),
+            app: None,
             webhook_secret_env: "DROVER_WEBHOOK_SECRET".into(),
             poll_branches: None,
         }
     }
+}
+
+/// A GitHub App: installed on the repositories, with the permission to read contents.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitHubApp {
+    /// Its App ID, from its settings page.
+    pub id: u64,
+    /// The file of its private key, as GitHub gave it (PEM).
+    pub key: PathBuf,
 }
 
 /// Without a webhook, branches are polled this often.
@@ -168,6 +192,11 @@ const POLL_BRANCHES: SignedDuration = SignedDuration::from_secs(30);
 const CATCH_UP: SignedDuration = SignedDuration::from_mins(5);
 
 impl GitHub {
+    /// The token, from the environment.
+    pub fn token(&self) -> Option<String> {
+        std::env::var(&self.token_env).ok().filter(|token| !token.is_empty())
+    }
+
     /// The webhook's secret, from the environment.
     pub fn webhook_secret(&self) -> Option<String> {
         std::env::var(&self.webhook_secret_env).ok().filter(|secret| !secret.is_empty())
@@ -322,6 +351,9 @@ impl Config {
         {
             let message = "write \"0s\" for never, or a time between \"1s\" and \"24h\"";
             return wrong("github", "poll_branches", message);
+        }
+        if !(1..=10_000).contains(&self.aws.call_budget) {
+            return wrong("aws", "call_budget", "write the share in per cent: a number from 1 to 100");
         }
         for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)]
             .into_iter()

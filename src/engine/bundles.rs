@@ -114,20 +114,44 @@ impl Bundles {
         }
     }
 
-    /// Removes all files but those of `kept` revisions and those that were fetched within the hour. Answers how many went.
-    async fn prune(&self, kept: &HashSet<String>) -> anyhow::Result<usize> {
-        let mut removed = 0;
+    /// Removes all files but those of `needed` revisions, those that were fetched within the hour, and those of `newest`
+    /// ones, newest first, for which there is room in `most_bytes` beside the others. Answers how many went.
+    async fn prune(
+        &self,
+        needed: &HashSet<String>,
+        newest: &[String],
+        most_bytes: u64,
+    ) -> anyhow::Result<usize> {
+        let mut files = Vec::new();
         let mut folder = tokio::fs::read_dir(&self.folder).await?;
         while let Some(entry) = folder.next_entry().await? {
             let name = entry.file_name().to_string_lossy().into_owned();
             // What a killed daemon left of a download too, which nobody writes any more after an hour.
-            let sha = sha_of(&name);
-            if sha.is_none() && !name.ends_with(".part") || sha.is_some_and(|sha| kept.contains(sha)) {
-                continue;
+            if sha_of(&name).is_some() || name.ends_with(".part") {
+                let metadata = entry.metadata().await?;
+                let fresh = metadata.modified()?.elapsed().is_ok_and(|age| age < SPARED);
+                files.push((name, metadata.len(), fresh));
             }
-            let fresh = entry.metadata().await?.modified()?.elapsed().is_ok_and(|age| age < SPARED);
-            if !fresh {
-                tokio::fs::remove_file(entry.path()).await?;
+        }
+        let size_of = |sha: &str| -> u64 {
+            files.iter().filter(|(name, ..)| sha_of(name) == Some(sha)).map(|(_, bytes, _)| bytes).sum()
+        };
+        let mut kept = needed.clone();
+        let spared = |(name, _, fresh): &&(String, u64, bool)| {
+            *fresh || sha_of(name).is_some_and(|sha| needed.contains(sha))
+        };
+        let mut bytes: u64 = files.iter().filter(spared).map(|(_, bytes, _)| bytes).sum();
+        for sha in newest.iter().filter(|sha| !needed.contains(*sha)) {
+            bytes += size_of(sha);
+            if bytes > most_bytes {
+                break;
+            }
+            kept.insert(sha.clone());
+        }
+        let mut removed = 0;
+        for (name, _, fresh) in &files {
+            if !fresh && sha_of(name).is_none_or(|sha| !kept.contains(sha)) {
+                tokio::fs::remove_file(self.folder.join(name)).await?;
                 removed += 1;
             }
         }
@@ -260,11 +284,11 @@ impl Engine {
     /// Removes the bundles of revisions that nothing needs any more, after a new one has come.
     async fn prune_bundles(&self, new: &str) {
         let kept = async {
-            let newest = self.store.newest_revisions(i64::from(self.config.server.keep_bundles)).await?;
-            let mut kept: HashSet<String> = newest.into_iter().collect();
-            kept.extend(self.store.needed_revisions().await?);
-            kept.insert(new.to_owned());
-            self.bundles.prune(&kept).await
+            let server = &self.config.server;
+            let newest = self.store.newest_revisions(i64::from(server.keep_bundles)).await?;
+            let mut needed: HashSet<String> = self.store.needed_revisions().await?.into_iter().collect();
+            needed.insert(new.to_owned());
+            self.bundles.prune(&needed, &newest, server.bundle_bytes()).await
         };
         match kept.await {
             Ok(0) => {}
@@ -313,12 +337,34 @@ mod tests {
             }
         }
         let bundles = Bundles::new(folder.path().to_owned());
-        assert_eq!(bundles.prune(&HashSet::from(["a".to_owned()])).await.unwrap(), 3);
-        let mut left: Vec<_> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["a-12.bundle", "a.tar.gz", "c.tar.gz", "notes"]);
+        assert_eq!(bundles.prune(&HashSet::from(["a".to_owned()]), &[], 1_000).await.unwrap(), 3);
+        assert_eq!(names(folder.path()), ["a-12.bundle", "a.tar.gz", "c.tar.gz", "notes"]);
+    }
+
+    #[tokio::test]
+    async fn the_newest_stay_as_long_as_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - 2 * SPARED;
+        for (name, bytes) in [("needed", 60), ("newest", 20), ("older", 20), ("oldest", 20)] {
+            let file = std::fs::File::create(folder.path().join(format!("{name}.tar.gz"))).unwrap();
+            file.set_len(bytes).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        let bundles = Bundles::new(folder.path().to_owned());
+        let newest = ["newest", "needed", "older", "oldest"].map(str::to_owned);
+        let needed = HashSet::from(["needed".to_owned()]);
+        assert_eq!(bundles.prune(&needed, &newest, 100).await.unwrap(), 1);
+        assert_eq!(names(folder.path()), ["needed.tar.gz", "newest.tar.gz", "older.tar.gz"]);
+        // What is needed stays whatever it takes.
+        assert_eq!(bundles.prune(&needed, &newest, 10).await.unwrap(), 2);
+        assert_eq!(names(folder.path()), ["needed.tar.gz"]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Resu
     Ok(())
 }
 
-/// What `drover check --aws` says of a deployment group: what is wrong, and what is worth knowing.
+/// What `drover check` says of one thing, such as a deployment group: what is wrong, and what is worth knowing.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// What a deployment would be refused for.
@@ -149,6 +149,16 @@ pub async fn examine(fleet: &Fleet, name: &str, group: &Group) -> anyhow::Result
 }
 
 impl Findings {
+    /// One thing that is as it is.
+    pub fn note(words: String) -> Findings {
+        Findings { notes: vec![words], ..Findings::default() }
+    }
+
+    /// One thing that is wrong.
+    pub fn wrong(words: String) -> Findings {
+        Findings { wrong: vec![words], ..Findings::default() }
+    }
+
     fn take(&mut self, checked: Result<(), Trouble>) -> anyhow::Result<()> {
         match checked {
             Ok(()) => Ok(()),

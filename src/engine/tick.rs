@@ -256,7 +256,9 @@ impl Engine {
                             tx.put_good(&row.group_name, &instance.id, good, at).await?;
                         }
                     }
-                    if let Some(failure) = instance.failure().filter(|failure| failure.quarantined) {
+                    // Without a note nothing has befallen it now: it is in quarantine since before.
+                    let fell = instance.failure().filter(|failure| failure.quarantined && note.is_some());
+                    if let Some(failure) = fell {
                         let reason = failure.fault.words();
                         tx.put_quarantine(&instance.group, &instance.id, row.id, &reason, at).await?;
                     }

@@ -1,7 +1,7 @@
 //! Auto Scaling groups: what they look like, and the few things that drover changes on them.
 
-use super::{Fleet, Result, failed, list::NonEmpty};
-use aws_sdk_autoscaling::types::Tag;
+use super::{Fleet, Result, list::NonEmpty, more};
+use aws_sdk_autoscaling::types::{AutoScalingGroup, Tag};
 
 /// An Auto Scaling group.
 #[derive(Clone, Debug)]
@@ -62,6 +62,31 @@ fn size(number: Option<i32>) -> u32 {
     number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
 }
 
+fn sight_of(group: &AutoScalingGroup) -> GroupSight {
+    let suspended = group.suspended_processes().iter().filter_map(|p| p.process_name()).map(str::to_owned);
+    let instances = group.instances().iter().map(|instance| InstanceSight {
+        id: instance.instance_id().unwrap_or_default().to_owned(),
+        zone: instance.availability_zone().unwrap_or_default().to_owned(),
+        lifecycle: instance.lifecycle_state().map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        unhealthy: instance.health_status().is_some_and(|status| status.eq_ignore_ascii_case("Unhealthy")),
+    });
+    let tags = group
+        .tags()
+        .iter()
+        .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
+    GroupSight {
+        tags: tags.collect(),
+        name: group.auto_scaling_group_name().unwrap_or_default().to_owned(),
+        min: size(group.min_size()),
+        max: size(group.max_size()),
+        desired: size(group.desired_capacity()),
+        suspended: suspended.collect(),
+        target_groups: group.target_group_arns().to_vec(),
+        instances: instances.collect(),
+        warm_pool: group.warm_pool_configuration().is_some(),
+    }
+}
+
 impl Fleet {
     /// The groups of these names; missing ones are missing from the answer.
     pub async fn groups(&self, names: &[String]) -> Result<Vec<GroupSight>> {
@@ -77,43 +102,24 @@ impl Fleet {
     async fn describe_groups(&self, names: NonEmpty<'_, String>, groups: &mut Vec<GroupSight>) -> Result<()> {
         let call = self.autoscaling.describe_auto_scaling_groups();
         let call = call.set_auto_scaling_group_names(names.parameter());
-        let mut pages = call.into_paginator().items().send();
-        while let Some(group) = pages.next().await {
-            let group = group.map_err(failed("DescribeAutoScalingGroups"))?;
-            let suspended =
-                group.suspended_processes().iter().filter_map(|p| p.process_name()).map(str::to_owned);
-            let instances = group.instances().iter().map(|instance| InstanceSight {
-                id: instance.instance_id().unwrap_or_default().to_owned(),
-                zone: instance.availability_zone().unwrap_or_default().to_owned(),
-                lifecycle: instance.lifecycle_state().map(|s| s.as_str().to_owned()).unwrap_or_default(),
-                unhealthy: instance
-                    .health_status()
-                    .is_some_and(|status| status.eq_ignore_ascii_case("Unhealthy")),
-            });
-            let tags = group
-                .tags()
-                .iter()
-                .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
-            groups.push(GroupSight {
-                tags: tags.collect(),
-                name: group.auto_scaling_group_name().unwrap_or_default().to_owned(),
-                min: size(group.min_size()),
-                max: size(group.max_size()),
-                desired: size(group.desired_capacity()),
-                suspended: suspended.collect(),
-                target_groups: group.target_group_arns().to_vec(),
-                instances: instances.collect(),
-                warm_pool: group.warm_pool_configuration().is_some(),
-            });
+        let mut token = None;
+        loop {
+            let page = call.clone().set_next_token(token).send();
+            let page = self.call("DescribeAutoScalingGroups", page).await?;
+            groups.extend(page.auto_scaling_groups().iter().map(sight_of));
+            token = more(page.next_token());
+            if token.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The instances that Auto Scaling lately ended or is ending in a group, and why, in its own words: of its last 100
     /// activities.
     pub async fn terminations(&self, group: &str) -> Result<Vec<Termination>> {
         let call = self.autoscaling.describe_scaling_activities().auto_scaling_group_name(group);
-        let answer = call.max_records(100).send().await.map_err(failed("DescribeScalingActivities"))?;
+        let call = call.max_records(100);
+        let answer = self.call("DescribeScalingActivities", call.send()).await?;
         let ended = answer.activities().iter().filter_map(|activity| {
             // "Terminating EC2 instance: i-…", with what became of it behind.
             let about = activity.description()?.strip_prefix("Terminating EC2 instance: ")?;
@@ -125,13 +131,8 @@ impl Fleet {
 
     /// The id of an instance refresh that is under way, if there is one.
     pub async fn instance_refresh(&self, group: &str) -> Result<Option<String>> {
-        let answer = self
-            .autoscaling
-            .describe_instance_refreshes()
-            .auto_scaling_group_name(group)
-            .send()
-            .await
-            .map_err(failed("DescribeInstanceRefreshes"))?;
+        let call = self.autoscaling.describe_instance_refreshes().auto_scaling_group_name(group);
+        let answer = self.call("DescribeInstanceRefreshes", call.send()).await?;
         let active = ["Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"];
         let under_way = answer
             .instance_refreshes()
@@ -145,70 +146,64 @@ impl Fleet {
         let Some(instances) = NonEmpty::of(instances) else { return Ok(()) };
         let call = self.autoscaling.enter_standby().auto_scaling_group_name(group);
         let call = call.set_instance_ids(instances.parameter()).should_decrement_desired_capacity(true);
-        call.send().await.map(drop).map_err(failed("EnterStandby"))
+        self.call("EnterStandby", call.send()).await.map(drop)
     }
 
     /// Back into service; desired capacity goes up with them.
     pub async fn exit_standby(&self, group: &str, instances: &[String]) -> Result<()> {
         let Some(instances) = NonEmpty::of(instances) else { return Ok(()) };
         let call = self.autoscaling.exit_standby().auto_scaling_group_name(group);
-        call.set_instance_ids(instances.parameter()).send().await.map(drop).map_err(failed("ExitStandby"))
+        self.call("ExitStandby", call.set_instance_ids(instances.parameter()).send()).await.map(drop)
     }
 
     /// Suspends processes.
     pub async fn suspend(&self, group: &str, processes: &[String]) -> Result<()> {
         let Some(processes) = NonEmpty::of(processes) else { return Ok(()) };
         let call = self.autoscaling.suspend_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(processes.parameter())
-            .send()
+        self.call("SuspendProcesses", call.set_scaling_processes(processes.parameter()).send())
             .await
             .map(drop)
-            .map_err(failed("SuspendProcesses"))
     }
 
     /// Resumes processes.
     pub async fn resume(&self, group: &str, processes: &[String]) -> Result<()> {
         let Some(processes) = NonEmpty::of(processes) else { return Ok(()) };
         let call = self.autoscaling.resume_processes().auto_scaling_group_name(group);
-        call.set_scaling_processes(processes.parameter())
-            .send()
-            .await
-            .map(drop)
-            .map_err(failed("ResumeProcesses"))
+        self.call("ResumeProcesses", call.set_scaling_processes(processes.parameter()).send()).await.map(drop)
     }
 
     /// Sets MinSize.
     pub async fn set_min(&self, group: &str, min: u32) -> Result<()> {
         let call = self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group);
         let call = call.min_size(i32::try_from(min).unwrap_or(i32::MAX));
-        call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
+        self.call("UpdateAutoScalingGroup", call.send()).await.map(drop)
     }
 
     /// Sets the desired capacity.
     pub async fn set_desired(&self, group: &str, desired: u32) -> Result<()> {
         let call = self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group);
         let call = call.desired_capacity(i32::try_from(desired).unwrap_or(i32::MAX));
-        call.send().await.map(drop).map_err(failed("UpdateAutoScalingGroup"))
+        self.call("UpdateAutoScalingGroup", call.send()).await.map(drop)
     }
 
     /// Terminates an instance. One in standby does not count towards the desired capacity, so that stays as it is.
     pub async fn terminate(&self, instance: &str) -> Result<()> {
         let call = self.autoscaling.terminate_instance_in_auto_scaling_group().instance_id(instance);
         let call = call.should_decrement_desired_capacity(false);
-        call.send().await.map(drop).map_err(failed("TerminateInstanceInAutoScalingGroup"))
+        self.call("TerminateInstanceInAutoScalingGroup", call.send()).await.map(drop)
     }
 
     /// Puts a tag on the group itself, not on its instances.
     pub async fn tag(&self, group: &str, key: &str, value: &str) -> Result<()> {
         let tag = tag(group, key).value(value).propagate_at_launch(false).build();
         let call = self.autoscaling.create_or_update_tags().tags(tag);
-        call.send().await.map(drop).map_err(failed("CreateOrUpdateTags"))
+        self.call("CreateOrUpdateTags", call.send()).await.map(drop)
     }
 
     /// Removes it.
     pub async fn untag(&self, group: &str, key: &str) -> Result<()> {
         let call = self.autoscaling.delete_tags().tags(tag(group, key).build());
-        call.send().await.map(drop).map_err(failed("DeleteTags"))
+        self.call("DeleteTags", call.send()).await.map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Target groups and the health of their targets.
 
-use super::{Fleet, Result, failed, list::NonEmpty};
+use super::{Fleet, Result, list::NonEmpty, more};
 use aws_sdk_elasticloadbalancingv2::types::{TargetDescription, TargetTypeEnum};
 use jiff::SignedDuration;
 
@@ -88,11 +88,11 @@ impl Fleet {
         groups: &mut Vec<TargetGroup>,
     ) -> Result<()> {
         let call = self.elb.describe_target_groups().set_target_group_arns(arns.parameter());
-        let answer = call.send().await.map_err(failed("DescribeTargetGroups"))?;
+        let answer = self.call("DescribeTargetGroups", call.send()).await?;
         for group in answer.target_groups() {
             let arn = group.target_group_arn().unwrap_or_default();
             let call = self.elb.describe_target_group_attributes().target_group_arn(arn);
-            let attributes = call.send().await.map_err(failed("DescribeTargetGroupAttributes"))?;
+            let attributes = self.call("DescribeTargetGroupAttributes", call.send()).await?;
             let delay = attributes
                 .attributes()
                 .iter()
@@ -119,28 +119,28 @@ impl Fleet {
     /// The ARNs of all target groups in these networks that have instances as targets and a load balancer: an instance is
     /// a target in its own network alone.
     pub async fn target_groups_in(&self, networks: &[String]) -> Result<Vec<String>> {
-        let mut pages = self.elb.describe_target_groups().into_paginator().items().send();
-        let mut arns = Vec::new();
-        while let Some(group) = pages.next().await {
-            let group = group.map_err(failed("DescribeTargetGroups"))?;
-            let of_instances = group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance);
-            let near = group.vpc_id().is_none_or(|vpc| networks.iter().any(|network| network == vpc));
-            if of_instances && near && !group.load_balancer_arns().is_empty() {
-                arns.extend(group.target_group_arn().map(str::to_owned));
+        let (mut arns, mut marker) = (Vec::new(), None);
+        loop {
+            let page = self.elb.describe_target_groups().set_marker(marker).send();
+            let page = self.call("DescribeTargetGroups", page).await?;
+            for group in page.target_groups() {
+                let of_instances = group.target_type().is_none_or(|kind| *kind == TargetTypeEnum::Instance);
+                let near = group.vpc_id().is_none_or(|vpc| networks.iter().any(|network| network == vpc));
+                if of_instances && near && !group.load_balancer_arns().is_empty() {
+                    arns.extend(group.target_group_arn().map(str::to_owned));
+                }
+            }
+            marker = more(page.next_marker());
+            if marker.is_none() {
+                return Ok(arns);
             }
         }
-        Ok(arns)
     }
 
     /// The targets of one group.
     pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetSight>> {
-        let answer = self
-            .elb
-            .describe_target_health()
-            .target_group_arn(arn)
-            .send()
-            .await
-            .map_err(failed("DescribeTargetHealth"))?;
+        let call = self.elb.describe_target_health().target_group_arn(arn);
+        let answer = self.call("DescribeTargetHealth", call.send()).await?;
         let targets = answer.target_health_descriptions().iter().filter_map(|description| {
             let (target, health) = (description.target()?, description.target_health());
             let code = health.and_then(|h| h.reason()).map(|r| r.as_str()).unwrap_or_default();
@@ -159,14 +159,14 @@ impl Fleet {
     pub async fn register(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
         let Some(targets) = NonEmpty::of(targets) else { return Ok(()) };
         let call = self.elb.register_targets().target_group_arn(arn).set_targets(described(targets));
-        call.send().await.map(drop).map_err(failed("RegisterTargets"))
+        self.call("RegisterTargets", call.send()).await.map(drop)
     }
 
     /// Removes targets: they drain.
     pub async fn deregister(&self, arn: &str, targets: &[(String, u16)]) -> Result<()> {
         let Some(targets) = NonEmpty::of(targets) else { return Ok(()) };
         let call = self.elb.deregister_targets().target_group_arn(arn).set_targets(described(targets));
-        call.send().await.map(drop).map_err(failed("DeregisterTargets"))
+        self.call("DeregisterTargets", call.send()).await.map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Systems Manager Run Command.
 
-use super::{Fleet, Result, failed, list::NonEmpty, malformed};
+use super::{Fleet, Result, list::NonEmpty, malformed, more};
 use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
 };
@@ -45,7 +45,7 @@ impl Fleet {
     ) -> Result<String> {
         // Outside 5–172800 the agent silently takes 3600.
         let execution = execution_seconds.clamp(5, 172_800).to_string();
-        let answer = self
+        let call = self
             .ssm_once
             .send_command()
             .document_name(DOCUMENT)
@@ -62,10 +62,8 @@ impl Fleet {
                     .cloud_watch_log_group_name(group)
                     .cloud_watch_output_enabled(true)
                     .build()
-            }))
-            .send()
-            .await
-            .map_err(failed("SendCommand"))?;
+            }));
+        let answer = self.call("SendCommand", call.send()).await?;
         Ok(answer.command().and_then(|command| command.command_id()).unwrap_or_default().to_owned())
     }
 
@@ -79,38 +77,47 @@ impl Fleet {
         ];
         let filters = filters.into_iter().collect::<std::result::Result<Vec<_>, _>>();
         let filters = filters.map_err(|e| malformed("ListCommands", &e))?;
-        let mut pages = self.ssm.list_commands().set_filters(Some(filters)).into_paginator().items().send();
-        let mut found = Vec::new();
-        while let Some(command) = pages.next().await {
-            let command = command.map_err(failed("ListCommands"))?;
-            found.push((
-                command.comment().unwrap_or_default().to_owned(),
-                command.command_id().unwrap_or_default().to_owned(),
-            ));
+        let call = self.ssm.list_commands().set_filters(Some(filters));
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.call("ListCommands", call.clone().set_next_token(token).send()).await?;
+            found.extend(page.commands().iter().map(|command| {
+                (
+                    command.comment().unwrap_or_default().to_owned(),
+                    command.command_id().unwrap_or_default().to_owned(),
+                )
+            }));
+            token = more(page.next_token());
+            if token.is_none() {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     /// How a command goes on each of its instances; empty for a moment right after it was sent.
     pub async fn invocations(&self, command: &str) -> Result<Vec<Invocation>> {
         let call = self.ssm.list_command_invocations().command_id(command).details(true);
-        let mut pages = call.into_paginator().items().send();
-        let mut found = Vec::new();
-        while let Some(invocation) = pages.next().await {
-            let invocation = invocation.map_err(failed("ListCommandInvocations"))?;
-            let status = invocation.status_details().unwrap_or_default();
-            found.push(Invocation {
-                instance: invocation.instance_id().unwrap_or_default().to_owned(),
-                status: status.replace(' ', "").to_lowercase(),
-                response_code: invocation
-                    .command_plugins()
-                    .iter()
-                    .find(|plugin| plugin.response_finish_date_time().is_some())
-                    .map(|plugin| plugin.response_code()),
-                output: invocation.command_plugins().iter().filter_map(|p| p.output()).collect(),
-            });
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.call("ListCommandInvocations", call.clone().set_next_token(token).send()).await?;
+            found.extend(page.command_invocations().iter().map(|invocation| {
+                let status = invocation.status_details().unwrap_or_default();
+                Invocation {
+                    instance: invocation.instance_id().unwrap_or_default().to_owned(),
+                    status: status.replace(' ', "").to_lowercase(),
+                    response_code: invocation
+                        .command_plugins()
+                        .iter()
+                        .find(|plugin| plugin.response_finish_date_time().is_some())
+                        .map(|plugin| plugin.response_code()),
+                    output: invocation.command_plugins().iter().filter_map(|p| p.output()).collect(),
+                }
+            }));
+            token = more(page.next_token());
+            if token.is_none() {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     /// Whether each of these instances' agents was heard of lately: `(instance, online)`; unknown ones are missing.
@@ -124,12 +131,19 @@ impl Fleet {
                 .set_values(some.parameter())
                 .build();
             let filter = filter.map_err(|e| malformed("DescribeInstanceInformation", &e))?;
-            let call = self.ssm.describe_instance_information().filters(filter);
-            let mut pages = call.into_paginator().items().send();
-            while let Some(agent) = pages.next().await {
-                let agent = agent.map_err(failed("DescribeInstanceInformation"))?;
-                let online = agent.ping_status().is_some_and(|status| status.as_str() == "Online");
-                found.push((agent.instance_id().unwrap_or_default().to_owned(), online));
+            let call = self.ssm.describe_instance_information().filters(filter).max_results(50);
+            let mut token = None;
+            loop {
+                let page = call.clone().set_next_token(token).send();
+                let page = self.call("DescribeInstanceInformation", page).await?;
+                found.extend(page.instance_information_list().iter().map(|agent| {
+                    let online = agent.ping_status().is_some_and(|status| status.as_str() == "Online");
+                    (agent.instance_id().unwrap_or_default().to_owned(), online)
+                }));
+                token = more(page.next_token());
+                if token.is_none() {
+                    break;
+                }
             }
         }
         Ok(found)

@@ -1,6 +1,6 @@
 //! Lifecycle hooks of launches: the ones that there are, ours, and the answers to them.
 
-use super::{Fleet, Result, failed};
+use super::{Fleet, Result};
 
 const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 /// Seconds that a launch is held without a word of drover: three of its heartbeats. AWS takes 30 to 7200.
@@ -63,7 +63,7 @@ impl Fleet {
     /// The hooks for launches of an Auto Scaling group.
     pub async fn launch_hooks(&self, group: &str) -> Result<Vec<LaunchHook>> {
         let call = self.autoscaling.describe_lifecycle_hooks().auto_scaling_group_name(group);
-        let answer = call.send().await.map_err(failed("DescribeLifecycleHooks"))?;
+        let answer = self.call("DescribeLifecycleHooks", call.send()).await?;
         let launching =
             answer.lifecycle_hooks().iter().filter(|h| h.lifecycle_transition() == Some(LAUNCHING));
         let hook = |hook: &aws_sdk_autoscaling::types::LifecycleHook| LaunchHook {
@@ -87,13 +87,13 @@ impl Fleet {
             .lifecycle_transition(LAUNCHING)
             .heartbeat_timeout(HEARTBEAT_TIMEOUT)
             .default_result(ABANDON);
-        call.send().await.map(drop).map_err(failed("PutLifecycleHook"))
+        self.call("PutLifecycleHook", call.send()).await.map(drop)
     }
 
     /// Removes it.
     pub async fn delete_launch_hook(&self, group: &str, name: &str) -> Result<()> {
         let call = self.autoscaling.delete_lifecycle_hook().auto_scaling_group_name(group);
-        call.lifecycle_hook_name(name).send().await.map(drop).map_err(failed("DeleteLifecycleHook"))
+        self.call("DeleteLifecycleHook", call.lifecycle_hook_name(name).send()).await.map(drop)
     }
 
     /// Lets a held launch go on into service, or gives it up.
@@ -107,14 +107,14 @@ impl Fleet {
         let result = if proceed { "CONTINUE" } else { ABANDON };
         let call = self.autoscaling.complete_lifecycle_action().auto_scaling_group_name(group);
         let call = call.lifecycle_hook_name(hook).instance_id(instance).lifecycle_action_result(result);
-        call.send().await.map(drop).map_err(failed("CompleteLifecycleAction"))
+        self.call("CompleteLifecycleAction", call.send()).await.map(drop)
     }
 
     /// Keeps a launch waiting.
     pub async fn heartbeat(&self, group: &str, instance: &str, hook: &str) -> Result<()> {
         let call = self.autoscaling.record_lifecycle_action_heartbeat().auto_scaling_group_name(group);
         let call = call.lifecycle_hook_name(hook).instance_id(instance);
-        call.send().await.map(drop).map_err(failed("RecordLifecycleActionHeartbeat"))
+        self.call("RecordLifecycleActionHeartbeat", call.send()).await.map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! CloudWatch Logs: where Systems Manager's agent uploads what a command writes, while it runs.
 
-use super::{Fleet, Result, failed};
+use super::{Fleet, Result};
 
 /// A page of a stream: at most 1 MB.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +17,15 @@ impl Fleet {
     /// Makes a log group; one that is there already is left as it is.
     pub async fn create_log_group(&self, name: &str) -> Result<()> {
         let call = self.logs.create_log_group().log_group_name(name);
-        match call.send().await.map_err(failed("CreateLogGroup")) {
+        match self.call("CreateLogGroup", call.send()).await {
             Err(error) if error.code != "ResourceAlreadyExistsException" => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a log group may be read; that there is none is no reason why not.
+    pub async fn may_read(&self, group: &str) -> Result<()> {
+        self.command_output(group, "no-command", "no-instance", None).await.map(drop)
     }
 
     /// What an instance's command wrote to its standard output, after `token`: one call, one page.
@@ -38,7 +43,7 @@ impl Fleet {
             .log_stream_name(output_stream(command, instance))
             .start_from_head(true)
             .set_next_token(token.clone());
-        let page = match call.send().await.map_err(failed("GetLogEvents")) {
+        let page = match self.call("GetLogEvents", call.send()).await {
             Ok(page) => page,
             // The stream is made with the first line.
             Err(error) if error.code == "ResourceNotFoundException" => {

@@ -1,7 +1,8 @@
 //! What drover asks of AWS, in drover's words: Auto Scaling, the load balancer, Systems Manager, CloudWatch Logs.
 //!
-//! Imports the SDK and [`crate::config`]; no store, no engine, no decisions. Every call has a deadline. The SDK
-//! retries reads and idempotent changes; SendCommand is sent once, since it has no idempotency token.
+//! Imports the SDK and [`crate::config`]; no store, no engine, no decisions. Every call waits for its turn within the
+//! daemon's share of the account's limits, and has a deadline. The SDK retries reads and idempotent changes; SendCommand
+//! is sent once, since it has no idempotency token.
 
 pub mod autoscaling;
 pub mod balancer;
@@ -9,6 +10,7 @@ pub mod commands;
 pub mod launch;
 pub mod list;
 pub mod logs;
+mod pace;
 
 use crate::config::Aws;
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
@@ -17,7 +19,8 @@ use aws_sdk_ssm::{
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
 };
-use std::{error::Error as _, time::Duration};
+use pace::Pace;
+use std::{error::Error as _, sync::Arc, time::Duration};
 use thiserror::Error;
 
 /// One try of a call; AWS's control planes answer within a second or two.
@@ -36,6 +39,7 @@ pub struct Fleet {
     ssm_once: aws_sdk_ssm::Client,
     /// What all of them sign with, and for which region.
     shared: SdkConfig,
+    pace: Arc<Pace>,
 }
 
 /// What became of a call that failed.
@@ -94,7 +98,27 @@ impl Fleet {
             ssm: aws_sdk_ssm::Client::new(&shared),
             ssm_once: aws_sdk_ssm::Client::from_conf(once),
             shared,
+            pace: Arc::new(Pace::new(aws.call_budget)),
         }
+    }
+
+    /// One request, when its turn has come.
+    async fn call<T, E, R>(
+        &self,
+        action: &'static str,
+        request: impl Future<Output = std::result::Result<T, SdkError<E, R>>>,
+    ) -> Result<T>
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+        R: std::fmt::Debug,
+        SdkError<E, R>: RequestId,
+    {
+        self.pace.turn(action).await;
+        let answer = request.await.map_err(failed(action));
+        if answer.as_ref().is_err_and(|error| error.kind == Kind::Throttled) {
+            self.pace.slow_down(action);
+        }
+        answer
     }
 
     /// What the clients sign with.
@@ -146,6 +170,11 @@ impl FleetError {
     pub fn is_of_the_account(&self) -> bool {
         self.kind != Kind::Refused || NOT_ALLOWED.contains(&self.code.as_str()) || self.code.is_empty()
     }
+}
+
+/// Where a list goes on: AWS says so by a token, or by one that is empty.
+fn more(token: Option<&str>) -> Option<String> {
+    token.filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// A request that the SDK would not even build.

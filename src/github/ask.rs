@@ -118,7 +118,11 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
     if let Some(pause) = pause(parts.status, &parts.headers, message, Timestamp::now()) {
         limits.hold(pause);
     }
-    Err(unavailable(format!("{} {message}", parts.status)))
+    let words = format!("{what}: {} {message}", parts.status);
+    Err(match parts.status {
+        StatusCode::UNAUTHORIZED => GitHubError::Credentials(words),
+        _ => GitHubError::Unavailable(words),
+    })
 }
 
 #[cfg(test)]

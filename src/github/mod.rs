@@ -2,18 +2,23 @@
 //!
 //! Imports octocrab and [`crate::config`]; no store, no engine.
 
+mod app;
 mod ask;
 
 use crate::{
     config::GitHub,
     download::{SaveError, save},
 };
+use anyhow::Context as _;
+use app::App;
 use ask::{Limits, Said, ask, ask_since};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use http_body_util::BodyExt as _;
-use octocrab::{Octocrab, params::repos::Commitish};
+use http::StatusCode;
+use http_body_util::{BodyExt as _, combinators::BoxBody};
+use octocrab::{Octocrab, models::AppId, params::repos::Commitish};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 use tower_http::follow_redirect::RequestUri;
@@ -28,8 +33,17 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// GitHub, as drover sees it.
 #[derive(Clone, Debug)]
 pub struct Repositories {
-    api: Octocrab,
+    access: Access,
     limits: Arc<Limits>,
+}
+
+/// As whom it is asked.
+#[derive(Clone, Debug)]
+enum Access {
+    /// With a token, or without.
+    Token(Octocrab),
+    /// As an app that is installed on the repositories.
+    App(Arc<App>),
 }
 
 /// How one commit stands to another in the repository's history.
@@ -92,6 +106,9 @@ pub enum GitHubError {
     /// GitHub can't be reached or doesn't let us.
     #[error("{0}")]
     Unavailable(String),
+    /// GitHub doesn't know the token, or not any more.
+    #[error("{0}")]
+    Credentials(String),
 }
 
 impl Repositories {
@@ -101,10 +118,58 @@ impl Repositories {
             .base_uri(config.api.as_str())?
             .set_connect_timeout(Some(Duration::from_secs(5)))
             .set_read_timeout(Some(TIMEOUT));
-        if let Some(token) = std::env::var(&config.token_env).ok().filter(|token| !token.is_empty()) {
-            builder = builder.personal_token(token);
+        let access = if let Some(app) = &config.app {
+            let file = app.key.display();
+            let key = std::fs::read(&app.key)
+                .with_context(|| format!("github.app.key: reading the app's private key {file}"))?;
+            builder = builder.app_from_rsa_pem(AppId(app.id), key).with_context(|| {
+                format!("github.app.key: {file} is no RSA private key in PEM form: download one from the app's settings")
+            })?;
+            Access::App(Arc::new(App::new(builder.build()?)))
+        } else {
+            if let Some(token) = config.token() {
+                builder = builder.personal_token(token);
+            }
+            Access::Token(builder.build()?)
+        };
+        Ok(Repositories { access, limits: Arc::default() })
+    }
+
+    /// The client to ask about a repository with.
+    async fn client(&self, repository: &str) -> Result<Octocrab, GitHubError> {
+        match &self.access {
+            Access::Token(client) => Ok(client.clone()),
+            Access::App(app) => app.client(&self.limits, repository).await,
         }
-        Ok(Repositories { api: builder.build()?, limits: Arc::default() })
+    }
+
+    /// Asks for `path` of a repository; none: there is no such thing.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        repository: &str,
+        path: &str,
+        what: &str,
+    ) -> Result<Option<T>, GitHubError> {
+        let answer = ask(&self.client(repository).await?, &self.limits, path, what).await;
+        match self.client_anew(repository, &answer).await? {
+            Some(client) => ask(&client, &self.limits, path, what).await,
+            None => answer,
+        }
+    }
+
+    /// Another client to ask once more with, where an app's token is not taken any more.
+    async fn client_anew<T>(
+        &self,
+        repository: &str,
+        answer: &Result<T, GitHubError>,
+    ) -> Result<Option<Octocrab>, GitHubError> {
+        match (&self.access, answer) {
+            (Access::App(app), Err(GitHubError::Credentials(_))) => {
+                app.forget(repository).await;
+                Ok(Some(self.client(repository).await?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Resolves a full or abbreviated SHA, a branch or a tag, and proves that the commit is on `branch`: GitHub serves
@@ -146,7 +211,7 @@ impl Repositories {
         };
         for name in &names {
             let path = commit_path(repository, name)?;
-            if let Some(answer) = ask::<CommitAnswer>(&self.api, &self.limits, &path, &what).await? {
+            if let Some(answer) = self.ask::<CommitAnswer>(repository, &path, &what).await? {
                 return Ok(answer.into());
             }
         }
@@ -172,7 +237,7 @@ impl Repositories {
         let what = format!("comparing {sha} with {other} of {repository}");
         // The commits between them don't matter here.
         let path = format!("{}/compare/{other}...{sha}?per_page=1", path(repository)?);
-        let comparison = ask::<Comparison>(&self.api, &self.limits, &path, &what).await?;
+        let comparison = self.ask::<Comparison>(repository, &path, &what).await?;
         Ok(comparison.map(|comparison| comparison.status))
     }
 
@@ -181,7 +246,7 @@ impl Repositories {
         check_name(branch)?;
         let path = commit_path(repository, &format!("heads/{branch}"))?;
         let what = asking_for_head(repository, branch);
-        let answer = ask::<CommitAnswer>(&self.api, &self.limits, &path, &what).await?;
+        let answer = self.ask::<CommitAnswer>(repository, &path, &what).await?;
         Ok(answer.ok_or_else(|| no_branch(repository, branch))?.into())
     }
 
@@ -195,7 +260,12 @@ impl Repositories {
         check_name(branch)?;
         let path = commit_path(repository, &format!("heads/{branch}"))?;
         let what = asking_for_head(repository, branch);
-        match ask_since::<CommitAnswer>(&self.api, &self.limits, &path, etag, &what).await? {
+        let client = self.client(repository).await?;
+        let mut answer = ask_since::<CommitAnswer>(&client, &self.limits, &path, etag, &what).await;
+        if let Some(client) = self.client_anew(repository, &answer).await? {
+            answer = ask_since(&client, &self.limits, &path, etag, &what).await;
+        }
+        match answer? {
             Said::Yes(answer, etag) => Ok(Some((answer.into(), etag))),
             Said::Unchanged => Ok(None),
             Said::No => Err(no_branch(repository, branch)),
@@ -205,21 +275,17 @@ impl Repositories {
     /// GitHub's number of a repository, which stays when it is renamed or transferred.
     pub async fn id(&self, repository: &str) -> Result<u64, GitHubError> {
         let what = format!("asking GitHub for {repository}");
-        let answer = ask::<RepositoryAnswer>(&self.api, &self.limits, &path(repository)?, &what).await?;
+        let answer = self.ask::<RepositoryAnswer>(repository, &path(repository)?, &what).await?;
         let missing = || format!("there is no repository {repository}, or no access to it");
         answer.map(|answer| answer.id).ok_or_else(|| GitHubError::Revision(missing()))
     }
 
     /// GitHub's own link to the commit's tarball: good for some minutes, without a token.
     pub async fn archive_link(&self, repository: &str, sha: &str) -> Result<String, GitHubError> {
-        let (owner, name) = split(repository)?;
         let what = format!("asking GitHub for the archive link of {repository} at {sha}");
-        let repository = self.api.repos(owner, name);
-        let download = repository.download_tarball(Commitish(sha.to_owned()));
-        let response = tokio::time::timeout(TIMEOUT, download)
-            .await
-            .map_err(|_| GitHubError::Unavailable(format!("{what}: no answer")))?
-            .map_err(|e| unavailable(&what, &e))?;
+        let archive = tokio::time::timeout(TIMEOUT, self.archive(repository, sha, &what));
+        let response =
+            archive.await.map_err(|_| GitHubError::Unavailable(format!("{what}: no answer")))??;
         // Where the redirects ended; its body is not read.
         match response.extensions().get::<RequestUri>() {
             Some(RequestUri(uri)) if response.status().is_success() => Ok(uri.to_string()),
@@ -237,13 +303,7 @@ impl Repositories {
     }
 
     async fn fetch(&self, repository: &str, sha: &str, path: &Path, what: &str) -> Result<(), GitHubError> {
-        let (owner, name) = split(repository)?;
-        let response = self
-            .api
-            .repos(owner, name)
-            .download_tarball(Commitish(sha.to_owned()))
-            .await
-            .map_err(|e| unavailable(what, &e))?;
+        let response = self.archive(repository, sha, what).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(GitHubError::Unavailable(format!("{what}: GitHub answered {status}")));
@@ -255,6 +315,29 @@ impl Repositories {
             SaveError::Disk(_) => GitHubError::Unavailable(format!("{what}: {error}")),
         })
     }
+
+    /// The answer to a question for a commit's tarball, after its redirects; its body is not read yet.
+    async fn archive(&self, repository: &str, sha: &str, what: &str) -> Result<Archive, GitHubError> {
+        let (owner, name) = split(repository)?;
+        let mut answer = archive(self.client(repository).await?, owner, name, sha, what).await;
+        if let Some(client) = self.client_anew(repository, &answer).await? {
+            answer = archive(client, owner, name, sha, what).await;
+        }
+        answer
+    }
+}
+
+type Archive = http::Response<BoxBody<Bytes, octocrab::Error>>;
+
+async fn archive(
+    client: Octocrab,
+    owner: &str,
+    name: &str,
+    sha: &str,
+    what: &str,
+) -> Result<Archive, GitHubError> {
+    let repository = client.repos(owner, name);
+    repository.download_tarball(Commitish(sha.to_owned())).await.map_err(|e| unavailable(what, &e))
 }
 
 /// The part of the API's path that names a repository.
@@ -308,7 +391,13 @@ fn check_name(revision: &str) -> Result<(), GitHubError> {
 fn unavailable(what: &str, error: &octocrab::Error) -> GitHubError {
     use std::error::Error as _;
     let words = match error {
-        octocrab::Error::GitHub { source, .. } => format!("{} {}", source.status_code, source.message),
+        octocrab::Error::GitHub { source, .. } => {
+            let words = format!("{what}: {} {}", source.status_code, source.message);
+            return match source.status_code {
+                StatusCode::UNAUTHORIZED => GitHubError::Credentials(words),
+                _ => GitHubError::Unavailable(words),
+            };
+        }
         other => {
             let mut words = other.to_string();
             let mut inner = other.source();

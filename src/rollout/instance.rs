@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A membership in a target group, as journalled before the instance is taken out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// ARN of the target group.
     pub target_group: String,
@@ -84,6 +84,10 @@ pub struct Instance {
     pub kept_out: bool,
     /// In quarantine when it was taken in hand, and the desired capacity that standby took with it was never given back.
     pub owed: bool,
+    /// Standby has taken it out of the desired capacity, and it hasn't come back.
+    pub stood_by: bool,
+    /// It doesn't come back, and the desired capacity that standby took with it was given back.
+    pub given_back: bool,
     /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
     pub busy_until: Option<Timestamp>,
 }
@@ -114,6 +118,8 @@ impl Instance {
             healthy_at_start: false,
             kept_out: false,
             owed: false,
+            stood_by: false,
+            given_back: false,
             busy_until: None,
         }
     }

@@ -2,12 +2,13 @@
 //! do the planner's tests.
 
 use super::{
-    plan::{Change, DispatchKind, Effect, Order, Plan, plan},
+    plan::{Census, Change, DispatchKind, Effect, Order, Plan, plan, plan_by},
     snapshot::{Attempt, Cancel, Health, Hold, Lifecycle, Member, Outcome, Snapshot},
     state::{InstanceState as S, Stop},
     transition::Illegal,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
 
 /// How long things take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,12 @@ pub struct PaperFleet {
     /// The dispatches so far, and to how many.
     pub dispatches: Vec<(DispatchKind, usize)>,
     next_attempt: i64,
+    /// Members by id, as they were at the start.
+    places: HashMap<String, usize>,
+    /// Where nobody else changes the snapshot: who is looked at.
+    census: Option<Census>,
+    /// Members that the census may be wrong about.
+    changed: Vec<usize>,
 }
 
 impl PaperFleet {
@@ -73,7 +80,12 @@ impl PaperFleet {
             lowest_in_service: 0,
             dispatches: Vec::new(),
             next_attempt: last.unwrap_or(0) + 1,
+            places: HashMap::new(),
+            census: None,
+            changed: Vec::new(),
         };
+        let ids = fleet.snapshot.members.iter().map(|member| member.record.id.clone());
+        fleet.places = ids.zip(0..).collect();
         fleet.lowest_in_service = fleet.in_service();
         for member in &fleet.snapshot.members {
             let (record, id) = (&member.record, member.record.id.clone());
@@ -104,21 +116,66 @@ impl PaperFleet {
 
     /// One of the members.
     pub fn find(&mut self, id: &str) -> Option<&mut Member> {
-        self.snapshot.members.iter_mut().find(|member| member.record.id == id)
+        let members = &mut self.snapshot.members;
+        let known = self.places.get(id).copied();
+        let known = known.filter(|&at| members.get(at).is_some_and(|member| member.record.id == id));
+        let at = known.or_else(|| members.iter().position(|member| member.record.id == id))?;
+        if self.census.is_some() {
+            self.changed.push(at);
+        }
+        members.get_mut(at)
+    }
+
+    /// From now on only the fleet itself changes its snapshot: what rests needs no look then.
+    pub fn close(&mut self) {
+        self.census = Some(Census::of(&self.snapshot));
+    }
+
+    /// Members that are in work, or may be: all of them where others may change the snapshot.
+    pub fn moving(&mut self) -> Vec<usize> {
+        self.take_census();
+        self.those_moving()
+    }
+
+    fn those_moving(&self) -> Vec<usize> {
+        let all = || (0..self.snapshot.members.len()).collect();
+        self.census.as_ref().map_or_else(all, |census| census.moving().collect())
+    }
+
+    fn take_census(&mut self) {
+        let Some(census) = &mut self.census else { return };
+        if !census.fits(&self.snapshot) {
+            *census = Census::of(&self.snapshot);
+            self.changed.clear();
+        }
+        for at in self.changed.drain(..) {
+            census.update(at, &self.snapshot.members[at]);
+        }
     }
 
     /// How many serve now.
     pub fn in_service(&self) -> usize {
-        let serves = |member: &&Member| {
-            member.sight.lifecycle == Lifecycle::InService && member.sight.health == Health::Healthy
+        let serves = |&at: &usize| {
+            let sight = &self.snapshot.members[at].sight;
+            sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy
         };
-        self.snapshot.members.iter().filter(serves).count()
+        let resting = self.census.as_ref().map_or(0, Census::resting);
+        resting + self.those_moving().iter().filter(|at| serves(at)).count()
+    }
+
+    fn note_service(&mut self) {
+        self.take_census();
+        self.lowest_in_service = self.lowest_in_service.min(self.in_service());
     }
 
     /// One look of the planner: what it says is recorded and had, or else time jumps to the next thing that happens.
     /// False at the end, or where nothing will happen any more.
     pub fn tick(&mut self, fate: &mut dyn Fate) -> Result<bool, Illegal> {
-        let plan = plan(&self.snapshot, self.now)?;
+        self.take_census();
+        let plan = match &self.census {
+            Some(census) => plan_by(census, &self.snapshot, self.now)?,
+            None => plan(&self.snapshot, self.now)?,
+        };
         self.record(&plan);
         for effect in &plan.effects {
             self.act(effect, fate);
@@ -187,7 +244,7 @@ impl PaperFleet {
                 attempt.outcome = Some(outcome);
             }
         }
-        self.lowest_in_service = self.lowest_in_service.min(self.in_service());
+        self.note_service();
     }
 
     fn lasts(&self, kind: DispatchKind) -> SignedDuration {
@@ -307,7 +364,7 @@ impl PaperFleet {
             }
             Effect::Heartbeat { .. } | Effect::PutHook { .. } | Effect::DeleteHook { .. } => {}
         }
-        self.lowest_in_service = self.lowest_in_service.min(self.in_service());
+        self.note_service();
     }
 
     fn dispatch(&mut self, kind: DispatchKind, orders: &[Order], fate: &mut dyn Fate) {

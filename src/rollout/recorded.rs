@@ -53,6 +53,10 @@ pub struct Recorded {
     kept_out: bool,
     #[serde(default)]
     owed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stood_by: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    given_back: bool,
     /// In state Gone.
     #[serde(default)]
     left_standby: bool,
@@ -116,6 +120,8 @@ impl From<Instance> for Recorded {
             healthy_at_start: instance.healthy_at_start,
             kept_out: instance.kept_out,
             owed: instance.owed,
+            stood_by: instance.stood_by,
+            given_back: instance.given_back,
             busy_until: instance.busy_until,
         }
     }
@@ -149,6 +155,8 @@ impl TryFrom<Recorded> for Instance {
             healthy_at_start: row.healthy_at_start,
             kept_out: row.kept_out,
             owed: row.owed,
+            stood_by: row.stood_by,
+            given_back: row.given_back,
             busy_until: row.busy_until,
         })
     }

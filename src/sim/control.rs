@@ -135,6 +135,14 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
                 Err(missing(&format!("repository '{from}'")))
             }
         }
+        (&Method::POST, ["github", "app"]) => {
+            cloud.github.apps.register(read(call)?);
+            Ok((200, json!({})))
+        }
+        (&Method::POST, ["github", "revoke"]) => {
+            cloud.github.apps.revoke();
+            Ok((200, json!({})))
+        }
         (&Method::POST, ["github", "lag"]) => {
             cloud.github.lag(read::<Lag>(call)?.on).await;
             Ok((200, json!({})))

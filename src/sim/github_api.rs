@@ -32,11 +32,24 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         let fault = state.faults.strike(&kinds, action, &[], &mut state.chance);
         (id, fault.map(|f| (f.kind, f.status, f.message)))
     });
-    let authorized = download || call.bears(&cloud.secrets.github);
+    let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let repository = match path.as_slice() {
+        ["repos", owner, name, ..] => Some(format!("{owner}/{name}")),
+        _ => None,
+    };
+    let own = struck.is_none().then(|| {
+        cloud.github.apps.answer(&call.method, &path, call.bearer(), cloud.with(|state| state.clock.scale()))
+    });
+    let own = own.flatten();
+    let installation = cloud.github.apps.admits(call.bearer(), None);
+    let foreign = installation && !cloud.github.apps.admits(call.bearer(), repository.as_deref());
+    let authorized = download || installation || call.bears(&cloud.secrets.github);
     let base = format!("http://{}", call.header("host"));
     let mut limited = false;
     let reply = match &struck {
+        _ if own.is_some() => own.unwrap_or_else(|| error(500, "Server Error")),
         _ if !authorized => error(401, "Bad credentials"),
+        _ if foreign => error(404, "Not Found"),
         _ if call.method != http::Method::GET => error(404, "Not Found"),
         Some((Kind::Throttle, ..)) => {
             limited = true;

@@ -55,6 +55,11 @@ impl Call {
             && bool::from(given.trim().as_bytes().ct_eq(token.as_bytes()))
     }
 
+    /// The token of the `Authorization` header, if there is one.
+    pub fn bearer(&self) -> &str {
+        self.header("authorization").split_once(' ').map_or("", |(_, token)| token.trim())
+    }
+
     /// A header's text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
@@ -143,7 +148,7 @@ async fn handle(cloud: Arc<Cloud>, request: Request<Incoming>) -> Answer {
         ["_sim", rest @ ..] => Some(control::answer(&cloud, &call, rest).await),
         ["_agent", "v1", "parameter"] => Some(parameter(&cloud, &call)),
         ["_agent", "v1", verb] => Some(agent(&cloud, &call, verb).await),
-        ["_codeload" | "repos" | "repositories", ..] => github_api::answer(&cloud, &call).await,
+        ["_codeload" | "app" | "repos" | "repositories", ..] => github_api::answer(&cloud, &call).await,
         [] => aws::answer(&cloud, &call).await,
         [bucket, _, ..] => objects::answer(&cloud, &call, bucket),
         _ => Some(json_response(404, &json!({"message": "Not Found"}))),

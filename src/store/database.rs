@@ -123,6 +123,14 @@ impl Database {
         StoreError::Unusable { database: self.to_string(), what, why: why.to_string(), advice }
     }
 
+    /// Whether it can be reached, as which user it is told; a file is as good as the directory it is in.
+    pub async fn look(&self) -> Result<()> {
+        let Database::Server(server) = self else { return Ok(()) };
+        let connection = server.connect().await.map_err(|e| self.unusable("reached", plain(&e)))?;
+        let _ = connection.close().await;
+        Ok(())
+    }
+
     /// Asks to be the active daemon; doesn't wait. A second daemon on one file is an error: a file is no place to wait.
     pub async fn claim(&self) -> Result<Claimed> {
         match self {

@@ -64,7 +64,9 @@ impl From<SubmitError> for Refusal {
             SubmitError::Revision(GitHubError::Revision(_)) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-revision")
             }
-            SubmitError::Revision(GitHubError::Unavailable(_)) => (StatusCode::BAD_GATEWAY, "github"),
+            SubmitError::Revision(GitHubError::Unavailable(_) | GitHubError::Credentials(_)) => {
+                (StatusCode::BAD_GATEWAY, "github")
+            }
             SubmitError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid-policy"),
             SubmitError::Ended { .. } => (StatusCode::CONFLICT, "ended"),
             SubmitError::Refused { .. } => (StatusCode::CONFLICT, "refused"),

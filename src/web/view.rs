@@ -167,11 +167,11 @@ fn deployment(row: DeploymentRow, newest: i64, mut explain: Explain, counts: Cou
 }
 
 /// An instance; `cancelled`: its deployment has ended so, and says what each is on.
-fn instance(record: Instance, cancelled: bool, explain: &mut Explain) -> InstanceView {
+fn instance(record: Instance, cancelled: bool, explain: &Explain) -> InstanceView {
     let fault = record.failure().map(|failure| &failure.fault).or(record.fault.as_ref());
     let (reason, tail) = fault.map(|fault| (fault.words(), fault.tail.clone())).unzip();
     InstanceView {
-        explain: explain.instances.remove(&record.id).or_else(|| cancelled.then(|| record.fate())),
+        explain: explain.of(&record).map(str::to_owned).or_else(|| cancelled.then(|| record.fate())),
         event: record.fault.as_ref().map(|fault| fault.event.to_string()),
         reason,
         tail: tail.unwrap_or_default(),
@@ -203,12 +203,12 @@ impl Web {
         let unknown = || engine::SubmitError::UnknownDeployment(id);
         let row = self.store.deployment(id).await?.ok_or_else(unknown)?;
         let records = engine::readable_instances(&self.store, id).await?;
-        let mut explain = self.engine.explained(id).unwrap_or_default();
+        let explain = self.engine.explained(id).unwrap_or_default();
         let mut counts = Counts::default();
         records.iter().for_each(|record| counts.add(record.state(), 1));
         let attempts = records.iter().map(|record| record.attempts).sum();
         let cancelled = row.cancel.is_some() && row.finished_at.is_some();
-        let instances = records.into_iter().map(|record| instance(record, cancelled, &mut explain)).collect();
+        let instances = records.into_iter().map(|record| instance(record, cancelled, &explain)).collect();
         let seconds_left = self.engine.seconds_left(id);
         let newest = self.store.newest_begun(&row.group_name).await?;
         let way_back = if verbs(&row, newest).contains(&Verb::Rollback) {

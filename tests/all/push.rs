@@ -174,6 +174,42 @@ async fn what_was_refused_may_come_again_and_what_was_lost_is_polled_for() {
     world.stop().await;
 }
 
+/// In place of a person's token: each repository by the app's installation, with a token that may end at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_github_app_asks_in_place_of_a_token() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main~1"]);
+    let mut world = Playground::start(two(directory.path(), &repository, &first)).await.unwrap();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let key = directory.path().join("app.pem");
+    std::fs::write(&key, pair.serialize_pem()).unwrap();
+    let register = async |world: &Playground, repositories: &[&str]| {
+        let app = json!({ "id": 12, "public_key": pair.public_key_pem(), "repositories": repositories });
+        world.control("github/app", &app).await.unwrap();
+    };
+    world.kill_daemon().await.unwrap();
+    let config = std::fs::read_to_string(world.config_path()).unwrap();
+    let app = format!("[github]\napp = {{ id = 12, key = {key:?} }}\n");
+    std::fs::write(world.config_path(), config.replace("[github]\n", &app)).unwrap();
+    register(&world, &[]).await;
+    world.start_daemon().await.unwrap();
+    // Registered, and installed nowhere.
+    let refused = world.drover(&["deploy", "sample/demo", "main"]).await;
+    assert!(refused.stderr.contains("the GitHub App is not installed on acme/sample"), "{}", refused.stderr);
+    register(&world, &["acme/sample"]).await;
+    let id = world.submit("main").await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    assert_eq!(asked(&world, "CreateInstallationToken").await, [201]);
+    // Its token is taken away: another is had, and nobody notices.
+    world.control("github/revoke", &json!({})).await.unwrap();
+    let id = world.submit(&repository.commit("4")).await;
+    assert_eq!(world.ended(id).await["state"], "Succeeded");
+    assert_eq!(asked(&world, "CreateInstallationToken").await, [201, 201]);
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_push_deploys_once_and_nothing_else_does() {
     let _turn = TURN.acquire().await;

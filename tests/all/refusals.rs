@@ -1,6 +1,6 @@
 //! Bad input: a clear error, before a host is touched, and nothing half-done stays behind.
 
-use crate::ground::{DROVER, Play as _, Repository, TURN, policy, setup, until};
+use crate::ground::{DROVER, Play as _, Repository, TURN, policy, setup, small, until};
 use drover::cli::demo::playground::{GROUP, Playground};
 use serde_json::{Value, json};
 use std::{fs, net::TcpListener, path::Path, process::Command};
@@ -235,4 +235,60 @@ fn check_names_file_line_and_key() {
     assert!(code == Some(0) && text.contains("a/b"), "{text}");
     let (code, text) = check(&format!("{CONFIG}[applications.a.groups.b.policy]\nbach = \"2\"\n"));
     assert!(code == Some(1) && text.contains("drover.toml:6:1: bach: unknown field"), "{text}");
+}
+
+/// Each thing that the daemon stands on and that is not what the configuration says.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_all_that_is_named() {
+    let _turn = TURN.acquire().await;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::wrapped(directory.path());
+    let first = repository.git(&["rev-parse", "main"]);
+    let mut setup = small(directory.path(), &repository, &first, 2, policy("batch = \"1\""));
+    setup.public_url = None;
+    let world = Playground::start(setup).await.unwrap();
+    let config = fs::read_to_string(world.config_path()).unwrap();
+    let check = async |text: &str| {
+        fs::write(world.config_path(), text).unwrap();
+        let mut command = world.beside_daemon("check");
+        let output = command.args(["--aws", "--github"]).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check(&config).await;
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "github: sample/demo: main of acme/sample is at ",
+        "aws: logs can be read from /drover",
+        "2 instances",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let plain = directory.path().join("plain");
+    fs::write(&plain, "no certificate").unwrap();
+    let tls = format!("[server]\ntls = {{ certificate = {plain:?}, key = {plain:?} }}\n");
+    for (from, to, says) in [
+        ("[server]\n", tls.as_str(), "server: wrong: "),
+        (
+            "[server]\n",
+            "[server]\ndatabase = \"postgres://drover@127.0.0.1:9/x\"\n",
+            "check that the server runs",
+        ),
+        (
+            "acme/sample",
+            "acme/unknown",
+            "github: wrong: sample/demo: there is no branch main in acme/unknown",
+        ),
+        ("branch = \"main\"", "branch = \"nowhere\"", "there is no branch nowhere in acme/sample"),
+        ("[\"sample\"]", "[\"another\"]", "sample/demo: wrong: there is no Auto Scaling group 'another'"),
+    ] {
+        assert!(config.contains(from), "{from}: {config}");
+        let (code, text) = check(&config.replacen(from, to, 1)).await;
+        assert!(code == Some(1) && text.contains(says), "{says}\n got: {text}");
+    }
+    let denied = json!({ "kind": "error", "match": { "action": "GetLogEvents" }, "status": 400,
+                         "code": "AccessDeniedException", "message": "not authorized", "times": 99 });
+    world.control("faults", &denied).await.unwrap();
+    let (code, text) = check(&config).await;
+    assert!(code == Some(1) && text.contains("the daemon needs logs:GetLogEvents"), "{text}");
+    world.stop().await;
 }

@@ -165,7 +165,7 @@ impl Playground {
             value.as_ref().map(|value| format!("{key} = {value:?}\n")).unwrap_or_default()
         };
         let text = format!(
-            "[server]\n{}{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\n\n[github]\napi = {:?}\n{}\n\
+            "[server]\n{}{}listen = {:?}\ndata = {:?}\npoll = {:?}\n\n[aws]\nregion = {:?}\nendpoint = {:?}\ncall_budget = {}\n\n[github]\napi = {:?}\n{}\n\
              [applications.sample]\nrepository = {REPOSITORY:?}\nbranch = {:?}\n{}\n[applications.sample.groups.demo]\n\
              auto_scaling_groups = [\"sample\"]\nauto_deploy = true\n\n[applications.sample.groups.demo.policy]\n{}\n",
             line("public_url", &setup.public_url),
@@ -175,6 +175,8 @@ impl Playground {
             setup.poll,
             cloud.region,
             cloud.url,
+            // The simulated limits refill as fast as its time runs.
+            (30.0 * setup.time_scale.max(1.0)) as u32,
             cloud.url,
             if setup.public_url.is_some() { "" } else { "poll_branches = \"2s\"\n" },
             setup.branch,

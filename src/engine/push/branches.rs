@@ -119,7 +119,8 @@ impl Engine {
             }
             if let Err(error) = self.poll_branch(&repository, &branch).await {
                 warn!("polling {branch} of {repository}: {error:#}");
-                if let Some(GitHubError::Unavailable(_)) = error.downcast_ref() {
+                if let Some(GitHubError::Unavailable(_) | GitHubError::Credentials(_)) = error.downcast_ref()
+                {
                     self.following().wait_for(&repository);
                 }
             }

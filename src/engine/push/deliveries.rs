@@ -27,7 +27,7 @@ impl From<GitHubError> for Open {
     fn from(error: GitHubError) -> Self {
         match error {
             GitHubError::Revision(words) => Open::NotYet(words),
-            GitHubError::Unavailable(words) => Open::Unavailable(words),
+            GitHubError::Unavailable(words) | GitHubError::Credentials(words) => Open::Unavailable(words),
         }
     }
 }

@@ -34,8 +34,7 @@ impl Planner<'_> {
 
     /// Assigns the next batch's number to its instances.
     fn open_batch(&mut self) {
-        let waiting = |planner: &Self| planner.count(|r| r.state() == S::Staged && r.batch.is_none());
-        if waiting(self) == 0 {
+        if self.waiting() == 0 {
             return;
         }
         let room = match self.snapshot.policy.mode {
@@ -51,7 +50,7 @@ impl Planner<'_> {
                 let snapshot = self.snapshot;
                 let (batches, total) = (&snapshot.policy.batch, self.total());
                 let open = self.count(|r| r.batch.is_some() && !r.state().is_final());
-                let started = self.count(|r| r.batch.is_some());
+                let started = self.count(|r| r.batch.is_some()) + self.resting(|sums| sums.started);
                 // Whoever is started next belongs to the first step that isn't full.
                 let mut number = self.batch.max(1);
                 while batches.up_to(number, total) <= started {
@@ -81,8 +80,11 @@ impl Planner<'_> {
                 room
             }
         };
-        for index in self.order_of_turn().into_iter().take(room as usize) {
-            self.drafts[index].record.batch = Some(self.batch);
+        for at in self.order_of_turn(room as usize) {
+            self.take_up(at);
+            if let Ok(index) = self.drafts.binary_search_by_key(&at, |draft| draft.at) {
+                self.drafts[index].record.batch = Some(self.batch);
+            }
         }
         // One tried again opens its batch anew.
         if self.batch != self.snapshot.deployment.batch || self.snapshot.deployment.batch_done_at.is_some() {
@@ -90,9 +92,14 @@ impl Planner<'_> {
         }
     }
 
+    /// How many wait for their turn.
+    fn waiting(&self) -> u32 {
+        self.count(|r| r.state() == S::Staged && r.batch.is_none()) + self.resting(|sums| sums.waiting)
+    }
+
     /// Whether a person must say that the batches after the first `approve_after` may come.
     pub(super) fn awaits_approval(&self) -> bool {
-        let waiting = self.count(|r| r.state() == S::Staged && r.batch.is_none()) > 0;
+        let waiting = self.waiting() > 0;
         let due = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
         let through = self.count(|r| r.batch.is_some() && !r.state().is_final()) == 0;
         due && waiting && through && !self.snapshot.deployment.approved
@@ -117,47 +124,40 @@ impl Planner<'_> {
         }
     }
 
-    /// Staged ones without a batch: those that serve nothing first, then by zone and id.
-    fn order_of_turn(&self) -> Vec<usize> {
-        let mut turn: Vec<usize> = (0..self.drafts.len())
-            .filter(|&i| self.drafts[i].record.state() == S::Staged && self.drafts[i].record.batch.is_none())
-            .collect();
-        turn.sort_by_key(|&i| {
-            let draft = &self.drafts[i];
-            (draft.sight.health == Health::Healthy, draft.record.id.clone())
+    /// The members whose turn is next: staged ones without a batch, those that serve nothing first, then by zone and id.
+    fn order_of_turn(&self, most: usize) -> Vec<usize> {
+        let looked_at = self.drafts.iter().map(|draft| (draft.at, &*draft.record, draft.sight));
+        let resting = self.census.next_in_turn(most).map(|at| {
+            let member = &self.snapshot.members[at];
+            (at, &member.record, &member.sight)
         });
-        match self.snapshot.policy.zones {
-            Zones::Any => turn,
-            Zones::Spread => self.spread(turn),
-            Zones::OneAtATime => self.one_zone(turn),
-        }
-    }
-
-    /// One of each zone, then the second of each, and so on.
-    fn spread(&self, turn: Vec<usize>) -> Vec<usize> {
-        let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut ranked: Vec<(u32, usize)> = turn
-            .into_iter()
-            .map(|i| {
-                let rank = seen.entry(self.drafts[i].record.zone.as_str()).or_default();
-                *rank += 1;
-                (*rank, i)
+        let mut turn: Vec<Turn<'_>> = looked_at
+            .filter(|(_, record, _)| record.state() == S::Staged && record.batch.is_none())
+            .chain(resting)
+            .map(|(at, record, sight)| Turn {
+                serves: sight.health == Health::Healthy,
+                id: &record.id,
+                zone: &record.zone,
+                at,
             })
             .collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        ranked.into_iter().map(|(_, i)| i).collect()
+        turn.sort_unstable_by_key(|turn| (turn.serves, turn.id));
+        match self.snapshot.policy.zones {
+            Zones::Any => {}
+            Zones::Spread => spread(&mut turn),
+            Zones::OneAtATime => self.one_zone(&mut turn),
+        }
+        turn.into_iter().take(most).map(|turn| turn.at).collect()
     }
 
     /// Those of the zone in work, or of the first one that has any left. A zone with an instance in work comes first.
-    fn one_zone(&self, turn: Vec<usize>) -> Vec<usize> {
+    fn one_zone(&self, turn: &mut Vec<Turn<'_>>) {
         let in_work =
             self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state().is_final());
-        let mut zones: Vec<&str> = turn.iter().map(|&i| self.drafts[i].record.zone.as_str()).collect();
-        zones.sort_unstable();
-        let Some(zone) = in_work.map(|draft| draft.record.zone.as_str()).or(zones.first().copied()) else {
-            return turn;
-        };
-        turn.iter().copied().filter(|&i| self.drafts[i].record.zone == zone).collect()
+        let first = turn.iter().map(|turn| turn.zone).min();
+        if let Some(zone) = in_work.map(|draft| draft.record.zone.as_str()).or(first) {
+            turn.retain(|turn| turn.zone == zone);
+        }
     }
 
     /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.
@@ -187,6 +187,25 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// One whose turn may be next.
+struct Turn<'a> {
+    serves: bool,
+    id: &'a str,
+    zone: &'a str,
+    /// Its number in the snapshot.
+    at: usize,
+}
+
+/// One of each zone, then the second of each, and so on.
+fn spread(turn: &mut [Turn<'_>]) {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    turn.sort_by_cached_key(|turn| {
+        let rank = seen.entry(turn.zone).or_default();
+        *rank += 1;
+        *rank
+    });
 }
 
 /// Of the open batch, and not taken out yet.

@@ -1,11 +1,11 @@
 //! How many must stay in service, and how many more may be taken out: in the deployment group as a whole, in each Auto
 //! Scaling group and in each target group. A batch that spares the whole may still hold every target of a small one.
 
-use super::{Draft, Planner};
+use super::Planner;
 use crate::rollout::{
     policy::Policy,
-    snapshot::{Health, Lifecycle},
-    state::{Instance, InstanceState as S},
+    snapshot::{Health, Lifecycle, Sight},
+    state::{Instance, InstanceState as S, Membership},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,14 +41,18 @@ fn name_of(arn: &str) -> &str {
 
 /// The pools that an instance belongs to.
 pub(super) fn pools_of(record: &Instance) -> BTreeSet<Pool<'_>> {
-    let watched = record.memberships.iter().filter(|membership| !membership.unwatched);
+    pools(&record.group, &record.memberships)
+}
+
+fn pools<'a>(group: &'a str, memberships: &'a [Membership]) -> BTreeSet<Pool<'a>> {
+    let watched = memberships.iter().filter(|membership| !membership.unwatched);
     let behind = watched.map(|membership| Pool::TargetGroup(&membership.target_group));
-    once(Pool::Whole).chain(once(Pool::AutoScalingGroup(&record.group))).chain(behind).collect()
+    once(Pool::Whole).chain(once(Pool::AutoScalingGroup(group))).chain(behind).collect()
 }
 
 /// One pool's arithmetic.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Room {
     /// Members when the deployment began.
     total: u32,
     /// Those in service and healthy then.
@@ -104,7 +108,13 @@ impl<'a> Planner<'a> {
         let mut rooms: BTreeMap<Pool<'a>, Room> = BTreeMap::new();
         for draft in &self.drafts {
             for pool in pools_of(draft.before) {
-                rooms.entry(pool).or_default().count(draft);
+                rooms.entry(pool).or_default().count(&draft.record, draft.sight);
+            }
+        }
+        for (class, sums) in self.census.classes.iter().zip(&self.sums) {
+            for pool in pools(&class.group, &class.memberships) {
+                let room = rooms.entry(pool).or_default();
+                *room = room.each(sums.room, &|ours, theirs| ours + theirs);
             }
         }
         let deployment = &self.snapshot.deployment;
@@ -163,9 +173,8 @@ fn least(policy: &Policy, pool: Pool<'_>, size: u32, healthy: u32, total: u32) -
 }
 
 impl Room {
-    fn count(&mut self, draft: &Draft<'_>) {
-        let record = &draft.record;
-        let left = draft.sight.lifecycle == Lifecycle::Leaving;
+    pub(super) fn count(&mut self, record: &Instance, sight: &Sight) {
+        let left = sight.lifecycle == Lifecycle::Leaving;
         let gone = record.state() == S::Gone || left && record.state() != S::Failed;
         // An operator's own standby instance is none of the fleet.
         let counts = record.state() != S::Skipped || record.healthy_at_start;
@@ -178,7 +187,19 @@ impl Room {
         // One that left on its own makes the group smaller, not the batches. One that a health check took out for the new
         // revision doesn't.
         self.left += u32::from(gone);
-        let serves = draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy;
+        let serves = sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy;
         self.healthy += u32::from(serves && record.state() != S::Blocking && !record.quarantined());
+    }
+
+    /// Each number by itself, of both; what must stay is left.
+    pub(super) fn each(self, other: Room, both: &impl Fn(u32, u32) -> u32) -> Room {
+        Room {
+            total: both(self.total, other.total),
+            healthy_at_start: both(self.healthy_at_start, other.healthy_at_start),
+            left: both(self.left, other.left),
+            came: both(self.came, other.came),
+            healthy: both(self.healthy, other.healthy),
+            keep: self.keep,
+        }
     }
 }

@@ -32,9 +32,9 @@ impl Planner<'_> {
                     draft.end_by(step, fault, false, self.now, note)?;
                 }
                 _ if !draft.record.state().is_final() => {
-                    let from_standby = matches!(draft.record.engaged(), S::Deploying | S::Restoring)
-                        && by_standby(&draft.record)
-                        && !draft.sight.given_up;
+                    let out = draft.record.stood_by
+                        || matches!(draft.record.engaged(), S::Deploying | S::Restoring);
+                    let from_standby = out && by_standby(&draft.record) && !draft.sight.given_up;
                     draft.step(Step::Leave { from_standby }, self.now, "left the Auto Scaling group")?;
                 }
                 _ => {}

@@ -32,6 +32,32 @@ impl Planner<'_> {
             self.allow();
         }
         self.hold_back_refused();
+        self.note_standby();
+    }
+
+    /// Notes whom standby has taken out of the desired capacity: whoever is asked into it or seen there, until it is asked
+    /// back or seen in service.
+    fn note_standby(&mut self) {
+        let mut asked: BTreeMap<&str, bool> = BTreeMap::new();
+        for effect in &self.plan.effects {
+            let (instances, out) = match effect {
+                Effect::EnterStandby { instances, .. } => (instances, true),
+                Effect::ExitStandby { instances, .. } => (instances, false),
+                _ => continue,
+            };
+            asked.extend(instances.iter().map(|id| (id.as_str(), out)));
+        }
+        for draft in &mut self.drafts {
+            let seen = match draft.sight.lifecycle {
+                Lifecycle::EnteringStandby | Lifecycle::Standby => true,
+                Lifecycle::InService => false,
+                _ => draft.record.stood_by,
+            };
+            let out = asked.get(draft.record.id.as_str()).copied().unwrap_or(seen);
+            if draft.record.in_work() && out != draft.record.stood_by {
+                draft.record.stood_by = out;
+            }
+        }
     }
 
     /// One dispatch for all that are ready; not before the others that are about to be have had their half second.

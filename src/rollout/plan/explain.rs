@@ -38,7 +38,8 @@ impl Planner<'_> {
                 ));
             }
             D::Rolling => {
-                let (staging, all) = (self.count(|r| r.in_staging()), self.count(|_| true));
+                let staging = self.count(|r| r.in_staging());
+                let all = self.count(|_| true) + self.resting(|sums| sums.all);
                 if staging > 0 {
                     lines.push(format!("staging: {} of {all} instances hold the revision", all - staging));
                 }
@@ -64,6 +65,10 @@ impl Planner<'_> {
             format!("{call} was refused {} times: {}", refused.times, refused.message)
         }));
         self.plan.explain.deployment = lines;
+        self.plan.explain.waiting = Some(match self.batch {
+            0 => "staged; waits for the others to be".into(),
+            batch => format!("staged; waits for batch {batch} to be through"),
+        });
         let capacity = self.capacity().words();
         for index in 0..self.drafts.len() {
             if let Some(words) = self.explain_one(index, &capacity) {
@@ -79,8 +84,8 @@ impl Planner<'_> {
             S::Staged if draft.record.batch.is_some() => {
                 format!("waits for capacity: {capacity}")
             }
-            S::Staged if self.batch == 0 => "staged; waits for the others to be".into(),
-            S::Staged => format!("staged; waits for batch {} to be through", self.batch),
+            // The same of all of them.
+            S::Staged => return None,
             S::Staging if draft.attempt.is_some() => "downloading and unpacking the revision".into(),
             S::Blocking => {
                 let delay = self.snapshot.timing.deregistration_delay;

@@ -40,6 +40,10 @@ pub(super) struct Fleet {
     /// MinSize as the last one set it who isn't drover, and all that drover ever set.
     min: u32,
     ours: BTreeSet<u32>,
+    /// The group stands for something else in the configuration of the daemon that runs now.
+    moved: bool,
+    /// So much of the desired capacity did drover take away and not give back.
+    owed: u32,
 }
 
 impl Fleet {
@@ -64,6 +68,8 @@ impl Fleet {
             unproven: BTreeSet::new(),
             min: total,
             ours: BTreeSet::new(),
+            moved: false,
+            owed: 0,
         }
     }
 
@@ -102,6 +108,9 @@ impl Fleet {
             Event::Stale(_) => {}
             Event::Sicken(who, seconds) => self.sicken(who, seconds),
             Event::Terminate(who) => self.terminate(who),
+            Event::Shrink(who) => self.shrink(who),
+            // One that is planned with another configuration takes in nobody.
+            Event::Join if self.moved => {}
             Event::Join => self.join(),
             Event::Desire(more) => self.desire(self.in_lifecycle_service() + more),
             Event::SetMin(min) => self.set_min(min),
@@ -112,7 +121,10 @@ impl Fleet {
                     *cancel = Some(how);
                 }
             }
-            Event::Restart => self.restart(),
+            Event::Restart(moved) => {
+                self.moved = moved;
+                self.restart();
+            }
             Event::Crash(had, begun) => self.crash(had, begun),
         }
     }
@@ -193,6 +205,21 @@ impl Fleet {
     fn terminate(&mut self, who: usize) {
         let member = self.at(who);
         member.sight = Sight::gone();
+        let id = member.record.id.clone();
+        self.forget(&id);
+    }
+
+    /// Auto Scaling ends one of those in service.
+    fn shrink(&mut self, who: usize) {
+        let (group, serving) = (&self.toy.snapshot.groups["asg"], self.in_lifecycle_service());
+        let serves = self.toy.snapshot.members[who % self.toy.snapshot.members.len()].sight.lifecycle
+            == Lifecycle::InService;
+        if !serves || group.desired <= group.min || group.desired > serving {
+            return;
+        }
+        self.group().desired -= 1;
+        let member = self.at(who);
+        member.sight = Sight { given_up: true, ..Sight::gone() };
         let id = member.record.id.clone();
         self.forget(&id);
     }
@@ -365,8 +392,13 @@ impl Fleet {
                 self.unproven.remove(&member.record.id);
             }
         }
+        self.halt_if_moved();
         let before = self.shown();
         let plan = plan(&before, self.toy.now).expect("no illegal step");
+        // Whoever rests would have been left alone, too.
+        let mut thorough = plan_by(&Census::of_all(&before), &before, self.toy.now).expect("no illegal step");
+        thorough.explain.clone_from(&plan.explain);
+        assert_eq!(plan, thorough);
         self.toy.record(&plan);
         self.check_step(&before, &plan);
         self.rules();
@@ -378,6 +410,16 @@ impl Fleet {
             self.begin(effect);
         }
         plan
+    }
+
+    /// As the engine's `roll` does.
+    fn halt_if_moved(&mut self) {
+        let now = self.toy.now;
+        let deployment = &mut self.toy.snapshot.deployment;
+        if self.moved && deployment.state == D::Rolling && deployment.cancel.is_none() {
+            (deployment.state, deployment.since, deployment.settled) = (D::Halted, now, false);
+            deployment.reason = Some("the group stands for something else now".into());
+        }
     }
 
     fn begin(&mut self, effect: &Effect) {
@@ -421,7 +463,11 @@ impl Fleet {
                     }
                     _ => {}
                 }
+                let before = self.group().desired;
                 self.toy.act(&effect);
+                let after = self.group().desired;
+                self.owed =
+                    (self.owed + before.saturating_sub(after)).saturating_sub(after.saturating_sub(before));
             }
         }
     }

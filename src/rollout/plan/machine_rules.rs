@@ -105,6 +105,14 @@ impl Fleet {
         assert_eq!(group.min, self.min, "MinSize is not what it was: {group:?}");
         // One that ended unseen knows only what was last seen.
         let unseen = ended && self.blind.is_some();
+        // What standby took of the desired capacity is there again, as far as it went at the start.
+        let whole = group.desired >= deployment.total_at_start.min(group.max);
+        let followed = deployment.rolled_back;
+        assert!(
+            !ended || unseen || followed || self.owed == 0 || whole,
+            "{} are owed: {group:?} {members:?}",
+            self.owed
+        );
         let there = |member: &&Member| member.sight.lifecycle != Lifecycle::Leaving && !unseen;
         for member in members.iter().filter(there) {
             let record = &member.record;

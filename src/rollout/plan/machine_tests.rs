@@ -76,6 +76,8 @@ enum Event {
     /// Unhealthy behind the balancer, for that many seconds.
     Sicken(usize, i64),
     Terminate(usize),
+    /// Somebody wants the group smaller by one, and this one is chosen.
+    Shrink(usize),
     Join,
     /// Somebody wants that many more than are in service.
     Desire(u32),
@@ -84,8 +86,9 @@ enum Event {
     /// A person's verb; of one instance alone where that can be.
     Verb(Verb, Option<usize>),
     Cancel(Cancel),
-    /// The daemon is stopped between two looks, and started again.
-    Restart,
+    /// The daemon is stopped between two looks, and started again; with a configuration in which the group stands for other
+    /// Auto Scaling groups than the deployment was planned with, or with the old one.
+    Restart(bool),
     /// It dies after that many effects of a plan, perhaps with the next one in the journal and not made.
     Crash(usize, bool),
 }
@@ -151,13 +154,14 @@ impl ReferenceStateMachine for Machine {
             (2, (1..4000i64).prop_map(Event::Blind).boxed()),
             (2, (1..10i64).prop_map(Event::Stale).boxed()),
             (4, (who.clone(), 1..200i64).prop_map(|(who, seconds)| Event::Sicken(who, seconds)).boxed()),
-            (2, who.prop_map(Event::Terminate).boxed()),
+            (2, who.clone().prop_map(Event::Terminate).boxed()),
+            (1, who.prop_map(Event::Shrink).boxed()),
             (1, Just(Event::Join).boxed()),
             (1, (0..4u32).prop_map(Event::Desire).boxed()),
             (1, (0..14u32).prop_map(Event::SetMin).boxed()),
             (6, verb.prop_map(|(verb, only)| Event::Verb(verb, only)).boxed()),
             (1, cancel.prop_map(Event::Cancel).boxed()),
-            (2, Just(Event::Restart).boxed()),
+            (2, prop_oneof![2 => Just(false), 1 => Just(true)].prop_map(Event::Restart).boxed()),
             (3, (0..4usize, any::<bool>()).prop_map(|(had, begun)| Event::Crash(had, begun)).boxed()),
         ];
         Union::new_weighted(all).boxed()
@@ -165,9 +169,9 @@ impl ReferenceStateMachine for Machine {
 
     fn preconditions(story: &Story, event: &Event) -> bool {
         match event {
-            Event::Terminate(_) => story.left < MOST_CHANGES,
+            Event::Terminate(_) | Event::Shrink(_) => story.left < MOST_CHANGES,
             Event::Join => story.joined < MOST_CHANGES,
-            Event::Restart | Event::Crash(..) => story.deaths < MOST_DEATHS,
+            Event::Restart(_) | Event::Crash(..) => story.deaths < MOST_DEATHS,
             Event::Cancel(how) => match story.cancelled {
                 None => true,
                 Some(before) => (before, *how) == (Cancel::After, Cancel::Now),
@@ -178,9 +182,9 @@ impl ReferenceStateMachine for Machine {
 
     fn apply(mut story: Story, event: &Event) -> Story {
         match event {
-            Event::Terminate(_) => story.left += 1,
+            Event::Terminate(_) | Event::Shrink(_) => story.left += 1,
             Event::Join => story.joined += 1,
-            Event::Restart | Event::Crash(..) => story.deaths += 1,
+            Event::Restart(_) | Event::Crash(..) => story.deaths += 1,
             Event::Cancel(how) => story.cancelled = Some(*how),
             _ => {}
         }

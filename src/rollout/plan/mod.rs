@@ -3,6 +3,7 @@
 mod admit;
 mod cancel;
 mod capacity;
+mod census;
 mod departures;
 mod effect;
 mod effects;
@@ -15,14 +16,20 @@ mod verdict;
 use super::{
     class::{Class, backoff, classify},
     event::{LifecycleEvent, RUN},
-    snapshot::{Attempt, Lifecycle, Sight, Snapshot},
-    state::{Back, Cause, DeploymentState, Failure, Fault, Instance, Phase, Wait},
+    snapshot::{Attempt, Lifecycle, Member, Sight, Snapshot},
+    state::{Back, Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Phase, Wait},
     transition::{Illegal, Step, next},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+};
 
 pub use capacity::check_pools;
+pub use census::Census;
+use census::Sums;
 pub use effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED};
 pub use launch::{HEARTBEAT, HELD};
 pub use patience::{LAST_TRIES, PATIENCE};
@@ -31,7 +38,7 @@ pub use patience::{LAST_TRIES, PATIENCE};
 const PAUSE_WHILE_BUSY: SignedDuration = SignedDuration::from_secs(30);
 
 /// What to do now.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// To be recorded, all of them, before any effect.
     pub changes: Vec<Change>,
@@ -44,7 +51,7 @@ pub struct Plan {
 }
 
 /// A change to the record.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An instance's record is now this; the note says what happened, in words, for the timeline.
     Instance(Box<Instance>, Option<String>),
@@ -77,41 +84,99 @@ pub enum Change {
 pub struct Explain {
     /// Of the deployment.
     pub deployment: Vec<String>,
-    /// By instance.
+    /// By instance, but for those whose turn has not come …
     pub instances: BTreeMap<String, String>,
+    /// … of whom the same is true.
+    pub waiting: Option<String>,
+}
+
+impl Explain {
+    /// Why this instance waits, if it does.
+    pub fn of(&self, record: &Instance) -> Option<&str> {
+        let waits = record.state() == InstanceState::Staged && record.batch.is_none();
+        let own = self.instances.get(&record.id);
+        own.or(self.waiting.as_ref().filter(|_| waits)).map(String::as_str)
+    }
 }
 
 /// Makes the plan for this moment.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
-    let mut planner = Planner::new(snapshot, now);
-    planner.regain_sight();
-    planner.see_departures()?;
-    planner.read_outcomes()?;
-    planner.read_fleet()?;
-    planner.give_up_unsent()?;
-    planner.obey_cancel()?;
-    planner.end_what_is_left()?;
-    planner.resume_due()?;
-    if planner.is_launch() {
-        planner.admit_launch()?;
-    } else {
-        planner.watch_bake()?;
-        planner.judge()?;
-        planner.admit()?;
-    }
-    planner.order_effects();
-    planner.finish();
+    let census = Census::of(snapshot);
+    let mut planner = Planner::new(snapshot, &census, now);
+    planner.decide()?;
     planner.explain();
     Ok(planner.into_plan())
 }
 
+/// The same without a word of explanation, by a census that was kept up to date.
+pub fn plan_by(census: &Census, snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
+    let mut planner = Planner::new(snapshot, census, now);
+    planner.decide()?;
+    Ok(planner.into_plan())
+}
+
+impl Planner<'_> {
+    fn decide(&mut self) -> Result<(), Illegal> {
+        self.regain_sight();
+        self.see_departures()?;
+        self.read_outcomes()?;
+        self.read_fleet()?;
+        self.give_up_unsent()?;
+        self.obey_cancel()?;
+        self.end_what_is_left()?;
+        self.resume_due()?;
+        if self.is_launch() {
+            self.admit_launch()?;
+        } else {
+            self.watch_bake()?;
+            self.judge()?;
+            self.admit()?;
+        }
+        self.order_effects();
+        self.finish();
+        Ok(())
+    }
+}
+
 /// A member as the plan goes on changing it.
 struct Draft<'a> {
-    record: Instance,
+    /// Its number in the snapshot.
+    at: usize,
+    record: Record<'a>,
     sight: &'a Sight,
     attempt: Option<&'a Attempt>,
     before: &'a Instance,
     notes: Vec<String>,
+}
+
+/// A record that is copied once it is changed.
+struct Record<'a>(Cow<'a, Instance>);
+
+impl Deref for Record<'_> {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.0
+    }
+}
+
+impl DerefMut for Record<'_> {
+    fn deref_mut(&mut self) -> &mut Instance {
+        self.0.to_mut()
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn new(at: usize, member: &'a Member) -> Draft<'a> {
+        Draft {
+            at,
+            record: Record(Cow::Borrowed(&member.record)),
+            sight: &member.sight,
+            attempt: member.attempt.as_ref(),
+            before: &member.record,
+            notes: Vec::new(),
+        }
+    }
 }
 
 impl Draft<'_> {
@@ -165,8 +230,12 @@ impl Draft<'_> {
 
 struct Planner<'a> {
     snapshot: &'a Snapshot,
+    census: &'a Census,
     now: Timestamp,
+    /// Those that are looked at one by one.
     drafts: Vec<Draft<'a>>,
+    /// The others, by the census's classes.
+    sums: Vec<Sums>,
     state: DeploymentState,
     reason: Option<String>,
     batch: u32,
@@ -178,22 +247,13 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(snapshot: &'a Snapshot, now: Timestamp) -> Self {
-        let drafts = snapshot
-            .members
-            .iter()
-            .map(|member| Draft {
-                record: member.record.clone(),
-                sight: &member.sight,
-                attempt: member.attempt.as_ref(),
-                before: &member.record,
-                notes: Vec::new(),
-            })
-            .collect();
+    fn new(snapshot: &'a Snapshot, census: &'a Census, now: Timestamp) -> Self {
         Planner {
             snapshot,
+            census,
             now,
-            drafts,
+            drafts: census.moving().map(|at| Draft::new(at, &snapshot.members[at])).collect(),
+            sums: census.classes.iter().map(|class| class.sums).collect(),
             state: snapshot.deployment.state,
             reason: snapshot.deployment.reason.clone(),
             batch: snapshot.deployment.batch,
@@ -211,8 +271,22 @@ impl<'a> Planner<'a> {
         self.snapshot.deployment.total_at_start.max(1)
     }
 
+    /// How many there are of those that are looked at one by one.
     fn count(&self, which: impl Fn(&Instance) -> bool) -> u32 {
         u32::try_from(self.drafts.iter().filter(|draft| which(&draft.record)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many there are of those that rest.
+    fn resting(&self, of: impl Fn(&Sums) -> u32) -> u32 {
+        self.sums.iter().map(of).sum()
+    }
+
+    /// One that rested is looked at from now on.
+    fn take_up(&mut self, at: usize) {
+        let Some((class, share)) = self.census.share(at) else { return };
+        self.sums[class] = self.sums[class].less(share);
+        let place = self.drafts.partition_point(|draft| draft.at < at);
+        self.drafts.insert(place, Draft::new(at, &self.snapshot.members[at]));
     }
 
     /// A fault on draft `index`: waits for a retry that goes on at `back`, or ends Failed, by class and what is left. Where
@@ -291,12 +365,13 @@ impl<'a> Planner<'a> {
         let mut plan = self.plan;
         let mut changes = Vec::new();
         for draft in self.drafts {
-            if draft.record != *draft.before {
-                if draft.record.phase == Phase::Succeeded && draft.before.phase != Phase::Succeeded {
-                    changes.push(Change::Good(draft.record.id.clone()));
+            let Record(Cow::Owned(record)) = draft.record else { continue };
+            if record != *draft.before {
+                if record.phase == Phase::Succeeded && draft.before.phase != Phase::Succeeded {
+                    changes.push(Change::Good(record.id.clone()));
                 }
                 let note = (!draft.notes.is_empty()).then(|| draft.notes.join("; "));
-                changes.push(Change::Instance(Box::new(draft.record), note));
+                changes.push(Change::Instance(Box::new(record), note));
             }
         }
         changes.append(&mut plan.changes);

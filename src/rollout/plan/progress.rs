@@ -255,12 +255,14 @@ impl Planner<'_> {
             || launch && matches!(draft.sight.lifecycle, Lifecycle::Coming(_));
         // AWS itself being refused is waited out elsewhere; another's hook is waited for as long as a deployment may take.
         let kept_for = if launch { self.snapshot.policy.deadlines.deployment } else { KEPT_OUT };
-        let Phase::Allowing { kept_since } = &mut draft.record.phase else { return Ok(()) };
-        if !kept_out && kept_since.take().is_some() {
+        let Phase::Allowing { kept_since: before } = draft.record.phase else { return Ok(()) };
+        let kept_since = kept_out.then(|| before.unwrap_or(now));
+        if kept_since != before {
+            draft.record.phase = Phase::Allowing { kept_since };
+        }
+        if !kept_out && before.is_some() {
             // The wait for its health begins.
             draft.record.since = now;
-        } else if kept_out {
-            kept_since.get_or_insert(now);
         }
         let kept = kept_since.map(|since| since + kept_for);
         let patience = if by_account { PATIENCE } else { SignedDuration::ZERO };

@@ -3,6 +3,7 @@
 use super::{
     Change, DispatchKind, Draft, Effect, Planner,
     admit::{is_held, serves},
+    census::{Sums, served_at_start},
     progress::{CLOSE_LOOK, by_standby},
 };
 use crate::rollout::{
@@ -151,16 +152,21 @@ impl Planner<'_> {
     }
 
     fn anyone_passed(&self, event: LifecycleEvent) -> bool {
-        self.drafts.iter().any(|draft| match draft.record.state() {
-            S::Succeeded | S::Allowing | S::PostAllowing => {
-                draft.record.touched && event < LifecycleEvent::AllowTraffic
-                    || draft.record.state() == S::Succeeded
-            }
-            S::Staged | S::PreBlocking | S::Blocking | S::Deploying => {
-                event == LifecycleEvent::DownloadBundle
-            }
-            _ => false,
-        })
+        let of_those_at_rest = self.resting(|sums| match event {
+            LifecycleEvent::DownloadBundle => sums.waiting + sums.succeeded,
+            _ => sums.succeeded,
+        });
+        of_those_at_rest > 0
+            || self.drafts.iter().any(|draft| match draft.record.state() {
+                S::Succeeded | S::Allowing | S::PostAllowing => {
+                    draft.record.touched && event < LifecycleEvent::AllowTraffic
+                        || draft.record.state() == S::Succeeded
+                }
+                S::Staged | S::PreBlocking | S::Blocking | S::Deploying => {
+                    event == LifecycleEvent::DownloadBundle
+                }
+                _ => false,
+            })
     }
 
     /// While a batch bakes, a deployed target that turns unhealthy is a failure: it stays in service, for the balancer
@@ -212,7 +218,7 @@ impl Planner<'_> {
         if held.iter().any(|draft| !serves(draft) || capacity.take(draft.before)) {
             return None;
         }
-        let waiting = self.count(|record| record.state() == S::Staged);
+        let waiting = self.count(|record| record.state() == S::Staged) + self.resting(|sums| sums.waiting);
         let words = format!("{waiting} instances wait, but {}", capacity.words());
         let quarantined = self.count(|record| record.quarantined());
         if quarantined > 0 {
@@ -223,7 +229,8 @@ impl Planner<'_> {
         }
         let deployment = &self.snapshot.deployment;
         let moved = self.drafts.iter().map(|draft| draft.record.since);
-        let moved = moved.chain(deployment.batch_done_at).chain(deployment.resumed_at);
+        let moved =
+            moved.chain(self.census.latest).chain(deployment.batch_done_at).chain(deployment.resumed_at);
         let limit = self.becoming_healthy();
         let until = moved.max().unwrap_or(deployment.since).max(deployment.since) + limit;
         if self.now < until {
@@ -241,8 +248,15 @@ impl Planner<'_> {
         comes_back
             || self.snapshot.groups.iter().any(|(name, group)| {
                 let members = self.drafts.iter().filter(there).filter(|draft| draft.record.group == *name);
-                u32::try_from(members.count()).unwrap_or(u32::MAX) < group.desired
+                let resting = self.resting_of(name, |sums| sums.all);
+                u32::try_from(members.count()).unwrap_or(u32::MAX).saturating_add(resting) < group.desired
             })
+    }
+
+    /// How many there are of those of an Auto Scaling group that rest.
+    fn resting_of(&self, group: &str, of: impl Fn(&Sums) -> u32) -> u32 {
+        let classes = self.census.classes.iter().zip(&self.sums).filter(|(class, _)| class.group == group);
+        classes.map(|(_, sums)| of(sums)).sum()
     }
 
     fn halt_expired(&self) -> bool {
@@ -262,7 +276,7 @@ impl Planner<'_> {
         if self.rolling_back {
             return;
         }
-        let over = self.count(|record| !record.state().is_final()) == 0;
+        let over = self.count(|record| !record.state().is_final()) + self.resting(|sums| sums.waiting) == 0;
         let halted = self.state.waits_for_a_person();
         if !(over || halted && !self.busy()) {
             return;
@@ -311,7 +325,8 @@ impl Planner<'_> {
 
     fn final_state(&self) -> (D, Option<String>) {
         let failed = self.count(|record| record.state() == S::Failed);
-        let succeeded = self.count(|record| record.state() == S::Succeeded);
+        let succeeded =
+            self.count(|record| record.state() == S::Succeeded) + self.resting(|sums| sums.succeeded);
         if self.is_launch() && self.snapshot.deployment.cancel.is_none() && failed > 0 {
             let words = self.drafts.iter().find_map(|draft| draft.record.failure());
             return (D::Failed, words.map(|failure| failure.fault.words()));
@@ -337,7 +352,8 @@ impl Planner<'_> {
             return (D::Failed, Some(format!("{why}; nobody came within {limit:#}")));
         }
         let gone = self.count(|record| record.state() == S::Gone);
-        if gone > 0 && failed + succeeded + self.count(|record| record.state() == S::Skipped) == 0 {
+        let skipped = self.count(|record| record.state() == S::Skipped) + self.resting(|sums| sums.skipped);
+        if gone > 0 && failed + succeeded + skipped == 0 {
             if self.is_launch() {
                 // It says nothing about the revision.
                 return (D::Cancelled, Some("it left the Auto Scaling group".into()));
@@ -368,29 +384,49 @@ impl Planner<'_> {
     /// it and, at the end, of quarantined ones. While it waits for a person, and where a rollback follows, those are about
     /// to be tried again, and bring theirs along.
     fn lost_capacity(&self, group: &str, seen: &Group, ends: bool) -> u32 {
-        let ends = ends && !self.snapshot.deployment.rolled_back;
-        let lost = self.count(|record| {
-            let left = matches!(record.phase, Phase::Gone { left_standby: true }) && self.counts(record);
-            let stays = record.quarantined() && !record.is_replaced() && by_standby(record);
-            record.group == group && (left || ends && stays)
-        });
+        let lost = self.count(|record| self.is_lost(record, group, ends));
         // Never to more than there was: MinSize may have brought some back already.
         let at_start = self.count(|record| {
-            let served = !record.joined && (record.state() != S::Skipped || record.healthy_at_start);
-            record.group == group && served && !(record.is_replaced() && record.quarantined())
-        });
+            let replaced = record.is_replaced() && record.quarantined();
+            record.group == group && served_at_start(record) && !replaced
+        }) + self.resting_of(group, |sums| sums.served_at_start);
         let returned = seen.hold.as_ref().map_or(0, |hold| hold.returned);
         lost.min(returned + at_start.saturating_sub(seen.desired))
+    }
+
+    /// What this group was owed has been given back, as far as it could be.
+    fn note_given_back(&mut self, group: &str, ends: bool) {
+        for index in 0..self.drafts.len() {
+            if self.is_lost(&self.drafts[index].record, group, ends) {
+                self.drafts[index].record.given_back = true;
+            }
+        }
+    }
+
+    /// Whether it left this group from standby, or stays there for good, and what that took of the desired capacity is owed.
+    fn is_lost(&self, record: &Instance, group: &str, ends: bool) -> bool {
+        let ends = ends && !self.snapshot.deployment.rolled_back;
+        let left = matches!(record.phase, Phase::Gone { left_standby: true }) && self.counts(record);
+        let stays = record.quarantined() && !record.is_replaced() && by_standby(record);
+        record.group == group && !record.given_back && (left || ends && stays)
     }
 
     /// Puts the Auto Scaling groups back in order; true when nothing is left to put back. `ends`: the deployment does too.
     fn release_groups(&mut self, ends: bool) -> bool {
         let mut done = true;
         for (name, group) in &self.snapshot.groups {
-            let Some(hold) = &group.hold else { continue };
-            done = false;
             let lost = self.lost_capacity(name, group, ends);
-            self.plan.effects.push(put_back(name, group, hold, lost));
+            let effect = match &group.hold {
+                Some(hold) => put_back(name, group, hold, lost),
+                // It was put in order while the deployment waited for a person, who might have had them tried again.
+                None if ends && lost > 0 && self.blind().is_none() => Effect::Journal { group: name.clone() },
+                None => continue,
+            };
+            done = false;
+            if matches!(effect, Effect::Release { .. }) {
+                self.note_given_back(name, ends);
+            }
+            self.plan.effects.push(effect);
         }
         // What AWS refused a moment ago waits here too.
         self.hold_back_refused();

@@ -4,6 +4,7 @@
 //! archives. A commit that exists only in a fork is served through the parent, as GitHub does. A renamed repository is
 //! redirected to by its number. The API may lag: it then shows commits, branches and comparisons as they were.
 
+pub mod app;
 mod git;
 mod shape;
 
@@ -64,6 +65,8 @@ pub struct GitHub {
     repositories: Vec<Git>,
     names: Mutex<Names>,
     links: Mutex<HashMap<String, (Instant, String, String)>>,
+    /// The app that may ask in place of a person's token.
+    pub apps: app::Apps,
 }
 
 /// What repositories are called, and were.
@@ -143,7 +146,9 @@ impl GitHub {
     pub fn action(segments: &[String]) -> &'static str {
         let rest = Self::rest(segments);
         match rest.first().map(String::as_str) {
+            _ if segments.first().is_some_and(|root| root == "app") => "CreateInstallationToken",
             None => "GetRepository",
+            Some("installation") => "GetInstallation",
             Some("commits") if rest.len() == 1 => "ListCommits",
             Some("commits") => "GetCommit",
             Some("branches") if rest.len() == 1 => "ListBranches",
