@@ -11,7 +11,7 @@ use crate::{
     store::{DeploymentRow, StoreError},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
 };
 use tracing::warn;
@@ -32,8 +32,11 @@ impl Engine {
     }
 
     /// What planning needs to know of the releases that run before: by SHA.
-    pub(super) async fn formers(&self, records: &[Instance]) -> Result<BTreeMap<String, Former>, StoreError> {
-        let goods: BTreeSet<&String> = records.iter().filter_map(|record| record.good.as_ref()).collect();
+    pub(super) async fn formers<'a>(
+        &self,
+        records: impl Iterator<Item = &'a Instance>,
+    ) -> Result<BTreeMap<String, Former>, StoreError> {
+        let goods: BTreeSet<&String> = records.filter_map(|record| record.good.as_ref()).collect();
         let mut formers = BTreeMap::new();
         for sha in goods {
             if let Some(appspec) = self.former_appspec(sha).await? {
@@ -45,13 +48,13 @@ impl Engine {
 
     /// A host says what is current on it when it has staged. On a fleet that drover has not deployed to before, that is what
     /// a cancel would put back, and run: it counts only if this store or the repository knows it as one of its own.
-    pub(super) async fn vet_what_hosts_say(
+    pub(super) async fn vet_what_hosts_say<'a>(
         &self,
         row: &DeploymentRow,
-        records: &[Instance],
-        attempts: &mut HashMap<i64, Attempt>,
+        records: impl Iterator<Item = &'a Instance>,
+        attempts: &mut BTreeMap<i64, Attempt>,
     ) -> anyhow::Result<()> {
-        for record in records.iter().filter(|record| record.good.is_none()) {
+        for record in records.filter(|record| record.good.is_none()) {
             let Some(attempt) = record.attempt().and_then(|number| attempts.get_mut(&number)) else {
                 continue;
             };

@@ -3,7 +3,7 @@
 
 use super::{
     Engine, SubmitError,
-    act::RESTORE_TAG,
+    effects::RESTORE_TAG,
     launches::hook_name,
     preconditions::{code_deploys, no_such_group},
     record,

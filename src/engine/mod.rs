@@ -4,18 +4,15 @@
 //! has a plan made afresh, so that a start is an ordinary tick. Every effect on the world passes through
 //! `act`, which writes it down first.
 
-mod act;
-mod adopt;
-mod away;
 mod bundles;
 mod crash;
-mod dispatch;
+mod deployment;
+mod effects;
 mod estimate;
 mod former;
 mod group;
 mod kept;
 mod launches;
-mod observe;
 mod outcome;
 mod plan;
 mod planned;
@@ -27,13 +24,12 @@ mod queue;
 mod record;
 mod retention;
 mod secrets;
+mod seen;
 mod shared;
-mod sight;
 mod submit;
 mod survey;
 mod takeover;
 mod targets;
-mod tick;
 mod uploads;
 mod verbs;
 
@@ -51,7 +47,7 @@ pub use submit::{Submission, SubmitError};
 use crate::{
     artifact::Artifacts,
     config::{Application, Config, Group},
-    fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup},
+    fleet::{Fleet, autoscaling::GroupSight},
     github::Repositories,
     logs::Logs,
     revision::appspec::AppSpec,
@@ -74,9 +70,6 @@ const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
 /// DescribeAutoScalingGroups may show a tag for so long after it was removed: AWS states no number; its reads are
 /// eventually consistent, within seconds as a rule.
 const TAG_LAG: SignedDuration = SignedDuration::from_mins(1);
-
-/// When a command was seen to be over is of no use any more after this.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The engine of one daemon.
 pub struct Engine {
@@ -115,12 +108,6 @@ pub struct Engine {
     heartbeats: Mutex<HashMap<String, Timestamp>>,
     /// Groups whose launches wait for a person, and why; by name.
     alarms: Mutex<HashMap<String, String>>,
-    /// Effects refused in a row, by deployment and key; a restart tries afresh.
-    refused: Mutex<act::RefusedEffects>,
-    /// Settings of the target groups, by deployment; a restart asks afresh.
-    target_groups: Mutex<HashMap<i64, Vec<TargetGroup>>>,
-    /// Agents that went away in mid-command.
-    silences: Mutex<away::Silences>,
     /// What is known of releases that run before; by SHA.
     formers: Mutex<HashMap<String, Option<AppSpec>>>,
     /// Whether a SHA that a host named belongs to its repository.
@@ -129,14 +116,8 @@ pub struct Engine {
     strangers: Mutex<HashMap<(String, String), Timestamp>>,
     /// What launches see together.
     shared: shared::Shared,
-    /// Commands that ask an attempt to stop, and of which deployment: by attempt.
-    stops: Mutex<HashMap<i64, (i64, String)>>,
-    /// When dispatches of unknown fate were last sent again, by id.
-    sent_again: Mutex<HashMap<String, Timestamp>>,
-    /// What each running deployment last saw of its fleet.
-    looks: Mutex<sight::Looks>,
-    /// When a command was first seen to be over, by attempt, while its log is behind.
-    over: Mutex<HashMap<i64, Timestamp>>,
+    /// Quarantined instances that the last look didn't show.
+    missed: Mutex<deployment::Missed>,
     /// The last fault of drover's own, and when it was.
     fault: Mutex<Option<(std::time::Instant, String)>>,
     tasks: TaskTracker,
@@ -195,17 +176,11 @@ impl Engine {
             released: Mutex::default(),
             heartbeats: Mutex::default(),
             alarms: Mutex::default(),
-            refused: Mutex::default(),
-            target_groups: Mutex::default(),
-            silences: Mutex::default(),
             formers: Mutex::default(),
             vetted: Mutex::default(),
             strangers: Mutex::default(),
             shared: shared::Shared::default(),
-            stops: Mutex::default(),
-            sent_again: Mutex::default(),
-            looks: Mutex::default(),
-            over: Mutex::default(),
+            missed: Mutex::default(),
             fault: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
@@ -246,16 +221,8 @@ impl Engine {
         self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_target_groups(&self, deployment: i64, arns: &[String]) -> Option<Vec<TargetGroup>> {
-        let known = self.target_groups.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(&deployment)
-            .filter(|groups| arns.iter().all(|arn| groups.iter().any(|g| g.arn == *arn)))
-            .cloned()
-    }
-
-    fn remember_target_groups(&self, deployment: i64, groups: &[TargetGroup]) {
-        self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment, groups.to_vec());
+    fn missed(&self) -> MutexGuard<'_, deployment::Missed> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember_attached(&self, groups: &[GroupSight]) {
@@ -270,22 +237,10 @@ impl Engine {
         released.get(auto_scaling_group).is_some_and(|at| Timestamp::now() < *at + TAG_LAG)
     }
 
-    fn first_seen_over(&self, attempt: i64) -> Timestamp {
-        let now = Timestamp::now();
-        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        // The grace for a log is seconds: what is older has its outcome.
-        over.retain(|_, since| now < *since + FORGOTTEN);
-        *over.entry(attempt).or_insert(now)
-    }
-
     /// Forgets what was only worth knowing while the deployment ran.
     fn forget(&self, deployment: i64) {
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
         self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
-        self.target_groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment);
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _), _| *id != deployment);
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner).forget(deployment);
-        self.stops.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (id, _)| *id != deployment);
         self.logs.forget(deployment);
     }
 
@@ -295,6 +250,11 @@ impl Engine {
             let (application, group) = self.config.group(&name)?;
             Some((name, application, group))
         })
+    }
+
+    /// What a deployment waits for is this now.
+    fn explain(&self, deployment: i64, explain: Explain) {
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment, explain);
     }
 
     /// Why things wait, as the last plan said.

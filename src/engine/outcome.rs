@@ -1,9 +1,6 @@
 //! How attempts ended: from the runner's own words, pushed or printed, or else from Systems Manager's.
 
-use super::{
-    Engine,
-    record::{json, time},
-};
+use super::{Engine, record::json};
 use crate::{
     fleet::commands::Invocation,
     logs::ingest::{Ingest, IngestError},
@@ -12,14 +9,10 @@ use crate::{
         snapshot::Outcome,
         state::{Cause, Fault},
     },
-    store::{AttemptRow, DeploymentRow, StoreError},
+    store::{AttemptRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::sync::PoisonError;
 use tracing::info;
-
-/// A command that is over leaves its log this long to come in before its outcome counts without it.
-const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The line that the runner ends with: `drover: result attempt=… status=… event=… hook=… exit=… … current=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +55,7 @@ impl RunnerResult {
 
     /// Whether Systems Manager says the same of the command's end: the runner fails with a code of its own, and an agent that
     /// saw another end than the words say saw another run.
-    fn agrees_with(&self, invocation: &Invocation) -> bool {
+    pub(super) fn agrees_with(&self, invocation: &Invocation) -> bool {
         let succeeded =
             invocation.status == "success" && invocation.response_code.is_none_or(|code| code == 0);
         (self.status == "succeeded") == succeeded
@@ -73,7 +66,7 @@ impl RunnerResult {
         (self.bytes, self.sha256.clone())
     }
 
-    fn outcome(self, first_event: &str, tail: Vec<String>) -> Outcome {
+    pub(super) fn outcome(self, first_event: &str, tail: Vec<String>) -> Outcome {
         let event =
             self.event.or_else(|| first_event.parse().ok()).unwrap_or(LifecycleEvent::ApplicationStop);
         let cause = match self.status.as_str() {
@@ -113,12 +106,12 @@ pub enum End<'a> {
 }
 
 /// `drover: tail …` lines of what the runner printed.
-fn printed_tail(text: &str) -> Vec<String> {
+pub(super) fn printed_tail(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("drover: tail ")).map(str::to_owned).collect()
 }
 
 /// The event that an attempt was to begin with.
-fn first_event(attempt: &AttemptRow) -> LifecycleEvent {
+pub(super) fn first_event(attempt: &AttemptRow) -> LifecycleEvent {
     attempt.first_event.parse().unwrap_or(LifecycleEvent::ApplicationStop)
 }
 
@@ -131,7 +124,7 @@ pub(super) fn outcome_of_silence(attempt: &AttemptRow, silent_for: SignedDuratio
 }
 
 /// How the runner ended, from its exit code alone (see its head): of a command that the agent itself saw to its end.
-fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) -> Option<Outcome> {
+pub(super) fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) -> Option<Outcome> {
     let code = invocation.response_code?;
     let cause = match (invocation.status.as_str(), code) {
         ("success", 0) => return Some(Outcome::Succeeded { current: None }),
@@ -187,113 +180,6 @@ impl Engine {
         let first = tx.set_outcome(attempt.number, &json(outcome), now).await?;
         tx.commit().await?;
         Ok(first)
-    }
-
-    /// Asks Systems Manager about every command with attempts that have no outcome yet.
-    pub(super) async fn read_invocations(&self, row: &DeploymentRow) -> anyhow::Result<()> {
-        self.read_stops(row).await?;
-        let open = self.store.open_commands(row.id).await?;
-        if open.is_empty() {
-            return Ok(());
-        }
-        let attempts = self.store.attempts(row.id).await?;
-        let waited_for = attempts.iter().filter(|attempt| {
-            attempt.outcome.is_none() && open.iter().any(|(dispatch, _)| *dispatch == attempt.dispatch)
-        });
-        let mut looked = self.look_for_lost_agents(row, &waited_for.collect::<Vec<_>>()).await;
-        for (dispatch, command) in open {
-            // One that can't be asked about keeps nobody from asking about the others.
-            let invocations = match self.fleet.invocations(&command).await {
-                Ok(invocations) => invocations,
-                Err(error) => {
-                    looked = looked.and(Err(error.into()));
-                    continue;
-                }
-            };
-            for attempt in
-                attempts.iter().filter(|attempt| attempt.dispatch == dispatch && attempt.outcome.is_none())
-            {
-                let Some(invocation) = invocations.iter().find(|i| i.instance == attempt.instance) else {
-                    continue;
-                };
-                if let Some(outcome) = self.outcome_of(attempt, invocation) {
-                    let words = outcome.words();
-                    if self.record_outcome(attempt, &outcome).await? {
-                        info!(instance = attempt.instance, attempt = attempt.number, "ended: {words}");
-                        if attempt.log_complete == 0 && invocation.response_code.is_some() {
-                            let text = format!(
-                                "the log of attempt {} has not come to its end: how it ended is known by Systems Manager alone",
-                                attempt.number
-                            );
-                            self.logs.note(row.id, Some(&attempt.instance), &text).await?;
-                        }
-                    }
-                }
-            }
-        }
-        looked
-    }
-
-    /// What became of the commands that ask attempts to stop. One that didn't get through is said, and sent again by the
-    /// planner.
-    async fn read_stops(&self, row: &DeploymentRow) -> anyhow::Result<()> {
-        let stops: Vec<(i64, String)> = {
-            let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
-            let ours = stops.iter().filter(|(_, (deployment, _))| *deployment == row.id);
-            ours.map(|(attempt, (_, command))| (*attempt, command.clone())).collect()
-        };
-        for (attempt, command) in stops {
-            let over = self.fleet.invocations(&command).await?.into_iter().find(Invocation::is_over);
-            let Some(over) = over else { continue };
-            self.stops.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
-            // It was told, whatever it answered; else nobody was.
-            if !["success", "failed"].contains(&over.status.as_str()) {
-                let words = format!("the wish to stop did not get through: {}; asking again", over.status);
-                self.logs.note(row.id, Some(&over.instance), &words).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn outcome_of(&self, attempt: &AttemptRow, invocation: &Invocation) -> Option<Outcome> {
-        if !invocation.is_over() {
-            return None;
-        }
-        if self.public_url.is_none()
-            && attempt.log_complete == 0
-            && Timestamp::now() < self.first_seen_over(attempt.number) + self.upload_grace()
-        {
-            return None;
-        }
-        let printed = RunnerResult::find(&invocation.output)
-            .filter(|result| result.attempt == attempt.number && result.agrees_with(invocation));
-        if let Some(result) = printed {
-            // Its log is usually a moment behind; the outcome comes with it.
-            if attempt.log_complete == 0
-                && Timestamp::now() < self.first_seen_over(attempt.number) + LOG_GRACE
-            {
-                return None;
-            }
-            return Some(result.outcome(&attempt.first_event, printed_tail(&invocation.output)));
-        }
-        let event = first_event(attempt);
-        // What it printed is cut to its beginning, and its log hasn't come: its exit code says it all the same.
-        if let Some(outcome) = outcome_of_code(invocation, event) {
-            return Some(outcome);
-        }
-        let words = match invocation.output.lines().last() {
-            Some(line) => format!("Systems Manager says {}: {line}", invocation.status),
-            None => format!("Systems Manager says {}", invocation.status),
-        };
-        let age = Timestamp::now().duration_since(time(attempt.created_at)).as_secs();
-        let cause = match invocation.status.as_str() {
-            "deliverytimedout" | "undeliverable" | "ratelimitexceeded" | "rateexceeded" => {
-                Cause::Undelivered(words)
-            }
-            "accessdenied" | "invalidplatform" => Cause::Undelivered(words),
-            _ => Cause::AgentLost(format!("{words}, after {age} s, without a word of the runner")),
-        };
-        Some(Outcome::Failed(Fault { event, hook: None, cause, tail: Vec::new() }))
     }
 }
 

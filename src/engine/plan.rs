@@ -2,8 +2,8 @@
 //! take. Changes nothing.
 
 use super::{
-    Engine, Submission, SubmitError, estimate::timing_of, observe::group_of, preconditions::Trouble,
-    record::json, survey::Survey,
+    Engine, Submission, SubmitError, estimate::timing_of, preconditions::Trouble, record::json,
+    seen::group_of, survey::Survey,
 };
 use crate::{
     config::Group,

@@ -1,7 +1,7 @@
 //! What must hold of the Auto Scaling groups and target groups before anything is taken out of them: checked when a
 //! deployment is prepared, when it goes on after a pause or a halt, and by `drover check --aws`.
 
-use super::{act::RESTORE_TAG, launches::hook_name};
+use super::{effects::RESTORE_TAG, launches::hook_name};
 use crate::{
     config::Group,
     fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup, launch::LaunchHook},

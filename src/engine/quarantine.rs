@@ -2,7 +2,7 @@
 //! again, or terminates it. The wish is written down first and fulfilled whenever the group is looked at, so that it
 //! outlives the daemon.
 
-use super::{Engine, GroupError, SubmitError, act::NO_DEPLOYMENT, record};
+use super::{Engine, GroupError, SubmitError, record};
 use crate::{
     fleet::autoscaling::GroupSight,
     logs::{lines_of, note_chunk},
@@ -159,6 +159,7 @@ impl Engine {
             failure.quarantined = false;
             let state = record.state().to_string();
             tx.put_instance(row.deployment, &row.instance, &state, &record::json(&record)).await?;
+            tx.note_change(row.deployment).await?;
         }
         let words = format!("{by}: {verb} it from quarantine");
         tx.append_log(row.deployment, &note_chunk(Some(&row.instance), &lines_of(&words))).await?;
@@ -233,7 +234,7 @@ impl Engine {
         let seen = group.instances.iter().find(|instance| instance.id == row.instance);
         let lifecycle = match seen {
             Some(instance) => instance.lifecycle.as_str(),
-            None if self.is_gone(NO_DEPLOYMENT, group, &row.instance) => "Terminated",
+            None if self.missed().is_gone(group, &row.instance) => "Terminated",
             // Missing from one look: another will tell.
             None => return Ok(()),
         };

@@ -1,7 +1,7 @@
 //! The queue: what is submitted waits its turn; one deployment at a time per Auto Scaling group and target group. A locked
 //! group's deployments wait for the lock to go. An instance that launches waits for nobody.
 
-use super::{Engine, kept, record};
+use super::{Engine, deployment::Deployment, kept, record};
 use crate::{
     logs::{lines_of, note_chunk},
     rollout::plan::Explain,
@@ -137,7 +137,7 @@ impl Engine {
             return self.end(row.id, "Failed", &format!("not begun within {limit:#}; {words}")).await;
         }
         let explain = Explain { deployment: vec![words], ..Explain::default() };
-        self.explained.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, explain);
+        self.explain(row.id, explain);
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let task = async move {
             info!("taking it up");
-            let driven = AssertUnwindSafe(engine.drive(id, &notify)).catch_unwind().await;
+            let driven = AssertUnwindSafe(Deployment::new(&engine, id).drive(&notify)).catch_unwind().await;
             if let Err(panic) = driven {
                 engine.broke(id, &kept::words_of(panic.as_ref())).await;
             }

@@ -37,22 +37,6 @@ pub(super) fn appspec(row: &DeploymentRow) -> anyhow::Result<AppSpec> {
     })
 }
 
-/// Why what is stored of a deployment can't be gone by, if so.
-pub(super) async fn unreadable(store: &Store, row: &DeploymentRow) -> Result<Option<String>, StoreError> {
-    let read = policy(row).map(drop).and_then(|()| appspec(row).map(drop)).err();
-    let read = match read {
-        None => instances(store, row.id).await.err(),
-        wrong => wrong,
-    };
-    match read {
-        None => Ok(None),
-        Some(error) => match error.downcast::<StoreError>() {
-            Ok(error) => Err(error),
-            Err(error) => Ok(Some(format!("{error:#}"))),
-        },
-    }
-}
-
 pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
     let count = |number: i64| u32::try_from(number).unwrap_or(0);
     Ok(Deployment {

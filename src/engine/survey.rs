@@ -3,7 +3,7 @@
 
 use super::{
     Engine,
-    act::RESTORE_TAG,
+    effects::RESTORE_TAG,
     preconditions::{
         Trouble, check_group, check_target_groups, left_behind, no_such_group, refuse, target_group_arns,
     },
@@ -214,7 +214,7 @@ impl Engine {
             for instance in &group.instances {
                 let mut record = Instance::new(&instance.id, &instance.zone, &group.name, now);
                 record.good = good.get(&instance.id).map(|good| good.sha.clone());
-                match super::observe::lifecycle(&instance.lifecycle) {
+                match super::seen::lifecycle(&instance.lifecycle) {
                     // Its launch is still seen through: it joins afterwards.
                     Lifecycle::InService if launching.contains(&instance.id) => continue,
                     Lifecycle::InService => {}

@@ -41,7 +41,7 @@ impl Engine {
         let instances: Vec<&str> = groups
             .iter()
             .flat_map(|group| &group.instances)
-            .filter(|instance| super::observe::lifecycle(&instance.lifecycle) == Lifecycle::InService)
+            .filter(|instance| super::seen::lifecycle(&instance.lifecycle) == Lifecycle::InService)
             .map(|instance| instance.id.as_str())
             .collect();
         if instances.is_empty() {

@@ -1,10 +1,10 @@
 //! Targets and their health: where an instance is registered, and what is seen of it over all its target groups.
 
-use super::observe::lifecycle;
+use super::{Engine, seen::lifecycle};
 use crate::{
     fleet::{
         autoscaling::{GroupSight, InstanceSight},
-        balancer::{TargetGroup, TargetSight},
+        balancer::{NO_SUCH_GROUP, TargetGroup, TargetSight},
     },
     rollout::{
         snapshot::{Health, Lifecycle, Sight},
@@ -69,7 +69,11 @@ impl Targets {
     }
 
     /// What the fleet shows of each of these instances.
-    pub(super) fn sights(&self, groups: &[GroupSight], members: &[Instance]) -> BTreeMap<String, Sight> {
+    pub(super) fn sights<'a>(
+        &self,
+        groups: &[GroupSight],
+        members: impl IntoIterator<Item = &'a Instance>,
+    ) -> BTreeMap<String, Sight> {
         let listed: HashMap<(&str, &str), &InstanceSight> = groups
             .iter()
             .flat_map(|group| group.instances.iter().map(move |seen| (group.name.as_str(), seen)))
@@ -99,7 +103,22 @@ impl Targets {
             }
             Sight { lifecycle, health: worst(&states), registered, condemned: None, given_up: false }
         };
-        members.iter().map(|member| (member.id.clone(), sight_of(member))).collect()
+        members.into_iter().map(|member| (member.id.clone(), sight_of(member))).collect()
+    }
+}
+
+impl Engine {
+    /// The targets of each of these target groups.
+    pub(super) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
+        let mut targets = Targets::default();
+        for group in target_groups {
+            match self.fleet.target_health(&group.arn).await {
+                Ok(seen) => targets.add(&group.arn, seen),
+                Err(error) if error.code == NO_SUCH_GROUP => targets.deleted.push(group.arn.clone()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(targets)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Systems Manager Run Command.
 
 use super::{Fleet, Result, list::NonEmpty, malformed, more};
+use aws_sdk_ssm::operation::list_command_invocations::builders::ListCommandInvocationsFluentBuilder;
 use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
 };
@@ -96,13 +97,30 @@ impl Fleet {
 
     /// How a command goes on each of its instances; empty for a moment right after it was sent.
     pub async fn invocations(&self, command: &str) -> Result<Vec<Invocation>> {
-        let call = self.ssm.list_command_invocations().command_id(command).details(true);
+        let call = self.ssm.list_command_invocations().command_id(command);
+        Ok(self.list_invocations(call).await?.into_iter().map(|(_, invocation)| invocation).collect())
+    }
+
+    /// How all commands since then go, each with its command's id: one listing, whatever their number.
+    pub async fn invocations_since(&self, since: Timestamp) -> Result<Vec<(String, Invocation)>> {
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let filter = CommandFilter::builder().key(CommandFilterKey::InvokedAfter).value(since).build();
+        let filter = filter.map_err(|e| malformed("ListCommandInvocations", &e))?;
+        self.list_invocations(self.ssm.list_command_invocations().filters(filter)).await
+    }
+
+    async fn list_invocations(
+        &self,
+        call: ListCommandInvocationsFluentBuilder,
+    ) -> Result<Vec<(String, Invocation)>> {
+        let call = call.details(true).max_results(50);
         let (mut found, mut token) = (Vec::new(), None);
         loop {
             let page = self.call("ListCommandInvocations", call.clone().set_next_token(token).send()).await?;
             found.extend(page.command_invocations().iter().map(|invocation| {
                 let status = invocation.status_details().unwrap_or_default();
-                Invocation {
+                let command = invocation.command_id().unwrap_or_default().to_owned();
+                let invocation = Invocation {
                     instance: invocation.instance_id().unwrap_or_default().to_owned(),
                     status: status.replace(' ', "").to_lowercase(),
                     response_code: invocation
@@ -111,7 +129,8 @@ impl Fleet {
                         .find(|plugin| plugin.response_finish_date_time().is_some())
                         .map(|plugin| plugin.response_code()),
                     output: invocation.command_plugins().iter().filter_map(|p| p.output()).collect(),
-                }
+                };
+                (command, invocation)
             }));
             token = more(page.next_token());
             if token.is_none() {

@@ -44,6 +44,8 @@ pub struct DeploymentRow {
     pub log_bytes: i64,
     /// When they were removed.
     pub pruned_at: Option<i64>,
+    /// Goes up with each change of its state, and each that a person makes to it or to its instances.
+    pub version: i64,
 }
 
 const LAST_GOOD_BEFORE: &str = "SELECT * FROM deployments WHERE group_name = $1 AND id < $2 AND sha <> $3 \
@@ -210,7 +212,7 @@ impl Tx<'_> {
         finished: bool,
     ) -> Result<()> {
         sqlx::query(
-            "UPDATE deployments SET state = $2, reason = $3, since = $4, settled = 0, \
+            "UPDATE deployments SET state = $2, reason = $3, since = $4, settled = 0, version = version + 1, \
              started_at = CASE WHEN $2 = 'Preparing' THEN $4 ELSE started_at END, \
              finished_at = CASE WHEN $5 = 1 THEN $4 ELSE finished_at END WHERE id = $1",
         )
@@ -293,7 +295,7 @@ impl Tx<'_> {
 
     /// A person lets it go on: failures before no longer count.
     pub async fn set_resumed(&mut self, id: i64, at: i64) -> Result<()> {
-        sqlx::query("UPDATE deployments SET resumed_at = $2 WHERE id = $1")
+        sqlx::query("UPDATE deployments SET resumed_at = $2, version = version + 1 WHERE id = $1")
             .bind(id)
             .bind(at)
             .execute(&mut *self.inner)
@@ -303,7 +305,7 @@ impl Tx<'_> {
 
     /// A person approves the batches to come, at this time: what is not 0 is approved.
     pub async fn set_approved(&mut self, id: i64, at: i64) -> Result<()> {
-        sqlx::query("UPDATE deployments SET approved = $2 WHERE id = $1")
+        sqlx::query("UPDATE deployments SET approved = $2, version = version + 1 WHERE id = $1")
             .bind(id)
             .bind(at)
             .execute(&mut *self.inner)
@@ -313,7 +315,7 @@ impl Tx<'_> {
 
     /// Why it is as it is, in words.
     pub async fn set_reason(&mut self, id: i64, reason: &str) -> Result<()> {
-        sqlx::query("UPDATE deployments SET reason = $2 WHERE id = $1")
+        sqlx::query("UPDATE deployments SET reason = $2, version = version + 1 WHERE id = $1")
             .bind(id)
             .bind(text(reason))
             .execute(&mut *self.inner)
@@ -321,10 +323,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A person has changed the record of an instance of it.
+    pub async fn note_change(&mut self, id: i64) -> Result<()> {
+        let query = "UPDATE deployments SET version = version + 1 WHERE id = $1";
+        sqlx::query(query).bind(id).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
     /// `new` brings back what `old` changed.
     pub async fn set_rollback(&mut self, old: i64, new: i64) -> Result<()> {
         for (query, id, other) in [
-            ("UPDATE deployments SET rolled_back_by = $2 WHERE id = $1", old, new),
+            ("UPDATE deployments SET rolled_back_by = $2, version = version + 1 WHERE id = $1", old, new),
             ("UPDATE deployments SET rolls_back = $2 WHERE id = $1", new, old),
         ] {
             sqlx::query(query).bind(id).bind(other).execute(&mut *self.inner).await?;
@@ -378,7 +387,7 @@ impl Tx<'_> {
 
     /// A person's wish to cancel. A later, more urgent one replaces it.
     pub async fn set_cancel(&mut self, id: i64, how: &str, at: i64) -> Result<()> {
-        let query = "UPDATE deployments SET cancel = $2, cancelled_at = COALESCE(cancelled_at, $3) \
+        let query = "UPDATE deployments SET cancel = $2, cancelled_at = COALESCE(cancelled_at, $3), version = version + 1 \
              WHERE id = $1 AND finished_at IS NULL";
         sqlx::query(query).bind(id).bind(how).bind(at).execute(&mut *self.inner).await?;
         Ok(())

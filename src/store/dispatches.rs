@@ -63,6 +63,9 @@ pub(super) const OPEN_UPLOADS: &str = "SELECT a.number AS attempt, a.deployment,
      WHERE p.finished_at IS NULL AND d.state = 'sent' AND d.command_id IS NOT NULL AND a.log_complete = 0 \
      AND (a.outcome IS NULL OR a.ended_at > $1)";
 
+pub(super) const ATTEMPTS_FROM: &str =
+    "SELECT * FROM attempts WHERE deployment = $1 AND number >= $2 ORDER BY number";
+
 pub(super) const ATTEMPTS: &str = "SELECT * FROM attempts WHERE deployment = $1 ORDER BY number";
 
 impl Store {
@@ -92,6 +95,11 @@ impl Store {
     /// All attempts of a deployment, oldest first.
     pub async fn attempts(&self, deployment: i64) -> Result<Vec<AttemptRow>> {
         Ok(sqlx::query_as(ATTEMPTS).bind(deployment).fetch_all(&self.pool).await?)
+    }
+
+    /// Those from this number on.
+    pub async fn attempts_from(&self, deployment: i64, number: i64) -> Result<Vec<AttemptRow>> {
+        Ok(sqlx::query_as(ATTEMPTS_FROM).bind(deployment).bind(number).fetch_all(&self.pool).await?)
     }
 
     /// How long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.

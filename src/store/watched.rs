@@ -17,12 +17,13 @@ use Bind::{Number, Text};
 const LARGE: [&str; 3] = ["attempts", "chunks", "intents"];
 
 fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
-    let list: [(&str, &str, &[Bind]); 6] = [
+    let list: [(&str, &str, &[Bind]); 7] = [
         ("took", dispatches::TOOK, &[Text, Text, Number]),
         ("staged", dispatches::STAGED, &[Text, Text, Number]),
         ("open commands", dispatches::OPEN_COMMANDS, &[Number]),
         ("open uploads", dispatches::OPEN_UPLOADS, &[Number]),
         ("attempts", dispatches::ATTEMPTS, &[Number]),
+        ("attempts_from", dispatches::ATTEMPTS_FROM, &[Number, Number]),
         ("intents", intents::NEWEST, &[Number, Number]),
     ];
     let mut queries: Vec<_> = list.map(|(name, query, binds)| (name, query.to_owned(), binds)).into();

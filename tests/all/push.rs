@@ -196,7 +196,7 @@ async fn a_github_app_asks_in_place_of_a_token() {
     register(&world, &[]).await;
     world.start_daemon().await.unwrap();
     // Registered, and installed nowhere.
-    let refused = world.drover(&["deploy", "sample/demo", "main"]).await;
+    let refused = world.drover(&["deploy", "--group", "sample/demo", "main"]).await;
     assert!(refused.stderr.contains("the GitHub App is not installed on acme/sample"), "{}", refused.stderr);
     register(&world, &["acme/sample"]).await;
     let id = world.submit("main").await;

@@ -50,6 +50,16 @@ pub struct Plan {
     pub explain: Explain,
 }
 
+impl Plan {
+    /// The records of instances that it changes.
+    pub fn records(&self) -> impl Iterator<Item = &Instance> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Instance(record, _) => Some(&**record),
+            _ => None,
+        })
+    }
+}
+
 /// A change to the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -1,12 +1,12 @@
 //! Dispatches of which it isn't known whether they were sent.
 
-use super::{Engine, record::time};
+use super::Deployment;
 use crate::{
+    engine::record::time,
     rollout::adopt::{Adopt, Unsure, adopt},
     store::DeploymentRow,
 };
 use jiff::{SignedDuration, Timestamp};
-use std::sync::PoisonError;
 use tracing::info;
 
 /// ListCommands is asked for commands since the intent, less this: clocks differ.
@@ -15,35 +15,31 @@ const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// Nobody asks any more when a dispatch was sent again so long ago.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
-impl Engine {
-    /// When a dispatch was last sent again, by this daemon.
-    fn last_sent(&self, dispatch: &str) -> Option<Timestamp> {
-        self.sent_again.lock().unwrap_or_else(PoisonError::into_inner).get(dispatch).copied()
-    }
-
-    fn note_sent(&self, dispatch: &str) {
-        let mut sent = self.sent_again.lock().unwrap_or_else(PoisonError::into_inner);
+impl Deployment<'_> {
+    fn note_sent(&mut self, dispatch: &str) {
         let now = Timestamp::now();
-        sent.retain(|_, at| now < *at + FORGOTTEN);
-        sent.insert(dispatch.to_owned(), now);
+        self.sent_again.retain(|_, at| now < *at + FORGOTTEN);
+        self.sent_again.insert(dispatch.to_owned(), now);
     }
 
     /// Adopts or sends again what was left open; true while one has to be looked for once more.
-    pub(super) async fn settle_dispatches(&self, row: &DeploymentRow) -> anyhow::Result<bool> {
-        let unsure = self.store.dispatches(row.id, "intended").await?;
+    pub(super) async fn settle_dispatches(&mut self, row: &DeploymentRow) -> anyhow::Result<bool> {
+        let unsure = self.engine.store.dispatches(row.id, "intended").await?;
         let Some(oldest) = unsure.first() else { return Ok(false) };
-        let listed = self.fleet.commands_since(time(oldest.created_at) - CLOCKS_DIFFER).await?;
+        let listed = self.engine.fleet.commands_since(time(oldest.created_at) - CLOCKS_DIFFER).await?;
         let mut look_again = false;
         for dispatch in unsure {
-            let since = self.last_sent(&dispatch.id).unwrap_or_else(|| time(dispatch.created_at));
+            let since =
+                self.sent_again.get(&dispatch.id).copied().unwrap_or_else(|| time(dispatch.created_at));
             let question = Unsure { id: &dispatch.id, since };
             match adopt(&question, &listed, Timestamp::now()) {
                 Adopt::Found(command) => {
                     info!(dispatch = dispatch.id, command, "adopted");
-                    let mut tx = self.store.write().await?;
+                    let mut tx = self.engine.store.write().await?;
                     tx.set_dispatch(&dispatch.id, "sent", Some(&command)).await?;
                     tx.commit().await?;
-                    self.logs
+                    self.engine
+                        .logs
                         .note(row.id, None, &format!("found command {command} again; it goes on"))
                         .await?;
                 }

@@ -1,20 +1,17 @@
 //! Dispatches: one SendCommand to many instances, each with its own attempt.
 
-use super::{
-    Engine,
-    act::send_intent,
-    bundles::{Bundle, Origin},
-    crash,
-    record::{self, json},
-};
+use super::{Deployment, release::Source};
 use crate::{
-    config::Place,
+    engine::{
+        crash,
+        effects::send_intent,
+        record::{self, json},
+    },
     fleet::{FleetError, Kind, list::NonEmpty},
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
-        bundle::{Form, Packed},
-        script::{Former, Kind as Job, Row, Spec, lacks, render, runner, with_runner, without_runner},
+        script::{Former, Kind as Job, Row, lacks, runner, with_runner, without_runner},
     },
     rollout::{
         event::{LifecycleEvent, RUN},
@@ -22,38 +19,20 @@ use crate::{
         snapshot::Outcome,
         state::{Cause, Fault, Instance, Stop},
     },
-    store::{DeploymentRow, DispatchRow, Tx},
+    store::{AttemptRow, DeploymentRow, DispatchRow, Tx},
 };
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
-use std::{collections::BTreeSet, sync::PoisonError};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
 use tracing::warn;
 
 /// executionTimeout must not end the runner: it kills without a word. The sum of the time-outs, and this much more.
 const EXECUTION_MARGIN_SECONDS: i64 = 600;
 
-/// A command that has not begun on its host by then is not wanted any more: its attempt counts as lost by that time. For
-/// the same script may be sent again while it isn't known whether it was sent, and clocks differ.
-const NOT_AFTER: SignedDuration = SignedDuration::from_mins(10);
-
-/// Where a host gets the release from.
-#[derive(Default)]
-struct Source {
-    url: String,
-    sha256: String,
-    auth: String,
-    form: Form,
-    packed: Packed,
-    /// Where CI put it.
-    place: Option<Place>,
-    /// See [`Origin::build`].
-    build: String,
-}
-
-impl Engine {
+impl Deployment<'_> {
     /// Records the dispatch with its attempts, then sends it. True: the planner is to look at once.
     pub(super) async fn dispatch(
-        &self,
+        &mut self,
         row: &DeploymentRow,
         kind: DispatchKind,
         orders: &[Order],
@@ -65,8 +44,8 @@ impl Engine {
             },
             _ => row.sha.clone(),
         };
-        let origin = self.origin(row, &release).await?;
-        let bundle = match self.fetch_bundle(&origin, &release).await {
+        let origin = self.engine.origin(row, &release).await?;
+        let bundle = match self.engine.fetch_bundle(&origin, &release).await {
             Ok(Ok(bundle)) => Ok(bundle),
             // It can't be had any more, and is on the hosts that are to go back to it.
             failed if kind == DispatchKind::Restore => match self.kept_bundle(row, &release).await? {
@@ -84,7 +63,7 @@ impl Engine {
                 // It is on the host since it was staged, which needs no link; where it isn't, the download fails there.
                 Err(error) if kind != DispatchKind::Stage => {
                     warn!("no link to the bundle of {release}, which is staged: {error:#}");
-                    Source { url: String::new(), ..self.packed_source(&origin, &release, &bundle) }
+                    self.packed_source(&origin, &release, &bundle)
                 }
                 Err(error) => return Err(error),
             },
@@ -93,7 +72,7 @@ impl Engine {
         let appspec = bundle.appspec.timed(&record::policy(row)?.time_outs);
         let effect = Effect::Dispatch { kind, orders: orders.to_vec() };
         let now = Timestamp::now().as_millisecond();
-        let mut tx = self.store.write().await?;
+        let mut tx = self.engine.store.write().await?;
         let mut rows = Vec::new();
         let mut next = tx.next_attempt(now).await?;
         for order in orders {
@@ -101,8 +80,8 @@ impl Engine {
                 instance: order.instance.clone(),
                 attempt: next,
                 first: order.first,
-                nonce: self.secrets.nonce(next),
-                token: self.secrets.attempt_token(next),
+                nonce: self.engine.secrets.nonce(next),
+                token: self.engine.secrets.attempt_token(next),
                 good: order.good.clone(),
                 zone: order.zone.clone(),
             });
@@ -124,7 +103,7 @@ impl Engine {
                 let goods: BTreeSet<&String> =
                     orders.iter().filter_map(|order| order.good.as_ref()).collect();
                 for good in &goods {
-                    let former = self.former_appspec(good).await?;
+                    let former = self.engine.former_appspec(good).await?;
                     longest = longest.max(appspec.seconds_after(former.as_ref(), events));
                 }
                 if let (Some(good), 1) = (goods.first(), goods.len()) {
@@ -138,14 +117,31 @@ impl Engine {
         let former = adopted.as_ref().map(|(sha, appspec, digest)| Former { sha, appspec, digest });
         let script =
             self.script(row, job, &id, (&release, &source), events, (&appspec, former), rows.clone())?;
+        let mut written = Vec::new();
+        let mut attempts = Vec::new();
         for (order, sent) in orders.iter().zip(&rows) {
             tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
-            self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?;
-            if let Some(reason) = &missing {
+            written.extend(self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?);
+            let failed = missing.as_ref().map(|reason| {
                 let cause = Cause::Undelivered(reason.clone());
                 let fault = Fault { event: order.first, hook: None, cause, tail: Vec::new() };
-                tx.set_outcome(sent.attempt, &json(&Outcome::Failed(fault)), now).await?;
+                json(&Outcome::Failed(fault))
+            });
+            if let Some(outcome) = &failed {
+                tx.set_outcome(sent.attempt, outcome, now).await?;
             }
+            attempts.push(AttemptRow {
+                number: sent.attempt,
+                deployment: row.id,
+                instance: order.instance.clone(),
+                dispatch: id.clone(),
+                first_event: order.first.name().into(),
+                ended_at: failed.is_some().then_some(now),
+                outcome: failed,
+                log_bytes: 0,
+                log_complete: 0,
+                created_at: now,
+            });
         }
         let (runner, packed) = runner();
         tx.keep_runner(runner, packed).await?;
@@ -162,45 +158,29 @@ impl Engine {
         .await?;
         if missing.is_some() {
             tx.commit().await?;
+            self.keep(written, attempts);
             return Ok(true);
         }
         let intent = send_intent(&effect, &id);
         let request = intent.request.to_string();
-        let intent =
-            tx.insert_intent(row.id, self.store.epoch(), intent.action, &effect.key(), &request, now).await?;
+        let intent = tx
+            .insert_intent(row.id, self.engine.store.epoch(), intent.action, &effect.key(), &request, now)
+            .await?;
         tx.commit().await?;
+        self.keep(written, attempts);
 
         let instances: Vec<String> = orders.iter().map(|order| order.instance.clone()).collect();
         crash::point(intent, crash::When::Before);
-        let sent = self.send(row, &id, &instances, (&script, seconds), intent).await?;
-        self.close_intent(row.id, intent, &effect, &sent).await?;
+        let sent = self.send(&id, &instances, (&script, seconds), intent).await?;
+        self.engine.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);
         match sent {
             // It is tried again after a pause.
             Err(error) if error.is_of_the_account() && error.kind != Kind::Unknown => {
-                Ok(self.remember(row.id, &effect, Err(error)))
+                Ok(self.remember(&effect, Err(error)))
             }
-            _ => Ok(self.remember(row.id, &effect, Ok(()))),
+            _ => Ok(self.remember(&effect, Ok(()))),
         }
-    }
-
-    /// What is known of the bundle of a former release without it.
-    async fn kept_bundle(&self, row: &DeploymentRow, release: &str) -> anyhow::Result<Option<Bundle>> {
-        let former = self.store.success_of(&row.group_name, release).await?;
-        let appspec = self.former_appspec(release).await?;
-        let sha256 = former.and_then(|former| former.bundle_sha256);
-        Ok(sha256.zip(appspec).map(|(sha256, appspec)| Bundle { sha256, appspec, ..Bundle::default() }))
-    }
-
-    /// A good revision that something else had put on the instances: its SHA, its hooks, the digest of its appspec file.
-    async fn adopted(
-        &self,
-        row: &DeploymentRow,
-        good: &str,
-    ) -> anyhow::Result<Option<(String, AppSpec, String)>> {
-        let Some(success) = self.store.success_of(&row.group_name, good).await? else { return Ok(None) };
-        let Some(digest) = self.planned(&success)?.adopted else { return Ok(None) };
-        Ok(self.former_appspec(good).await?.map(|appspec| (good.to_owned(), appspec, digest)))
     }
 
     /// The instance's record now waits for this attempt.
@@ -212,8 +192,8 @@ impl Engine {
         attempt: i64,
         kind: DispatchKind,
         seconds: i64,
-    ) -> anyhow::Result<()> {
-        let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(()) };
+    ) -> anyhow::Result<Option<Instance>> {
+        let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(None) };
         record.begin(attempt, Some(seconds));
         if kind != DispatchKind::Stage {
             record.attempts += 1;
@@ -223,24 +203,24 @@ impl Engine {
             tx.set_dirty(&row.group_name, &record.id).await?;
         }
         tx.put_instance(row.id, &record.id, &record.state().to_string(), &json(&record)).await?;
-        Ok(())
+        Ok(Some(record))
     }
 
     /// Sends a recorded dispatch and records its fate. An answer that is lost leaves it open: see `adopt`.
     async fn send(
-        &self,
-        row: &DeploymentRow,
+        &mut self,
         id: &str,
         instances: &[String],
         (script, seconds): (&str, i64),
         intent: i64,
     ) -> anyhow::Result<Result<(), FleetError>> {
         let seconds = seconds + EXECUTION_MARGIN_SECONDS;
-        let output = self.public_url.is_none().then_some(self.config.aws.log_group.as_str());
+        let output = self.engine.public_url.is_none().then_some(self.engine.config.aws.log_group.as_str());
         let Some(instances) = NonEmpty::of(instances) else { return Ok(Ok(())) };
-        let sent = self.fleet.send_command(instances, script, id, seconds, output).await;
+        let sent = self.engine.fleet.send_command(instances, script, id, seconds, output).await;
         let sent = crash::answered(intent, "SendCommand", sent);
-        let mut tx = self.store.write().await?;
+        let mut refused = Vec::new();
+        let mut tx = self.engine.store.write().await?;
         match &sent {
             Ok(command) => tx.set_dispatch(id, "sent", Some(command)).await?,
             Err(error) if error.kind == Kind::Unknown => {}
@@ -257,22 +237,29 @@ impl Engine {
                         tail: Vec::new(),
                     }),
                 };
-                for attempt in
-                    self.store.attempts(row.id).await?.iter().filter(|attempt| attempt.dispatch == id)
-                {
-                    let outcome = with_event(outcome.clone(), &attempt.first_event);
-                    tx.set_outcome(attempt.number, &json(&outcome), Timestamp::now().as_millisecond())
-                        .await?;
+                let open = self.members.iter().flat_map(|members| members.open_attempts());
+                for attempt in open.filter(|attempt| attempt.dispatch == id) {
+                    refused.push((attempt.number, with_event(outcome.clone(), &attempt.first_event)));
+                }
+                for (attempt, outcome) in &refused {
+                    tx.set_outcome(*attempt, &json(outcome), Timestamp::now().as_millisecond()).await?;
                 }
             }
         }
         tx.commit().await?;
+        if let Some(members) = &mut self.members {
+            refused.iter().for_each(|(attempt, outcome)| members.note_outcome(*attempt, outcome));
+        }
         Ok(sent.map(drop))
     }
 
     /// The same dispatch once more: the host's own guard sees to it that nothing runs twice.
-    pub(super) async fn send_again(&self, row: &DeploymentRow, dispatch: &DispatchRow) -> anyhow::Result<()> {
-        let attempts = self.store.attempts(row.id).await?;
+    pub(super) async fn send_again(
+        &mut self,
+        row: &DeploymentRow,
+        dispatch: &DispatchRow,
+    ) -> anyhow::Result<()> {
+        let attempts = self.engine.store.attempts(row.id).await?;
         let instances: Vec<String> = attempts
             .iter()
             .filter(|attempt| attempt.dispatch == dispatch.id)
@@ -281,7 +268,7 @@ impl Engine {
         let request = serde_json::json!({ "InstanceIds": instances, "Comment": dispatch.id, "Again": true });
         let key = format!("SendCommand:{}", dispatch.kind);
         let now = Timestamp::now().as_millisecond();
-        let intent = self.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
+        let intent = self.engine.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
         crash::point(intent, crash::When::Before);
         // Written by a version that kept no such number.
         let seconds = match dispatch.seconds {
@@ -291,20 +278,20 @@ impl Engine {
         let script = match lacks(&dispatch.script) {
             None => dispatch.script.clone(),
             Some(name) => {
-                let packed = self.store.runner(name).await?;
+                let packed = self.engine.store.runner(name).await?;
                 let packed = packed.with_context(|| format!("the runner {name} is not in the store"))?;
                 with_runner(&dispatch.script, name, &packed)
             }
         };
-        let sent = self.send(row, &dispatch.id, &instances, (&script, seconds), intent).await?;
+        let sent = self.send(&dispatch.id, &instances, (&script, seconds), intent).await?;
         let error = sent.err().map(|error| error.to_string());
-        self.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
+        self.engine.store.finish_intent(intent, error.as_deref(), Timestamp::now().as_millisecond()).await?;
         Ok(())
     }
 
     /// Asks the host to stop a running attempt. Sending it twice does no harm.
     pub(super) async fn stop_attempt(
-        &self,
+        &mut self,
         row: &DeploymentRow,
         instance: &str,
         attempt: i64,
@@ -316,8 +303,8 @@ impl Engine {
             instance: instance.into(),
             attempt,
             first: LifecycleEvent::ApplicationStop,
-            nonce: self.secrets.nonce(attempt),
-            token: self.secrets.attempt_token(attempt),
+            nonce: self.engine.secrets.nonce(attempt),
+            token: self.engine.secrets.attempt_token(attempt),
             good: None,
             zone: String::new(),
         };
@@ -333,121 +320,36 @@ impl Engine {
         )?;
         let intent = send_intent(&effect, &id);
         let at = Timestamp::now().as_millisecond();
-        let intent =
-            self.store.intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at).await?;
+        let intent = self
+            .engine
+            .store
+            .intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at)
+            .await?;
         crash::point(intent, crash::When::Before);
         let whom = [instance.to_owned()];
         let Some(whom) = NonEmpty::of(&whom) else { return Ok(Ok(())) };
-        let sent = self.fleet.send_command(whom, &script, &id, EXECUTION_MARGIN_SECONDS, None).await;
+        let sent = self.engine.fleet.send_command(whom, &script, &id, EXECUTION_MARGIN_SECONDS, None).await;
         if let Ok(command) = &sent {
-            let mut stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
-            stops.insert(attempt, (row.id, command.clone()));
+            self.stops.insert(attempt, command.clone());
         }
         let sent = crash::answered(intent, "SendCommand", sent.map(drop));
-        self.close_intent(row.id, intent, &effect, &sent).await?;
+        self.engine.close_intent(row.id, intent, &effect, &sent).await?;
         crash::point(intent, crash::When::Lost);
         if sent.is_ok() {
-            let mut tx = self.store.write().await?;
+            let mut written = Vec::new();
+            let mut tx = self.engine.store.write().await?;
             if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {
                 record.note_stop(attempt, Stop { at_once: now, sent: Timestamp::now() });
                 tx.put_instance(row.id, instance, &record.state().to_string(), &json(&record)).await?;
+                written.push(record);
             }
             let text = if now { "asked to stop at once" } else { "asked to stop after the event in work" };
             tx.append_log(row.id, &note_chunk(Some(instance), &lines_of(text))).await?;
             tx.commit().await?;
-            self.logs.announce(row.id);
+            self.keep(written, Vec::new());
+            self.engine.logs.announce(row.id);
         }
         Ok(sent)
-    }
-
-    /// Where hosts fetch a release: from this daemon, or where nothing comes in, by a short-lived link of GitHub's or of S3's.
-    async fn source(
-        &self,
-        row: &DeploymentRow,
-        origin: &Origin,
-        release: &str,
-        bundle: &Bundle,
-    ) -> anyhow::Result<Source> {
-        let source = self.packed_source(origin, release, bundle);
-        let sha256 = bundle.sha256.clone();
-        Ok(match (&self.public_url, &origin.template) {
-            (Some(url), _) => Source {
-                url: format!("{url}/bundles/v1/{release}"),
-                sha256,
-                auth: format!("Bearer {}", self.secrets.bundle_token(release, row.id)),
-                ..source
-            },
-            (None, Some(template)) => {
-                Source { url: self.artifacts.link(template, release).await?, sha256, ..source }
-            }
-            // GitHub packs afresh at each request and promises the same content, not the same bytes: no checksum.
-            (None, None) => {
-                Source { url: self.github.archive_link(&row.repository, release).await?, ..source }
-            }
-        })
-    }
-
-    /// How a release is packed, without where it is had.
-    fn packed_source(&self, origin: &Origin, release: &str, bundle: &Bundle) -> Source {
-        Source {
-            form: bundle.form,
-            packed: origin.packed(),
-            place: origin.template.as_ref().map(|template| template.place(release)),
-            build: origin.build(&bundle.sha256),
-            ..Source::default()
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn script(
-        &self,
-        row: &DeploymentRow,
-        kind: Job,
-        dispatch: &str,
-        (sha, source): (&str, &Source),
-        events: &[LifecycleEvent],
-        (appspec, former): (&AppSpec, Option<Former>),
-        rows: Vec<Row>,
-    ) -> anyhow::Result<String> {
-        let application = row.group_name.split('/').next().unwrap_or_default();
-        let (planned, policy) = (self.planned(row)?, record::policy(row)?);
-        let mut environment: Vec<(String, String)> = planned.environment.into_iter().collect();
-        // As CodeDeploy names what came from S3.
-        if let Some(Place::S3 { bucket, key }) = source.place.clone() {
-            environment.push(("BUNDLE_BUCKET".into(), bucket));
-            environment.push(("BUNDLE_KEY".into(), key));
-        }
-        let secrets: Vec<(String, String)> = planned.secrets.into_iter().collect();
-        Ok(render(&Spec {
-            kind,
-            application,
-            group: &row.group_name,
-            deployment: row.id,
-            dispatch,
-            sha,
-            bundle_url: &source.url,
-            bundle_sha256: &source.sha256,
-            bundle_auth: &source.auth,
-            log_url: &self
-                .public_url
-                .as_ref()
-                .map(|url| format!("{url}/ingest/v1/attempts"))
-                .unwrap_or_default(),
-            frames: self.public_url.is_none(),
-            keep: planned.keep_releases,
-            log_max: self.config.server.attempt_log_bytes(),
-            not_after: (Timestamp::now() + NOT_AFTER).as_second(),
-            events,
-            appspec,
-            former,
-            build: &source.build,
-            form: source.form,
-            packed: &source.packed,
-            stop: (policy.stop_from, policy.stop_failure),
-            environment: &environment,
-            secrets: &secrets,
-            rows,
-        }))
     }
 }
 

@@ -1,18 +1,23 @@
 //! What the fleet shows, as far as it can be seen: a look that fails leaves what was last seen, and since when nothing was
 //! seen any more; what is missing from one look is gone only when a second one says the same.
 
-use super::{Engine, observe::lifecycle};
+use super::Deployment;
 use crate::{
-    fleet::{FleetError, autoscaling::GroupSight, balancer::TargetGroup},
+    engine::seen::lifecycle,
+    fleet::{
+        FleetError,
+        autoscaling::{GroupSight, InstanceSight},
+        balancer::TargetGroup,
+    },
     rollout::{
-        snapshot::{Blind, Lifecycle, Sight},
-        state::{Instance, InstanceState},
+        snapshot::{Blind, Lifecycle, Member, Sight},
+        state::InstanceState,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 use tracing::warn;
 
@@ -32,27 +37,41 @@ pub(super) struct Look {
     pub(super) deleted: Vec<String>,
 }
 
-/// What each running deployment last saw of its fleet; since when it sees nothing; what it misses.
+/// What was last seen of the fleet; since when nothing is seen; what is missed.
 #[derive(Default)]
 pub(super) struct Looks {
-    last: HashMap<i64, Arc<Look>>,
-    blind: HashMap<i64, Blind>,
-    /// When an instance was first missed, by deployment.
-    missed: HashMap<(i64, String), Timestamp>,
+    last: Arc<Look>,
+    blind: Option<Blind>,
+    pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
     causes: HashMap<String, String>,
     /// When its history was last read, by Auto Scaling group.
     asked: HashMap<String, Timestamp>,
 }
 
-impl Looks {
-    pub(super) fn forget(&mut self, deployment: i64) {
-        self.last.remove(&deployment);
-        self.blind.remove(&deployment);
-        self.missed.retain(|(id, _), _| *id != deployment);
-        if self.last.is_empty() {
-            self.causes.clear();
-            self.asked.clear();
+/// What a look didn't show, and since when.
+#[derive(Default)]
+pub(in crate::engine) struct Missed(HashMap<String, Timestamp>);
+
+impl Missed {
+    /// It is not missed any more.
+    pub(super) fn is_seen(&mut self, what: impl FnOnce() -> String) {
+        if !self.0.is_empty() {
+            self.0.remove(&what());
+        }
+    }
+
+    /// Whether something that is missed now was missed before, long enough ago.
+    pub(super) fn is_missed_twice(&mut self, what: &str) -> bool {
+        let now = Timestamp::now();
+        now >= *self.0.entry(what.to_owned()).or_insert(now) + SECOND_LOOK
+    }
+
+    /// Whether an instance has left its group: it is seen leaving, or two looks have missed it.
+    pub(in crate::engine) fn is_gone(&mut self, group: &GroupSight, instance: &str) -> bool {
+        match group.instances.iter().find(|seen| seen.id == instance) {
+            Some(seen) => lifecycle(&seen.lifecycle) == Lifecycle::Leaving,
+            None => self.is_missed_twice(instance),
         }
     }
 }
@@ -74,85 +93,70 @@ pub(super) fn only_unseen<T>(
     }
 }
 
-impl Engine {
+impl Deployment<'_> {
     /// The last whole look, and since when there was none; the second is true once, when sight is back.
     pub(super) async fn remember_look(
-        &self,
-        deployment: i64,
+        &mut self,
         look: Option<Look>,
         unseen: Option<String>,
     ) -> anyhow::Result<(Arc<Look>, Option<Blind>, bool)> {
-        let before = {
-            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            looks.blind.get(&deployment).map(|blind| blind.why.clone())
-        };
-        let note = match (&before, &unseen) {
-            (before, Some(why)) if before.as_ref() != Some(why) => Some(format!(
+        let before = self.looks.blind.as_ref().map(|blind| &blind.why);
+        let note = match (before, &unseen) {
+            (before, Some(why)) if before != Some(why) => Some(format!(
                 "waiting: {why}; what is in work goes on, nothing new is begun, and it is tried again"
             )),
             (Some(_), None) => Some("the fleet can be seen again: going on".to_owned()),
             _ => None,
         };
         if let Some(note) = note {
-            self.logs.note(deployment, None, &note).await?;
+            self.engine.logs.note(self.id, None, &note).await?;
         }
-        Ok(self.keep_look(deployment, look, unseen))
-    }
-
-    fn keep_look(
-        &self,
-        deployment: i64,
-        look: Option<Look>,
-        unseen: Option<String>,
-    ) -> (Arc<Look>, Option<Blind>, bool) {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(look) = look {
-            looks.last.insert(deployment, Arc::new(look));
+            self.looks.last = Arc::new(look);
         }
-        let last = looks.last.get(&deployment).cloned().unwrap_or_default();
-        match unseen {
-            None => {
-                let regained = looks.blind.remove(&deployment).is_some();
-                (last, None, regained)
-            }
-            Some(why) => {
-                let blind = looks.blind.entry(deployment).or_insert_with(|| {
-                    warn!("the fleet can't be seen: {why}");
-                    Blind { since: Timestamp::now(), why: why.clone() }
-                });
-                blind.why = why;
-                (last, Some(blind.clone()), false)
-            }
-        }
+        let last = Arc::clone(&self.looks.last);
+        let Some(why) = unseen else {
+            let regained = self.looks.blind.take().is_some();
+            return Ok((last, None, regained));
+        };
+        let blind = self.looks.blind.get_or_insert_with(|| {
+            warn!("the fleet can't be seen: {why}");
+            Blind { since: Timestamp::now(), why: why.clone() }
+        });
+        blind.why = why;
+        Ok((last, Some(blind.clone()), false))
     }
 
     /// What is missing from one look is not gone: it is left alone until a second look, or Auto Scaling's own history,
     /// says the same. Of what leaves the history says why.
     pub(super) async fn see_who_left(
-        &self,
-        deployment: i64,
+        &mut self,
         groups: &[GroupSight],
-        members: &[Instance],
+        members: &[Member],
         sights: &mut BTreeMap<String, Sight>,
     ) {
-        for member in members {
+        let listed: HashMap<(&str, &str), &InstanceSight> = groups
+            .iter()
+            .flat_map(|group| group.instances.iter().map(move |seen| (group.name.as_str(), seen)))
+            .map(|(group, seen)| ((group, seen.id.as_str()), seen))
+            .collect();
+        for member in members.iter().map(|member| &member.record) {
             let Some(sight) = sights.get_mut(&member.id) else { continue };
-            let group = groups.iter().find(|group| group.name == member.group);
-            let listed = group.and_then(|group| group.instances.iter().find(|seen| seen.id == member.id));
             if sight.lifecycle != Lifecycle::Leaving {
-                self.is_seen(deployment, &member.id);
+                self.looks.missed.is_seen(|| member.id.clone());
                 continue;
             }
             if member.state() == InstanceState::Gone {
                 continue;
             }
-            let cause = match group {
-                Some(group) => self.cause_of_leaving(&group.name, &member.id).await,
-                None => None,
+            let listed = listed.get(&(member.group.as_str(), member.id.as_str()));
+            let cause = match groups.iter().any(|group| group.name == member.group) {
+                true => self.cause_of_leaving(&member.group, &member.id).await,
+                false => None,
             };
             // Why matters once it was taken in hand; the history may be a moment behind.
             let waits = listed.is_none() || member.batch.is_some();
-            if waits && cause.is_none() && !self.is_missed_twice(deployment, &member.id) {
+            if waits && cause.is_none() && !self.looks.missed.is_missed_twice(&member.id) {
                 sight.lifecycle = Lifecycle::Unknown("leaving, or missing from the last look".into());
                 continue;
             }
@@ -165,52 +169,24 @@ impl Engine {
         }
     }
 
-    /// It is not missed any more.
-    pub(super) fn is_seen(&self, deployment: i64, what: &str) {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !looks.missed.is_empty() {
-            looks.missed.remove(&(deployment, what.to_owned()));
-        }
-    }
-
-    /// Whether something that is missed now was missed before, long enough ago.
-    pub(super) fn is_missed_twice(&self, deployment: i64, what: &str) -> bool {
-        let now = Timestamp::now();
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        now >= *looks.missed.entry((deployment, what.to_owned())).or_insert(now) + SECOND_LOOK
-    }
-
     /// Why Auto Scaling took an instance away, if its history says so. Asked until it does: the entry may come late.
-    async fn cause_of_leaving(&self, group: &str, instance: &str) -> Option<String> {
-        {
-            let now = Timestamp::now();
-            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = looks.causes.get(instance).cloned();
-            if known.is_some() || looks.asked.get(group).is_some_and(|asked| now < *asked + ASK_AGAIN) {
-                return known;
-            }
-            looks.asked.insert(group.to_owned(), now);
+    async fn cause_of_leaving(&mut self, group: &str, instance: &str) -> Option<String> {
+        let now = Timestamp::now();
+        let known = self.looks.causes.get(instance).cloned();
+        if known.is_some() || self.looks.asked.get(group).is_some_and(|asked| now < *asked + ASK_AGAIN) {
+            return known;
         }
-        let ended = match self.fleet.terminations(group).await {
+        self.looks.asked.insert(group.to_owned(), now);
+        let ended = match self.engine.fleet.terminations(group).await {
             Ok(ended) => ended,
             Err(error) => {
                 warn!(instance, "why it leaves can't be seen: {error}");
                 return None;
             }
         };
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        for termination in ended {
-            looks.causes.insert(termination.instance, termination.cause);
-        }
-        looks.causes.get(instance).cloned()
-    }
-
-    /// The lifecycle state of an instance, or none where no two looks have shown the same: that it is gone.
-    pub(super) fn is_gone(&self, deployment: i64, group: &GroupSight, instance: &str) -> bool {
-        match group.instances.iter().find(|seen| seen.id == instance) {
-            Some(seen) => lifecycle(&seen.lifecycle) == Lifecycle::Leaving,
-            None => self.is_missed_twice(deployment, instance),
-        }
+        let causes = ended.into_iter().map(|termination| (termination.instance, termination.cause));
+        self.looks.causes.extend(causes);
+        self.looks.causes.get(instance).cloned()
     }
 }
 

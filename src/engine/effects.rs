@@ -5,28 +5,19 @@ use super::{Engine, crash, record::json, survey::MOST_STANDBY};
 use crate::{
     fleet::{FleetError, Kind},
     rollout::{
-        class,
         plan::{Effect, SUSPENDED},
-        policy::Retry,
-        snapshot::{Hold, Lifecycle, Refused, Snapshot},
+        snapshot::{Hold, Lifecycle, Snapshot},
         state::InstanceState,
     },
-    store::DeploymentRow,
 };
-use jiff::{SignedDuration, Timestamp};
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::PoisonError,
-};
+use jiff::Timestamp;
+use std::{collections::HashSet, sync::PoisonError};
 use tracing::{info, warn};
 
 /// Intents and notes of effects that belong to no deployment are kept under this number.
 pub(super) const NO_DEPLOYMENT: i64 = 0;
 /// The tag on an Auto Scaling group that says how to put it back.
 pub const RESTORE_TAG: &str = "drover:restore";
-
-/// Refused effects by deployment and key.
-pub(super) type RefusedEffects = HashMap<(i64, String), Refused>;
 
 /// The action's name as AWS writes it, and its request, for the intent.
 pub(super) struct Intent {
@@ -35,64 +26,13 @@ pub(super) struct Intent {
 }
 
 impl Engine {
-    /// Has an effect; true if it was had, false if it was refused and waits for its next try.
-    pub(super) async fn act(
-        &self,
-        row: &DeploymentRow,
-        snapshot: &Snapshot,
-        effect: &Effect,
-    ) -> anyhow::Result<bool> {
-        let done = match effect {
-            Effect::Dispatch { kind, orders } => return self.dispatch(row, *kind, orders).await,
-            Effect::Stop { instance, attempt, now } => {
-                self.stop_attempt(row, instance, *attempt, *now).await?
-            }
-            other => self.change_group(row.id, Some(snapshot), other).await?,
-        };
-        Ok(self.remember(row.id, effect, done))
-    }
-
-    /// Has an effect that belongs to no deployment; the inner error is AWS's.
+    /// Performs an effect that belongs to no deployment; the inner error is AWS's.
     pub(super) async fn act_alone(&self, effect: &Effect) -> anyhow::Result<Result<(), FleetError>> {
         self.change_group(NO_DEPLOYMENT, None, effect).await
     }
 
-    /// Keeps count of refusals, for the pause before the next try; true if there was none.
-    pub(super) fn remember(&self, deployment: i64, effect: &Effect, done: Result<(), FleetError>) -> bool {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (deployment, effect.key());
-        match done {
-            Ok(()) => {
-                refused.remove(&key);
-                true
-            }
-            Err(error) => {
-                let now = Timestamp::now();
-                let before = refused.get(&key).filter(|before| before.is_current(now)).cloned();
-                let times = before.as_ref().map_or(0, |before| before.times) + 1;
-                let pace = Retry {
-                    base: SignedDuration::from_millis(500),
-                    cap: SignedDuration::from_secs(20),
-                    ..Retry::default()
-                };
-                let until = now + class::backoff(&pace, times, deployment.unsigned_abs());
-                let since = before.map_or(now, |before| before.since);
-                let (message, of_the_account) = (error.to_string(), error.is_of_the_account());
-                refused.insert(key, Refused { times, until, since, of_the_account, message });
-                false
-            }
-        }
-    }
-
-    pub(super) fn refused_effects(&self, deployment: i64) -> BTreeMap<String, Refused> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Timestamp::now();
-        let ours = refused.iter().filter(|((id, _), refused)| *id == deployment && refused.is_current(now));
-        ours.map(|((_, key), refused)| (key.clone(), refused.clone())).collect()
-    }
-
-    /// Everything but commands.
-    async fn change_group(
+    /// Performs an effect on an Auto Scaling group or on target groups: all but commands.
+    pub(super) async fn change_group(
         &self,
         deployment: i64,
         snapshot: Option<&Snapshot>,

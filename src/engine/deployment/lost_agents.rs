@@ -1,10 +1,13 @@
 //! Agents that go away in mid-command. Systems Manager lets such a command run into its time-out, which is the sum of all
 //! its hooks' time-outs and may be hours; a person would have looked at the agent long before.
 
-use super::{Engine, outcome::outcome_of_silence, record};
-use crate::store::{AttemptRow, DeploymentRow};
+use super::Deployment;
+use crate::{
+    engine::{outcome::outcome_of_silence, record},
+    store::{AttemptRow, DeploymentRow},
+};
 use jiff::{SignedDuration, Timestamp};
-use std::{collections::HashMap, sync::PoisonError};
+use std::collections::HashMap;
 
 /// Between two looks at the agents of a deployment. One DescribeInstanceInformation for 50 of them.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(20);
@@ -15,8 +18,8 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 /// What is known of silent agents; a restart begins to count afresh.
 #[derive(Default)]
 pub(super) struct Silences {
-    /// When the agents of a deployment were last asked for.
-    looked: HashMap<i64, Timestamp>,
+    /// When the agents were last asked for.
+    looked: Option<Timestamp>,
     /// By attempt.
     since: HashMap<i64, Silence>,
 }
@@ -30,11 +33,11 @@ struct Silence {
     seen: Timestamp,
 }
 
-impl Engine {
+impl Deployment<'_> {
     /// Ends attempts whose agent has been away for the policy's `deadlines.agent`, and of whose hooks nothing came in
     /// meanwhile. Should they run on all the same, the host's lock keeps the next attempt out until they have ended.
     pub(super) async fn look_for_lost_agents(
-        &self,
+        &mut self,
         row: &DeploymentRow,
         open: &[&AttemptRow],
     ) -> anyhow::Result<()> {
@@ -44,36 +47,29 @@ impl Engine {
         let every = LOOK_EVERY.min(limit / 2);
         let old = |attempt: &&&AttemptRow| now >= record::time(attempt.created_at) + every;
         let old: Vec<&AttemptRow> = open.iter().filter(old).copied().collect();
-        {
-            let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = silences.looked.get(&row.id).is_none_or(|last| now >= *last + every);
-            if old.is_empty() || !due {
-                return Ok(());
-            }
-            silences.looked.insert(row.id, now);
-            // What is not looked at again has ended.
-            silences.looked.retain(|_, last| now < *last + FORGOTTEN);
-            silences.since.retain(|_, silence| now < silence.seen + FORGOTTEN);
+        let due = self.silences.looked.is_none_or(|last| now >= last + every);
+        if old.is_empty() || !due {
+            return Ok(());
         }
-        let online = self.online(old.iter().map(|attempt| attempt.instance.clone()).collect()).await?;
+        self.silences.looked = Some(now);
+        // What is not looked at again has ended.
+        self.silences.since.retain(|_, silence| now < silence.seen + FORGOTTEN);
+        let online = self.engine.online(old.iter().map(|attempt| attempt.instance.clone()).collect()).await?;
         for attempt in old {
-            let silent_for = {
-                let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
-                if online.contains(&attempt.instance) {
-                    silences.since.remove(&attempt.number);
-                    continue;
-                }
-                let begun = Silence { since: now, bytes: attempt.log_bytes, seen: now };
-                let silence = silences.since.entry(attempt.number).or_insert(begun);
-                if silence.bytes != attempt.log_bytes {
-                    (silence.since, silence.bytes) = (now, attempt.log_bytes);
-                }
-                silence.seen = now;
-                now.duration_since(silence.since)
-            };
+            if online.contains(&attempt.instance) {
+                self.silences.since.remove(&attempt.number);
+                continue;
+            }
+            let begun = Silence { since: now, bytes: attempt.log_bytes, seen: now };
+            let silence = self.silences.since.entry(attempt.number).or_insert(begun);
+            if silence.bytes != attempt.log_bytes {
+                (silence.since, silence.bytes) = (now, attempt.log_bytes);
+            }
+            silence.seen = now;
+            let silent_for = now.duration_since(silence.since);
             if silent_for >= limit {
                 let outcome = outcome_of_silence(attempt, silent_for);
-                self.record_outcome(attempt, &outcome).await?;
+                self.take_outcome(attempt, &outcome, None).await?;
             }
         }
         Ok(())
