@@ -9,19 +9,26 @@ use syn::visit::{self, Visit};
 
 /// The modules of the crate's root and what each may enter of the others.
 const MAY_ENTER: &[(&str, &[&str])] = &[
-    ("main", &["cli", "web", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    (
+        "main",
+        &["cli", "web", "api", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"],
+    ),
     ("lib", &[]),
     (
         "cli",
-        &["web", "engine", "artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"],
+        &[
+            "web", "api", "engine", "artifact", "fleet", "github", "logs", "revision", "store", "rollout",
+            "config",
+        ],
     ),
-    ("web", &["engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
-    ("engine", &["artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("web", &["api", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("engine", &["api", "artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
     ("artifact", &["download", "config"]),
     ("fleet", &["store", "rollout", "config"]),
     ("github", &["download", "store", "rollout", "config"]),
-    ("logs", &["store", "rollout", "config"]),
+    ("logs", &["api", "store", "rollout", "config"]),
     ("revision", &["store", "rollout", "config"]),
+    ("api", &["rollout"]),
     ("download", &[]),
     ("store", &[]),
     ("config", &["rollout"]),
