@@ -101,3 +101,19 @@ pub struct DoneAnswer {
     /// A line of words for each thing.
     pub done: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locks_time_is_read_as_people_and_as_programs_write_it() {
+        for lasts in ["2h", "PT2H", "120m"] {
+            let text = format!(r#"{{"reason":"x","for":"{lasts}"}}"#);
+            let read: LockRequest = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"reason":"x","for":"PT2H"}"#);
+        }
+        let read: LockRequest = serde_json::from_str(r#"{"reason":"x","for":null}"#).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"reason":"x"}"#);
+    }
+}
