@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file a subcommand; `serve` and `check` run here, the rest are clients |
 //! | [`web`] | the page, the HTTP API, the log streams, what hosts fetch and push, the webhook, all behind one gate |
+//! | [`api`] | every request and answer that crosses HTTP, and the one table of routes |
 //! | [`engine`] | load → observe → plan → record → act → record; one task a deployment; one function through which every effect passes |
 //! | [`fleet`], [`github`] | the AWS SDK and octocrab: what drover asks of them, in drover's words |
 //! | [`logs`] | ingest, sequence, chunks, follow, on top of the store |
@@ -50,6 +51,7 @@
 //! - ApplicationStop and the Block events of the release that runs are tried twice before the new revision's stand in.
 //! - A failure while staging leaves the instance in service on its old release; only touched instances are quarantined.
 
+pub mod api;
 pub mod artifact;
 pub mod cli;
 pub mod config;

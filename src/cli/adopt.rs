@@ -1,12 +1,10 @@
 //! `drover adopt`: takes over a group that something else has deployed to.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
-use crate::cli::client::{Client, Daemon};
+use crate::api::{AdoptRequest, routes};
+use crate::cli::client::{Client, Daemon, group_segments};
 use crate::cli::render;
-use reqwest::Method;
-use serde::Deserialize;
-use serde_json::json;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -22,17 +20,11 @@ pub struct Args {
     pub daemon: Daemon,
 }
 
-#[derive(Deserialize)]
-struct Done {
-    done: Vec<String>,
-}
-
 /// The exit code is 0 once it is written down.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = json!({ "revision": args.revision });
-    let text = client.ask_text(Method::POST, &format!("groups/{}/adopt", args.group), Some(&wish)).await?;
-    let Done { done } = client.read(&text)?;
-    render::print_or_leave(&done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    let wish = AdoptRequest { revision: args.revision };
+    let answer = client.ask(&routes::ADOPT_GROUP, &group_segments(&args.group), &wish).await?.read()?;
+    render::print_or_leave(&answer.done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     Ok(0)
 }

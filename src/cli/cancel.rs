@@ -1,15 +1,16 @@
 //! `drover cancel`: ends a deployment; what is in work is put back in order first.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
-use crate::cli::client::{Client, Daemon, Deployment};
+use crate::api::{CancelRequest, routes};
+use crate::cli::client::{Client, Daemon};
 use crate::cli::render;
 
 /// Arguments of `drover cancel`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The deployment's number.
-    pub id: u64,
+    pub id: i64,
     /// Stop the hook that runs, rather than let the running event end.
     #[arg(long)]
     pub now: bool,
@@ -21,9 +22,9 @@ pub struct Args {
 /// Asks the daemon to cancel. The exit code is 0 once it has agreed to.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let text = client.cancel_text(args.id, args.now).await?;
-    let deployment: Deployment = client.read(&text)?;
     let id = args.id;
+    let wish = CancelRequest { now: args.now };
+    let deployment = client.ask(&routes::CANCEL, &[&id.to_string()], &wish).await?.read()?;
     let mut said = format!("deployment {id}: {}", deployment.state);
     if deployment.exit_code.is_none() {
         said.push_str(", being cancelled; ");

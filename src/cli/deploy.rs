@@ -1,17 +1,19 @@
 //! `drover deploy`: submits a revision to a deployment group, and follows it if asked to.
 //!
-//! May import the API client, `follow` and `render` only.
+//! May import `api` and its client, `follow`, `render` and the arguments of a submission only.
 
-use crate::cli::client::{ApiError, Client, Daemon, Deployment, LogQuery, Submission};
+use crate::api::LogQuery;
+use crate::cli::client::{ApiError, Client, Daemon};
 use crate::cli::follow::{self, Format};
 use crate::cli::render;
+use crate::cli::submission::SubmissionArgs;
 
 /// Arguments of `drover deploy`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What, and where.
     #[command(flatten)]
-    pub submission: Submission,
+    pub submission: SubmissionArgs,
     /// Show the log and the progress until the end, and exit with the deployment's code.
     #[arg(long, short)]
     pub follow: bool,
@@ -27,20 +29,19 @@ pub struct Args {
 /// daemon found fault with what was asked, 3 halted or paused, 4 partial, 5 not known.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let text = match client.submit_text(&args.submission).await {
-        Ok(text) => text,
+    let answer = match client.submit(&args.submission.submission()).await {
+        Ok(answer) => answer,
         Err(error @ ApiError::Unreachable { connected: true, .. }) => {
             return Err(anyhow::Error::from(error)
                 .context("it isn't certain that the deployment was submitted; `drover status` lists them"));
         }
         Err(error) => return Err(error.into()),
     };
-    let deployment: Deployment = client.read(&text)?;
+    let deployment = answer.read()?;
     if args.json && args.follow {
-        let whole: serde_json::Value = client.read(&text)?;
-        render::print_or_leave(&format!("{}\n", serde_json::json!({ "deployment": whole })))?;
+        render::print_or_leave(&format!("{}\n", serde_json::json!({ "deployment": answer.value()? })))?;
     } else if args.json {
-        render::print_or_leave(&format!("{}\n", text.trim_end()))?;
+        render::print_or_leave(&format!("{}\n", answer.text()))?;
     } else {
         let id = deployment.id;
         let mut said = format!("deployment {id}: {} {}\n", render::title(&deployment), deployment.state);
@@ -53,6 +54,5 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         return Ok(0);
     }
     let format = if args.json { Format::Result } else { Format::Text };
-    let query = LogQuery { follow: true, ..LogQuery::default() };
-    Ok(follow::follow(&client, deployment.id, query, format).await?.exit_code)
+    Ok(follow::follow(&client, deployment.id, LogQuery::following(), format).await?.exit_code)
 }

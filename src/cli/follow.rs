@@ -1,7 +1,7 @@
 //! Follows a deployment in the terminal or in a pipe: the log as it comes, what is in work below it, and a
 //! summary at the end. Survives restarts of the daemon; Ctrl-C detaches and leaves the deployment alone.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
 mod progress;
 pub mod stream;
@@ -15,10 +15,11 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::cli::client::{ApiError, Client, Deployment, LogQuery};
+use crate::api::{Deployment, LogEnd, LogLine, LogQuery, LogRow};
+use crate::cli::client::{Answer, ApiError, Client};
 use crate::cli::render::{self, Lines, Look};
 use progress::Progress;
-use stream::{End, Event, Row};
+use stream::Event;
 use tail::Tails;
 
 /// How often the deployment is asked for while its progress is on show.
@@ -56,7 +57,7 @@ pub struct Outcome {
 
 /// Writes the log that `query` asks for as it comes, until its end. Fails where the daemon refuses, or stays
 /// away for longer than the retries last.
-pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -> anyhow::Result<Outcome> {
+pub async fn follow(client: &Client, id: i64, query: LogQuery, format: Format) -> anyhow::Result<Outcome> {
     let follows = query.follow;
     // Owns the tasks beside this one, and ends them with it.
     let mut tasks = JoinSet::new();
@@ -100,16 +101,18 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     if format == Format::Rows {
         let exit_code = end.as_ref().and_then(|end| end.exit_code).unwrap_or(1);
         let state = end.map(|end| end.state).unwrap_or_default();
-        let row = serde_json::json!({"end": {"state": state, "exit_code": exit_code}});
-        render::print_or_leave(&format!("{row}\n"))?;
+        let end = LogRow::End { end: LogEnd { state, exit_code: Some(exit_code) } };
+        render::print_or_leave(&format!("{}\n", serde_json::to_string(&end)?))?;
         return Ok(Outcome { exit_code, ..Outcome::default() });
     }
-    let text = final_text(client, id).await.map_err(|error| not_known(error, id))?;
-    let deployment: Deployment = client.read(&text)?;
+    let answer = final_answer(client, id).await.map_err(|error| not_known(error, id))?;
+    let deployment = answer.read()?;
     let exit_code = end.and_then(|end| end.exit_code).or(deployment.exit_code).unwrap_or(1);
     let said = if format == Format::Result {
-        let whole: serde_json::Value = client.read(&text)?;
-        format!("{}\n", serde_json::json!({"result": {"exit_code": exit_code, "deployment": whole}}))
+        format!(
+            "{}\n",
+            serde_json::json!({"result": {"exit_code": exit_code, "deployment": answer.value()?}})
+        )
     } else {
         tails.fetch_missing(client, &deployment).await;
         let look = Look::of_stdout();
@@ -127,25 +130,25 @@ pub async fn follow(client: &Client, id: u64, query: LogQuery, format: Format) -
     "how deployment {id} ends is not known: {error}; once the daemon is back, re-attach with: drover logs {id} -f"
 )]
 pub struct NotKnown {
-    id: u64,
+    id: i64,
     error: ApiError,
 }
 
-fn not_known(error: ApiError, id: u64) -> anyhow::Error {
+fn not_known(error: ApiError, id: i64) -> anyhow::Error {
     if error.is_passing() { NotKnown { id, error }.into() } else { error.into() }
 }
 
-fn detach(screen: Screen, id: u64, exit_code: i32) -> Outcome {
+fn detach(screen: Screen, id: i64, exit_code: i32) -> Outcome {
     drop(screen);
     eprintln!("detached: the deployment goes on; re-attach with: drover logs {id} -f");
     Outcome { exit_code, detached: true, ..Outcome::default() }
 }
 
 /// The deployment at its end; asked for again while the daemon is away.
-async fn final_text(client: &Client, id: u64) -> Result<String, ApiError> {
+async fn final_answer(client: &Client, id: i64) -> Result<Answer<Deployment>, ApiError> {
     let mut waits = stream::Waits::new(client.patience());
     loop {
-        match client.deployment_text(id).await {
+        match client.deployment(id).await {
             Err(error) if error.is_passing() => match waits.next() {
                 Some((pause, _)) => tokio::time::sleep(pause).await,
                 None => return Err(error),
@@ -156,12 +159,12 @@ async fn final_text(client: &Client, id: u64) -> Result<String, ApiError> {
 }
 
 /// Asks for the deployment again and again; a daemon that is away is the log stream's to report.
-async fn poll(client: Client, id: u64, to: watch::Sender<Option<Deployment>>) {
+async fn poll(client: Client, id: i64, to: watch::Sender<Option<Deployment>>) {
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !to.is_closed() {
         ticks.tick().await;
-        if let Ok(deployment) = client.deployment(id).await {
+        if let Ok(deployment) = client.deployment(id).await.and_then(|answer| answer.read()) {
             to.send_replace(Some(deployment));
         }
     }
@@ -170,7 +173,7 @@ async fn poll(client: Client, id: u64, to: watch::Sender<Option<Deployment>>) {
 /// What a burst of events leads to.
 enum Step {
     On,
-    End(Option<End>),
+    End(Option<LogEnd>),
     Lost(ApiError),
 }
 
@@ -245,7 +248,7 @@ impl Screen {
         Ok(step)
     }
 
-    fn put(&mut self, rows: &[Row], text: &mut String) -> io::Result<()> {
+    fn put(&mut self, rows: &[LogLine], text: &mut String) -> io::Result<()> {
         for row in rows {
             if self.format == Format::Text {
                 self.lines.push(row, text);

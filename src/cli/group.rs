@@ -1,12 +1,11 @@
 //! `drover group`: the lifecycle hook that holds launching instances for their revision, and putting a group back in order
 //! when the daemon that had changed it is gone for good.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
-use crate::cli::client::{Client, Daemon};
+use crate::api::routes;
+use crate::cli::client::{Client, Daemon, group_segments};
 use crate::cli::render;
-use reqwest::Method;
-use serde::Deserialize;
 
 /// Arguments of `drover group`.
 #[derive(Debug, clap::Args)]
@@ -53,20 +52,15 @@ pub enum HookVerb {
     },
 }
 
-#[derive(Deserialize)]
-struct Done {
-    done: Vec<String>,
-}
-
 /// Does it, and says what was done. The exit code is 0.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let (method, path) = match args.verb {
-        Verb::Hook { verb: HookVerb::Install { group } } => (Method::PUT, format!("groups/{group}/hook")),
-        Verb::Hook { verb: HookVerb::Remove { group } } => (Method::DELETE, format!("groups/{group}/hook")),
-        Verb::Restore { group } => (Method::POST, format!("groups/{group}/restore")),
+    let (call, group) = match args.verb {
+        Verb::Hook { verb: HookVerb::Install { group } } => (routes::INSTALL_HOOK, group),
+        Verb::Hook { verb: HookVerb::Remove { group } } => (routes::REMOVE_HOOK, group),
+        Verb::Restore { group } => (routes::RESTORE_GROUP, group),
     };
-    let answer: Done = client.read(&client.ask_text(method, &path, None).await?)?;
+    let answer = client.ask(&call, &group_segments(&group), &()).await?.read()?;
     let lines: String = answer.done.iter().map(|line| format!("{}\n", render::clean(line, false))).collect();
     render::print_or_leave(&lines)?;
     Ok(0)

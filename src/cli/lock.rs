@@ -1,12 +1,11 @@
 //! `drover lock`, `drover unlock`: keeps what is submitted to a group in its queue, with a reason.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
-use crate::cli::client::{Client, Daemon};
+use crate::api::{LockRequest, routes};
+use crate::cli::client::{Client, Daemon, group_segments};
 use crate::cli::render;
-use reqwest::Method;
-use serde::Deserialize;
-use serde_json::json;
+use jiff::SignedDuration;
 
 /// Arguments of `drover lock`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +18,7 @@ pub struct LockArgs {
     pub reason: String,
     /// For how long, such as 2h; until `drover unlock` if not given.
     #[arg(long = "for", value_name = "TIME")]
-    pub lasts: Option<String>,
+    pub lasts: Option<SignedDuration>,
     /// Where the daemon is.
     #[command(flatten)]
     pub daemon: Daemon,
@@ -36,25 +35,20 @@ pub struct UnlockArgs {
     pub daemon: Daemon,
 }
 
-#[derive(Deserialize)]
-struct Locked {
-    locked: String,
-}
-
 /// Locks the group. The exit code is 0 once it is locked.
 pub async fn lock(args: LockArgs) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = json!({ "reason": args.reason, "for": args.lasts });
-    let text = client.ask_text(Method::PUT, &format!("groups/{}/lock", args.group), Some(&wish)).await?;
-    let answer: Locked = client.read(&text)?;
-    render::print_or_leave(&format!("{} is {}\n", args.group, answer.locked))?;
+    let wish = LockRequest { reason: args.reason, lasts: args.lasts };
+    let answer = client.ask(&routes::LOCK_GROUP, &group_segments(&args.group), &wish).await?.read()?;
+    let words = answer.locked.as_deref().unwrap_or("locked");
+    render::print_or_leave(&format!("{} is {words}\n", args.group))?;
     Ok(0)
 }
 
 /// Unlocks it. The exit code is 0, also where it was not locked.
 pub async fn unlock(args: UnlockArgs) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    client.ask_text(Method::DELETE, &format!("groups/{}/lock", args.group), None).await?;
+    client.ask(&routes::UNLOCK_GROUP, &group_segments(&args.group), &()).await?;
     render::print_or_leave(&format!("{} is not locked\n", args.group))?;
     Ok(0)
 }

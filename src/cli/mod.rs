@@ -23,6 +23,7 @@ pub mod render;
 pub mod serve;
 pub mod sim;
 pub mod status;
+pub mod submission;
 pub mod token;
 pub mod verb;
 

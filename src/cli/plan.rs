@@ -1,11 +1,11 @@
 //! `drover plan`: a rehearsal: what a deployment would do to the fleet as it is now. Changes nothing.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, `render` and the arguments of a submission only.
 
-use crate::cli::client::{Client, Daemon, Submission};
+use crate::api::{Rehearsal, routes};
+use crate::cli::client::{Client, Daemon};
 use crate::cli::render;
-use reqwest::Method;
-use serde::Deserialize;
+use crate::cli::submission::SubmissionArgs;
 use std::fmt::Write as _;
 
 /// Arguments of `drover plan`.
@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 pub struct Args {
     /// What would be deployed, and where.
     #[command(flatten)]
-    pub submission: Submission,
+    pub submission: SubmissionArgs,
     /// Print the daemon's JSON.
     #[arg(long)]
     pub json: bool,
@@ -22,59 +22,18 @@ pub struct Args {
     pub daemon: Daemon,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Plan {
-    group: String,
-    sha: String,
-    message: String,
-    instances: usize,
-    total: u32,
-    batches: Vec<Batch>,
-    skipped: Vec<Skipped>,
-    unreachable: Vec<String>,
-    capacity: String,
-    queue: Vec<String>,
-    policy: Vec<String>,
-    changes: Vec<String>,
-    waits: Vec<String>,
-    lints: Vec<String>,
-    obstacles: Vec<String>,
-    time: String,
-}
-
-#[derive(Deserialize)]
-struct Batch {
-    number: u32,
-    instances: Vec<Placed>,
-    begins_seconds: i64,
-}
-
-#[derive(Deserialize)]
-struct Placed {
-    id: String,
-    zone: String,
-}
-
-#[derive(Deserialize)]
-struct Skipped {
-    id: String,
-    why: String,
-}
-
 /// Prints the rehearsal. The exit code: 0 it would go through, 1 something is in its way, 2 it was refused.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = serde_json::to_value(&args.submission)?;
-    let text = client.ask_text(Method::POST, "plan", Some(&wish)).await?;
-    let plan: Plan = client.read(&text)?;
-    let said = if args.json { format!("{}\n", text.trim_end()) } else { words(&plan) };
+    let answer = client.ask(&routes::REHEARSE, &[], &args.submission.submission()).await?;
+    let plan = answer.read()?;
+    let said = if args.json { format!("{}\n", answer.text()) } else { words(&plan) };
     render::print_or_leave(&said)?;
     Ok(i32::from(!plan.obstacles.is_empty()))
 }
 
 /// The rehearsal as people read it.
-fn words(plan: &Plan) -> String {
+fn words(plan: &Rehearsal) -> String {
     let title = render::clean(plan.message.lines().next().unwrap_or_default(), false);
     let mut out = format!(
         "{} of “{title}” to {}: nothing is changed by looking\n\n",

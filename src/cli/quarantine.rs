@@ -1,12 +1,11 @@
 //! `drover quarantine`: the instances that failed and are kept out of the balancer.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
+use crate::api::{QuarantineVerb, QuarantinedInstance, routes};
 use crate::cli::client::{Client, Daemon};
 use crate::cli::render;
 use jiff::Timestamp;
-use reqwest::Method;
-use serde::Deserialize;
 
 /// Arguments of `drover quarantine`.
 #[derive(Debug, clap::Args)]
@@ -41,53 +40,31 @@ pub enum Verb {
     },
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    instances: Vec<Quarantined>,
-}
-
-#[derive(Deserialize)]
-struct Quarantined {
-    instance: String,
-    auto_scaling_group: String,
-    deployment: u64,
-    reason: String,
-    since: String,
-    wish: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    message: String,
-    deployment: Option<u64>,
-}
-
 /// Does it. The exit code is 0 once the daemon has agreed to.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let (verb, instance) = match args.verb {
         Verb::List => {
-            let text = client.ask_text(Method::GET, "quarantine", None).await?;
-            render::print_or_leave(&listing(&client.read::<Listed>(&text)?.instances, Timestamp::now()))?;
+            let list = client.ask(&routes::LIST_QUARANTINE, &[], &()).await?.read()?;
+            render::print_or_leave(&listing(&list.instances, Timestamp::now()))?;
             return Ok(0);
         }
-        Verb::Release { instance } => ("release", instance),
-        Verb::Retry { instance } => ("retry", instance),
-        Verb::Terminate { instance } => ("terminate", instance),
+        Verb::Release { instance } => (QuarantineVerb::Release, instance),
+        Verb::Retry { instance } => (QuarantineVerb::Retry, instance),
+        Verb::Terminate { instance } => (QuarantineVerb::Terminate, instance),
     };
-    let text = client.ask_text(Method::POST, &format!("quarantine/{instance}/{verb}"), None).await?;
-    let answer: Answer = client.read(&text)?;
+    let answer = client.ask(&routes::of_quarantined(verb), &[&instance], &()).await?.read()?;
     let watch = answer.deployment.map(|id| format!("; watch it with: drover logs {id} -f"));
     render::print_or_leave(&format!("{}{}\n", answer.message, watch.unwrap_or_default()))?;
     Ok(0)
 }
 
-fn listing(instances: &[Quarantined], now: Timestamp) -> String {
+fn listing(instances: &[QuarantinedInstance], now: Timestamp) -> String {
     if instances.is_empty() {
         return "no instance is in quarantine\n".to_owned();
     }
-    let row = |i: &Quarantined| {
-        let since = render::since(Some(&i.since), now).map(render::span).unwrap_or_default();
+    let row = |i: &QuarantinedInstance| {
+        let since = render::span(render::since(i.since, now));
         let wish = i.wish.as_ref().map(|wish| format!(" ({wish} is under way)")).unwrap_or_default();
         vec![
             i.instance.clone(),

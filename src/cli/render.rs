@@ -1,6 +1,6 @@
 //! Words and colours: how log lines, deployments and tables look in a terminal and in a pipe.
 //!
-//! May import the API client's types, the stream's rows and the daemon's words for a span of time only.
+//! May import `api`, and the daemon's words for a span of time and cleaning of text only.
 
 pub use crate::logs::clean::clean;
 use std::collections::HashMap;
@@ -9,8 +9,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::client::{Deployment, Instance};
-use crate::cli::follow::stream::Row;
+use crate::api::{Deployment, Instance, LogLine};
 use crate::rollout::rehearse;
 
 /// Colours given to instances in the order in which they appear: SGR numbers that read on dark and on light.
@@ -91,7 +90,7 @@ impl Lines {
     }
 
     /// Appends a row as `instance event | text` and a line feed.
-    pub fn push(&mut self, row: &Row, out: &mut String) {
+    pub fn push(&mut self, row: &LogLine, out: &mut String) {
         let prefix = match (&row.instance, &row.event) {
             _ if row.is_drovers() => "drover".to_owned(),
             (Some(instance), Some(event)) => format!("{instance} {event}"),
@@ -161,17 +160,15 @@ pub fn span(seconds: i64) -> String {
     rehearse::words(SignedDuration::from_secs(seconds))
 }
 
-/// Seconds since a moment in RFC 3339; `None` if it isn't one.
-pub fn since(moment: Option<&str>, now: Timestamp) -> Option<i64> {
-    let moment: Timestamp = moment?.parse().ok()?;
-    Some(now.as_second() - moment.as_second())
+/// Seconds since a moment.
+pub fn since(moment: Timestamp, now: Timestamp) -> i64 {
+    now.as_second() - moment.as_second()
 }
 
 /// Seconds that a deployment has taken, or takes until `now`.
-pub fn elapsed(deployment: &Deployment, now: Timestamp) -> Option<i64> {
-    let start = deployment.started_at.as_deref().or(deployment.created_at.as_deref());
-    let end = deployment.finished_at.as_deref().and_then(|t| t.parse().ok()).unwrap_or(now);
-    since(start, end)
+pub fn elapsed(deployment: &Deployment, now: Timestamp) -> i64 {
+    let start = deployment.started_at.unwrap_or(deployment.created_at);
+    since(start, deployment.finished_at.unwrap_or(now))
 }
 
 /// A SHA as people read it.
@@ -187,7 +184,7 @@ pub fn title(deployment: &Deployment) -> String {
     if !asked.is_empty() && !revision.sha.starts_with(asked) {
         let _ = write!(out, " ({asked})");
     }
-    let first_line = revision.message.as_deref().and_then(|m| m.lines().next()).unwrap_or_default();
+    let first_line = revision.message.lines().next().unwrap_or_default();
     if !first_line.is_empty() {
         let _ = write!(out, " “{first_line}”");
     }
@@ -225,19 +222,17 @@ pub fn summary(deployment: &Deployment, look: Look, now: Timestamp) -> String {
     }
     let _ = write!(out, "\n  revision   {}", title(deployment));
     let _ = write!(out, "\n  instances  {}", counts(deployment));
-    for instance in deployment.instances.iter().filter(|i| i.state == "Failed") {
+    for instance in deployment.instances().iter().filter(|i| i.state == "Failed") {
         let at = instance.event.as_deref().map(|event| format!(" in {event}")).unwrap_or_default();
         let why = look.foreign(&why(instance));
         let colon = if why.is_empty() { "" } else { ": " };
         let _ = write!(out, "\n    {} {}{at}{colon}{why}", instance.id, look.state("Failed"));
     }
-    for instance in deployment.instances.iter().filter(|i| i.state == "Succeeded" && i.attempts > 1) {
+    for instance in deployment.instances().iter().filter(|i| i.state == "Succeeded" && i.attempts > 1) {
         let _ = write!(out, "\n    {} succeeded after {} attempts", instance.id, instance.attempts);
     }
-    let _ = write!(out, "\n  attempts   {}", deployment.attempts);
-    if let Some(seconds) = elapsed(deployment, now) {
-        let _ = write!(out, "\n  duration   {}", span(seconds));
-    }
+    let _ = write!(out, "\n  attempts   {}", deployment.attempts.unwrap_or(0));
+    let _ = write!(out, "\n  duration   {}", span(elapsed(deployment, now)));
     out.push('\n');
     out
 }
@@ -246,10 +241,10 @@ pub fn summary(deployment: &Deployment, look: Look, now: Timestamp) -> String {
 mod tests {
     use super::*;
 
-    fn row(instance: Option<&str>, event: Option<&str>, source: &str, text: &str) -> Row {
-        Row {
+    fn row(instance: Option<&str>, event: Option<&str>, source: &str, text: &str) -> LogLine {
+        LogLine {
             seq: 1,
-            at: String::new(),
+            at: Timestamp::UNIX_EPOCH,
             instance: instance.map(str::to_owned),
             event: event.map(str::to_owned),
             attempt: None,

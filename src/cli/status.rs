@@ -1,12 +1,13 @@
 //! `drover status`: the deployments, or one of them with its instances and what each waits for.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::cli::client::{Client, Daemon, Deployment, Deployments};
+use crate::api::{Deployment, DeploymentQuery, Instance, routes};
+use crate::cli::client::{Client, Daemon};
 use crate::cli::render::{self, Look};
 
 /// Deployments listed; JSON has more.
@@ -16,7 +17,7 @@ const LISTED: usize = 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The deployment's number; without it, the latest deployments are listed.
-    pub id: Option<u64>,
+    pub id: Option<i64>,
     /// Print the daemon's JSON.
     #[arg(long)]
     pub json: bool,
@@ -28,20 +29,23 @@ pub struct Args {
 /// Prints the state. The exit code is 0 whatever the state: the question was answered.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let text = match args.id {
-        Some(id) => client.deployment_text(id).await?,
-        None => client.deployments_text().await?,
-    };
     let now = Timestamp::now();
-    let said = if args.json {
-        format!("{}\n", text.trim_end())
-    } else if args.id.is_some() {
-        one(&client.read(&text)?, Look::of_stdout(), now)
-    } else {
-        all(&client.read::<Deployments>(&text)?.deployments, now)
+    let said = match args.id {
+        Some(id) => {
+            let answer = client.deployment(id).await?;
+            if args.json { json(answer.text()) } else { one(&answer.read()?, Look::of_stdout(), now) }
+        }
+        None => {
+            let answer = client.ask(&routes::LIST_DEPLOYMENTS, &[], &DeploymentQuery::default()).await?;
+            if args.json { json(answer.text()) } else { all(&answer.read()?.deployments, now) }
+        }
     };
     render::print_or_leave(&said)?;
     Ok(0)
+}
+
+fn json(text: &str) -> String {
+    format!("{text}\n")
 }
 
 fn all(deployments: &[Deployment], now: Timestamp) -> String {
@@ -49,15 +53,15 @@ fn all(deployments: &[Deployment], now: Timestamp) -> String {
         return "no deployments yet; start one with: drover deploy REVISION --group APP/ENV\n".to_owned();
     }
     let row = |d: &Deployment| {
-        let age = render::since(d.created_at.as_deref(), now);
+        let age = render::since(d.created_at, now);
         vec![
             d.id.to_string(),
             d.group.clone(),
             render::short(&d.revision.sha).to_owned(),
             d.state.clone(),
             render::counts(d),
-            render::elapsed(d, now).map(render::span).unwrap_or_default(),
-            age.map(|age| format!("{} ago", render::span(age))).unwrap_or_default(),
+            render::span(render::elapsed(d, now)),
+            format!("{} ago", render::span(age)),
             d.by.clone(),
             d.reason.clone().unwrap_or_default(),
         ]
@@ -86,12 +90,12 @@ pub(crate) fn one(deployment: &Deployment, look: Look, now: Timestamp) -> String
     if let Some(words) = &deployment.way_back {
         let _ = writeln!(out, "  way back   {}", look.foreign(words));
     }
-    if !deployment.instances.is_empty() {
-        let row = |i: &crate::cli::client::Instance| {
-            let since = render::since(i.since.as_deref(), now);
+    if !deployment.instances().is_empty() {
+        let row = |i: &Instance| {
+            let since = i.since.map(|since| render::since(since, now));
             vec![
                 i.id.clone(),
-                i.zone.clone().unwrap_or_default(),
+                i.zone.clone(),
                 i.batch.map(|b| b.to_string()).unwrap_or_default(),
                 i.state.clone(),
                 since.map(render::span).unwrap_or_default(),
@@ -101,7 +105,7 @@ pub(crate) fn one(deployment: &Deployment, look: Look, now: Timestamp) -> String
             ]
         };
         let head = ["INSTANCE", "ZONE", "BATCH", "STATE", "SINCE", "ATTEMPTS", "EVENT", "WHY"];
-        let rows: Vec<_> = deployment.instances.iter().map(row).collect();
+        let rows: Vec<_> = deployment.instances().iter().map(row).collect();
         out.push('\n');
         out.push_str(&render::table(&head, &rows));
     }

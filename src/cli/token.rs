@@ -1,10 +1,10 @@
 //! `drover token`: who may use the API and sign in to the page.
 //!
-//! May import the API client and `render` only.
+//! May import `api` and its client, and `render` only.
 
+use crate::api::{Token, TokenRequest, routes};
 use crate::cli::client::{Client, Daemon};
 use crate::cli::render;
-use serde::Deserialize;
 
 /// Arguments of `drover token`.
 #[derive(Debug, clap::Args)]
@@ -34,38 +34,22 @@ pub enum Verb {
     },
 }
 
-#[derive(Deserialize)]
-struct Made {
-    token: String,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    tokens: Vec<Token>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    name: String,
-    created_at: String,
-}
-
 /// Does it. The exit code is 0.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let said = match args.verb {
         Verb::List => {
-            let listed: Listed = client.read(&client.tokens_text().await?)?;
-            let rows: Vec<_> =
-                listed.tokens.into_iter().map(|token| vec![token.name, token.created_at]).collect();
+            let list = client.ask(&routes::LIST_TOKENS, &[], &()).await?.read()?;
+            let row = |token: Token| vec![token.name, token.created_at.to_string()];
+            let rows: Vec<_> = list.tokens.into_iter().map(row).collect();
             render::table(&["NAME", "CREATED"], &rows)
         }
         Verb::Create { name } => {
-            let made: Made = client.read(&client.create_token_text(&name).await?)?;
+            let made = client.ask(&routes::MAKE_TOKEN, &[], &TokenRequest { name }).await?.read()?;
             format!("{}\n", made.token)
         }
         Verb::Revoke { name } => {
-            client.revoke_token_text(&name).await?;
+            client.ask(&routes::REVOKE_TOKEN, &[&name], &()).await?;
             format!("token {name} is revoked\n")
         }
     };

@@ -1,11 +1,12 @@
 //! `drover pause`, `resume`, `approve`, `retry`, `rollback`: what a person asks of a deployment. One file for the five: they
 //! differ in a word.
 //!
-//! May import the API client, `render` and the verbs' names only.
+//! May import `api` and its client, `render` and the verbs' names only.
 
 use crate::{
+    api::{VerbRequest, routes},
     cli::{
-        client::{Client, Daemon, Deployment},
+        client::{Client, Daemon},
         render,
     },
     rollout::verb::Verb,
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The deployment's number.
-    pub id: u64,
+    pub id: i64,
     /// Where the daemon is.
     #[command(flatten)]
     pub daemon: Daemon,
@@ -25,7 +26,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub struct RetryArgs {
     /// The deployment's number.
-    pub id: u64,
+    pub id: i64,
     /// This instance alone; else all that failed.
     #[arg(long)]
     pub instance: Option<String>,
@@ -41,13 +42,13 @@ pub async fn run(verb: Verb, args: Args) -> anyhow::Result<i32> {
 
 /// Asks for another try of what failed.
 pub async fn retry(args: RetryArgs) -> anyhow::Result<i32> {
-    ask(Verb::Retry, args.id, args.instance.as_deref(), &args.daemon).await
+    ask(Verb::Retry, args.id, args.instance, &args.daemon).await
 }
 
-async fn ask(verb: Verb, id: u64, instance: Option<&str>, daemon: &Daemon) -> anyhow::Result<i32> {
+async fn ask(verb: Verb, id: i64, instance: Option<String>, daemon: &Daemon) -> anyhow::Result<i32> {
     let client = Client::new(daemon)?;
-    let text = client.verb_text(id, verb.name(), instance).await?;
-    let deployment: Deployment = client.read(&text)?;
+    let call = routes::of_deployment(verb);
+    let deployment = client.ask(&call, &[&id.to_string()], &VerbRequest { instance }).await?.read()?;
     let mut said = format!("deployment {}: {}", deployment.id, deployment.state);
     if deployment.id != id {
         said = format!("{verb} of deployment {id} is deployment {}: {}", deployment.id, deployment.state);

@@ -9,6 +9,7 @@ use super::{
     record,
 };
 use crate::{
+    api::{Act, LockRequest},
     fleet::{FleetError, autoscaling::GroupSight},
     rollout::{
         plan::{Effect, MOST_PER_STANDBY},
@@ -17,35 +18,12 @@ use crate::{
     },
     store::{LockRow, StoreError},
 };
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use thiserror::Error;
 use tracing::info;
 
-/// A wish to lock a group.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockRequest {
-    /// Why, for the others.
-    pub reason: String,
-    /// For how long; until it is unlocked if absent.
-    #[serde(default, rename = "for")]
-    pub lasts: Option<SignedDuration>,
-}
-
 /// So many of them are shown.
 const ACTS_SHOWN: i64 = 10;
-
-/// Something that a person did to a deployment group itself.
-#[derive(Clone, Debug, Serialize)]
-pub struct Act {
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub by: String,
-    /// What, in words.
-    pub what: String,
-}
 
 /// Why something can't be done to a group.
 #[derive(Debug, Error)]

@@ -33,16 +33,14 @@ mod targets;
 mod uploads;
 mod verbs;
 
-pub use group::{Act, GroupError, LockRequest};
+pub use group::GroupError;
 pub use outcome::{End as LogEnd, RunnerResult};
-pub use plan::RehearsalView;
 pub use preconditions::{Findings, examine};
 pub use push::{Push, Received};
-pub use quarantine::{QuarantineVerb, Quarantined};
 pub use record::{policy, readable_instances, standing};
 pub use secrets::{Secrets, same};
 use submit::Order;
-pub use submit::{Submission, SubmitError};
+pub use submit::SubmitError;
 
 use crate::{
     artifact::Artifacts,

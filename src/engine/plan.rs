@@ -2,87 +2,28 @@
 //! take. Changes nothing.
 
 use super::{
-    Engine, Submission, SubmitError, estimate::timing_of, preconditions::Trouble, record::json,
-    seen::group_of, survey::Survey,
+    Engine, SubmitError, estimate::timing_of, preconditions::Trouble, record::json, seen::group_of,
+    survey::Survey,
 };
 use crate::{
+    api::{PlacedInstance, Rehearsal, RehearsalBatch, SkippedInstance, Submission},
     config::Group,
     revision::appspec::AppSpec,
     rollout::{
         paper::Pace,
         policy::{Mode, OnFailure, Policy, Zones},
-        rehearse::{Rehearsal, Settings, lints, rehearse, words},
+        rehearse::{self, Settings, lints, rehearse, words},
         snapshot::{Deployment, Lifecycle, Member, Sight, Snapshot},
         state::InstanceState,
     },
     store::DeploymentRow,
 };
 use jiff::Timestamp;
-use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// A rehearsal, for people and programs.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct RehearsalView {
-    pub group: String,
-    pub sha: String,
-    pub message: String,
-    /// Instances that would be deployed to, and those that count.
-    pub instances: usize,
-    pub total: u32,
-    pub healthy: u32,
-    pub batches: Vec<BatchView>,
-    pub skipped: Vec<SkippedView>,
-    /// Those whose agent can't be reached.
-    pub unreachable: Vec<String>,
-    /// What may be out at once, and why, in words.
-    pub capacity: String,
-    /// What it would wait for before it begins, in words: a lock, deployments before it.
-    pub queue: Vec<String>,
-    /// The policy in words.
-    pub policy: Vec<String>,
-    /// What would be changed on the Auto Scaling groups while it lasts, in words.
-    pub changes: Vec<String>,
-    /// What it would wait for, in words.
-    pub waits: Vec<String>,
-    pub lints: Vec<String>,
-    /// What would keep it from ending well, in words.
-    pub obstacles: Vec<String>,
-    pub seconds: i64,
-    /// The time, in words.
-    pub time: String,
-}
-
-/// A batch of it.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct BatchView {
-    pub number: u32,
-    pub instances: Vec<PlacedView>,
-    pub begins_seconds: i64,
-    pub ends_seconds: i64,
-}
-
-/// An instance and its zone.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct PlacedView {
-    pub id: String,
-    pub zone: String,
-}
-
-/// An instance that would not be touched, and why.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct SkippedView {
-    pub id: String,
-    pub why: String,
-}
 
 impl Engine {
     /// Rehearses a wish.
-    pub async fn rehearse(&self, wish: Submission) -> Result<RehearsalView, SubmitError> {
+    pub async fn rehearse(&self, wish: Submission) -> Result<Rehearsal, SubmitError> {
         let (application, group, policy) = self.accept(&wish)?;
         let commit = self.resolve(application, group, &wish.revision).await?;
         let row = DeploymentRow {
@@ -101,7 +42,7 @@ impl Engine {
         row: DeploymentRow,
         group: &Group,
         policy: &Policy,
-    ) -> Result<RehearsalView, SubmitError> {
+    ) -> Result<Rehearsal, SubmitError> {
         let origin =
             self.origin(&row, &row.sha).await.map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
         let bundle = match self.fetch_bundle(&origin, &row.sha).await {
@@ -160,9 +101,9 @@ fn view(
     survey: &Survey,
     pace: Pace,
     measured: bool,
-    rehearsal: &Rehearsal,
+    rehearsal: &rehearse::Rehearsal,
     queue: Vec<String>,
-) -> RehearsalView {
+) -> Rehearsal {
     let keep = policy.keep_in_service(survey.total, survey.healthy);
     let largest = policy.batch.largest(survey.total);
     let skipped =
@@ -173,7 +114,7 @@ fn view(
                 }
                 _ => "on this revision already, and healthy",
             };
-            SkippedView { id: record.id.clone(), why: why.into() }
+            SkippedInstance { id: record.id.clone(), why: why.into() }
         });
     let mut changes = Vec::new();
     for (group, processes) in &rehearsal.suspends {
@@ -220,7 +161,7 @@ fn view(
     }
     let each = pace.drain + pace.hooks + pace.health;
     let hooks = if measured { "as they took lately" } else { "a guess: nothing was deployed here yet" };
-    RehearsalView {
+    Rehearsal {
         group: row.group_name.clone(),
         sha: row.sha.clone(),
         message: row.message.clone(),
@@ -230,12 +171,12 @@ fn view(
         batches: rehearsal
             .batches
             .iter()
-            .map(|batch| BatchView {
+            .map(|batch| RehearsalBatch {
                 number: batch.number,
                 instances: batch
                     .instances
                     .iter()
-                    .map(|(id, zone)| PlacedView { id: id.clone(), zone: zone.clone() })
+                    .map(|(id, zone)| PlacedInstance { id: id.clone(), zone: zone.clone() })
                     .collect(),
                 begins_seconds: batch.begins.as_secs(),
                 ends_seconds: batch.ends.as_secs(),

@@ -4,6 +4,7 @@
 
 use super::{Engine, GroupError, SubmitError, record};
 use crate::{
+    api::{QuarantineVerb, QuarantinedInstance},
     fleet::autoscaling::GroupSight,
     logs::{lines_of, note_chunk},
     rollout::{
@@ -13,71 +14,11 @@ use crate::{
     },
     store::{QuarantineRow, StoreError},
 };
-use jiff::Timestamp;
-use serde::Serialize;
-use std::{fmt, str::FromStr};
 use tracing::warn;
 
-/// What a person asks of a quarantined instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QuarantineVerb {
-    /// Back into service with whatever is on it.
-    Release,
-    /// Deployed to once more.
-    Retry,
-    /// Gone for good.
-    Terminate,
-}
-
-impl QuarantineVerb {
-    /// All there are.
-    pub const ALL: [QuarantineVerb; 3] =
-        [QuarantineVerb::Release, QuarantineVerb::Retry, QuarantineVerb::Terminate];
-
-    /// As it is written in paths and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            QuarantineVerb::Release => "release",
-            QuarantineVerb::Retry => "retry",
-            QuarantineVerb::Terminate => "terminate",
-        }
-    }
-}
-
-impl fmt::Display for QuarantineVerb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for QuarantineVerb {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|verb| verb.name() == text).ok_or_else(|| format!("'{text}' is no verb"))
-    }
-}
-
-/// A quarantined instance, for people.
-#[derive(Clone, Debug, Serialize)]
-pub struct Quarantined {
-    /// `i-…`.
-    pub instance: String,
-    /// Its Auto Scaling group.
-    pub auto_scaling_group: String,
-    /// The deployment in which it failed …
-    pub deployment: i64,
-    /// … and how.
-    pub reason: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// `release` or `terminate`, where a person wants that.
-    pub wish: Option<String>,
-}
-
-impl From<QuarantineRow> for Quarantined {
+impl From<QuarantineRow> for QuarantinedInstance {
     fn from(row: QuarantineRow) -> Self {
-        Quarantined {
+        QuarantinedInstance {
             instance: row.instance,
             auto_scaling_group: row.auto_scaling_group,
             deployment: row.deployment,
@@ -90,8 +31,8 @@ impl From<QuarantineRow> for Quarantined {
 
 impl Engine {
     /// All of them.
-    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, StoreError> {
-        Ok(self.store.quarantines().await?.into_iter().map(Quarantined::from).collect())
+    pub async fn quarantined(&self) -> Result<Vec<QuarantinedInstance>, StoreError> {
+        Ok(self.store.quarantines().await?.into_iter().map(QuarantinedInstance::from).collect())
     }
 
     /// Does what a person asks of one; answers in words, and the deployment to look at if there is one.

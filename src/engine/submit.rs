@@ -2,41 +2,15 @@
 
 use super::{Engine, record::json};
 use crate::{
+    api::Submission,
     config::{Application, Group},
     github::{Commit, GitHubError},
     logs::{lines_of, note_chunk},
-    rollout::{
-        policy::{Batches, Mode, Policy, Size},
-        state::DeploymentState,
-        verb::Verb,
-    },
+    rollout::{policy::Policy, state::DeploymentState, verb::Verb},
     store::{DeploymentRow, StoreError, Tx},
 };
 use jiff::Timestamp;
-use serde::Deserialize;
 use thiserror::Error;
-
-/// A wish to deploy. What is absent comes from the group's policy.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Submission {
-    /// `app/env`.
-    pub group: String,
-    /// A full or abbreviated SHA, a branch or a tag.
-    pub revision: String,
-    /// Another batch size.
-    #[serde(default)]
-    pub batch: Option<Batches>,
-    /// Another mode.
-    #[serde(default)]
-    pub mode: Option<Mode>,
-    /// Another minimum.
-    #[serde(default)]
-    pub min_in_service: Option<Size>,
-    /// Another budget.
-    #[serde(default)]
-    pub max_failed: Option<Size>,
-}
 
 /// Why a wish is refused.
 #[derive(Debug, Error)]

@@ -1,33 +1,16 @@
 //! Reading a deployment's log: from the store by number, then live.
 
 use super::Logs;
-use crate::store::{Chunk, StoreError};
+use crate::{
+    api::LogLine,
+    store::{Chunk, StoreError},
+};
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
-use serde::Serialize;
 use std::{collections::VecDeque, sync::Arc};
 
 /// Chunks fetched at a time.
 const CHUNKS: i64 = 64;
-
-/// One line.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// Its number in the deployment: from 1, without holes.
-    pub seq: i64,
-    /// When the daemon got it.
-    pub at: Timestamp,
-    /// Whose; none for the deployment's own lines.
-    pub instance: Option<String>,
-    /// In which lifecycle event.
-    pub event: Option<String>,
-    /// In which attempt.
-    pub attempt: Option<i64>,
-    /// `hook`, or `drover` for its own remarks.
-    pub source: String,
-    /// The line; what isn't UTF-8 is replaced.
-    pub text: String,
-}
 
 /// What is to be read.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +33,7 @@ impl Wanted {
 }
 
 /// The rows of a chunk after `seq`.
-fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = Row> {
+fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = LogLine> {
     let Chunk { first_seq, at, instance, event, attempt, source, payload, .. } = chunk;
     let at = Timestamp::from_millisecond(at).unwrap_or_default();
     let lines: Vec<String> = payload
@@ -59,7 +42,7 @@ fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = Row> {
         .split(|byte| *byte == b'\n')
         .map(|line| String::from_utf8_lossy(line).into_owned())
         .collect();
-    (first_seq..).zip(lines).filter(move |(number, _)| *number > seq).map(move |(seq, text)| Row {
+    (first_seq..).zip(lines).filter(move |(number, _)| *number > seq).map(move |(seq, text)| LogLine {
         seq,
         at,
         instance: instance.clone(),
@@ -76,7 +59,7 @@ impl Logs {
         self: &Arc<Self>,
         deployment: i64,
         wanted: Wanted,
-    ) -> impl Stream<Item = Result<Vec<Row>, StoreError>> + Send + use<> {
+    ) -> impl Stream<Item = Result<Vec<LogLine>, StoreError>> + Send + use<> {
         let reader = Reader {
             news: self.subscribe(deployment),
             logs: Arc::clone(self),
@@ -97,7 +80,7 @@ impl Logs {
 #[derive(Debug, Default)]
 pub struct Last {
     /// In order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<LogLine>,
     /// There are earlier ones.
     pub earlier: bool,
 }
@@ -119,7 +102,7 @@ impl Logs {
             };
             before = first;
             for chunk in chunks {
-                let mut rows: Vec<Row> = rows(chunk, 0).collect();
+                let mut rows: Vec<LogLine> = rows(chunk, 0).collect();
                 while let Some(row) = rows.pop() {
                     size += row.text.len();
                     if last.len() == lines || size > bytes && !last.is_empty() {
@@ -143,7 +126,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
+    async fn next(&mut self) -> Result<Option<Vec<LogLine>>, StoreError> {
         loop {
             if let Some(chunk) = self.chunks.pop_front() {
                 let after = self.seq;

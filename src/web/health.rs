@@ -1,7 +1,7 @@
 //! `/healthz`: the process runs. `/readyz`: it does its work, or why it can't.
 
 use super::{
-    Web,
+    context::Web,
     reply::{Refusal, answer},
 };
 use crate::store::StoreError;

@@ -2,7 +2,9 @@
 //! one attempt.
 
 use super::{
-    Web,
+    body::body,
+    context::Web,
+    limits::{DOWNLOAD_TURN, LARGEST_RESULT},
     reply::{Refusal, answer},
 };
 use crate::{
@@ -24,15 +26,8 @@ use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// Tokens are good for so long after their deployment has ended.
 const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
-/// Instances that download a bundle at the same time; as many as a small machine's network carries well.
-pub const DOWNLOADS: usize = 24;
-/// A host's curl waits a minute for the first byte.
-const TURN: Duration = Duration::from_secs(45);
 /// Of a bundle, read at a time.
 const PIECE: usize = 256 * 1024;
-/// The runner's last line is short.
-const LARGEST_RESULT: usize = 16 * 1024;
-
 #[derive(Deserialize)]
 struct Offset {
     offset: u64,
@@ -77,7 +72,7 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with)
         .and(token)
         .and(warp::query())
-        .and(super::request::body(LARGEST_RESULT))
+        .and(body(LARGEST_RESULT))
         .then(|number: i64, web: Web, token: String, query: End, body: Bytes| async move {
             answer(end(&web, number, &token, query, &body).await)
         });
@@ -94,7 +89,7 @@ async fn bundle(web: &Web, sha: &str, token: &str, range: Option<Range>) -> Resu
         Refusal::new(StatusCode::NOT_FOUND, "no-bundle", format!("the bundle of {sha} can't be read: {e:#}"))
     };
     // The others of a dispatch wait for their turn; who waits for too long tries again after a pause.
-    let turn = tokio::time::timeout(TURN, Arc::clone(&web.downloads).acquire_owned()).await;
+    let turn = tokio::time::timeout(DOWNLOAD_TURN, Arc::clone(&web.downloads).acquire_owned()).await;
     let Ok(Ok(turn)) = turn else {
         let words = "too many instances download at the same time: try again in a moment";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", words));

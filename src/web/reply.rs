@@ -1,31 +1,23 @@
 //! Answers and refusals: the same words in the API as in the terminal.
 
 use crate::{
+    api::{ErrorAnswer, ErrorDetail},
     engine::{GroupError, SubmitError},
     github::GitHubError,
     store::StoreError,
 };
 use http::StatusCode;
-use serde::Serialize;
 use warp::reply::{Reply, Response};
 
-/// A refusal: `{"error": {"code", "message"}}`. Its response carries it, so that a browser may be shown it as a page.
+/// A refusal. Its response is an [`ErrorAnswer`] and carries the refusal, so that a browser may be shown it as a page.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    /// The HTTP status.
     pub status: StatusCode,
+    /// The kind of error, for programs.
     pub code: &'static str,
+    /// What is wrong, for people.
     pub message: String,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Words<'a>,
-}
-
-#[derive(Serialize)]
-struct Words<'a> {
-    code: &'a str,
-    message: &'a str,
 }
 
 impl Refusal {
@@ -43,7 +35,8 @@ impl warp::reject::Reject for Refusal {}
 
 impl Reply for Refusal {
     fn into_response(self) -> Response {
-        let body = Body { error: Words { code: self.code, message: &self.message } };
+        let body =
+            ErrorAnswer { error: ErrorDetail { code: self.code.to_owned(), message: self.message.clone() } };
         let mut response = warp::reply::with_status(warp::reply::json(&body), self.status).into_response();
         response.extensions_mut().insert(self);
         response

@@ -1,16 +1,14 @@
 //! The log as a live stream: plain text, NDJSON or server-sent events.
 
-use super::{Web, gate::Caller, view::exit_code};
+use super::{access::Caller, context::Web, limits::READER_TIMEOUT, view::exit_code};
 use crate::{
-    logs::{
-        clean::clean,
-        follow::{Row, Wanted},
-    },
+    api::{LogEnd, LogLine, LogRow},
+    logs::{clean::clean, follow::Wanted},
     store::StoreError,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use serde_json::json;
+use serde::Serialize;
 use std::{
     convert::Infallible,
     sync::{
@@ -23,9 +21,6 @@ use warp::{Reply as _, reply::Response};
 
 /// A quiet stream says that it is alive this often.
 const ALIVE: Duration = Duration::from_secs(15);
-
-/// A reader that takes nothing for so long is gone.
-const STUCK: Duration = Duration::from_secs(120);
 
 /// What a reader gets of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +64,7 @@ impl Form {
         }
     }
 
-    fn rows(self, mut rows: Vec<Row>, kind: Text) -> String {
+    fn rows(self, mut rows: Vec<LogLine>, kind: Text) -> String {
         let mut text = String::new();
         for row in &mut rows {
             if kind == Text::Clean {
@@ -92,25 +87,25 @@ impl Form {
     }
 
     fn end(self, state: &str, exit_code: Option<i32>) -> String {
-        let end = json!({ "state": state, "exit_code": exit_code });
+        let end = LogEnd { state: state.to_owned(), exit_code };
         match self {
             Form::Text => String::new(),
-            Form::Ndjson => format!("{}\n", json!({ "end": end })),
-            Form::Events => format!("event: end\ndata: {end}\n\n"),
+            Form::Events => format!("event: end\ndata: {}\n\n", json(&end)),
+            Form::Ndjson => format!("{}\n", json(&LogRow::End { end })),
         }
     }
 
-    fn alive(self) -> &'static str {
+    fn alive(self) -> String {
         match self {
-            Form::Text => "",
-            Form::Ndjson => "{\"ping\":true}\n",
-            Form::Events => ": ping\n\n",
+            Form::Text => String::new(),
+            Form::Ndjson => format!("{}\n", json(&LogRow::Ping { ping: true })),
+            Form::Events => ": ping\n\n".to_owned(),
         }
     }
 }
 
 /// JSON escapes control characters below U+0020; those from U+007F to U+009F, which terminals obey too, are escaped as well.
-fn json(row: &Row) -> String {
+fn json(row: &impl Serialize) -> String {
     // Strings and numbers only: serialising them can't fail.
     let text = serde_json::to_string(row).unwrap_or_default();
     let obeyed = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
@@ -148,7 +143,7 @@ pub fn respond(
             seen.store(true, Ordering::Relaxed);
             String::new()
         }
-        None => form.alive().to_owned(),
+        None => form.alive(),
     });
     let end = stream::once(async move {
         if broken.load(Ordering::Relaxed) {
@@ -187,7 +182,7 @@ fn from_task<T: Send + 'static>(
     tokio::spawn(async move {
         let mut items = Box::pin(items);
         while let Some(item) = items.next().await {
-            if !matches!(tokio::time::timeout(STUCK, sender.send(item)).await, Ok(Ok(()))) {
+            if !matches!(tokio::time::timeout(READER_TIMEOUT, sender.send(item)).await, Ok(Ok(()))) {
                 return;
             }
         }
@@ -197,8 +192,8 @@ fn from_task<T: Send + 'static>(
 
 /// `None` whenever nothing has come for a while.
 fn with_pings(
-    rows: impl Stream<Item = Result<Vec<Row>, StoreError>> + Send + 'static,
-) -> impl Stream<Item = Option<Result<Vec<Row>, StoreError>>> + Send {
+    rows: impl Stream<Item = Result<Vec<LogLine>, StoreError>> + Send + 'static,
+) -> impl Stream<Item = Option<Result<Vec<LogLine>, StoreError>>> + Send {
     stream::unfold(Box::pin(rows), |mut rows| async move {
         match tokio::time::timeout(ALIVE, rows.next()).await {
             Ok(item) => item.map(|item| (Some(item), rows)),
@@ -213,7 +208,7 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {
-        let row = |text: &str| Row {
+        let row = |text: &str| LogLine {
             seq: 1,
             at: jiff::Timestamp::UNIX_EPOCH,
             instance: Some("i-1".into()),

@@ -4,21 +4,22 @@
 //! before anything else is looked at. A push is in the store before it is answered; what comes of it is seen in the deployments.
 
 use super::{
-    Web,
+    context::Web,
+    limits::LARGEST_WEBHOOK,
     reply::{Refusal, answer},
 };
-use crate::engine::{Push, Received};
+use crate::{
+    api::WebhookAnswer,
+    engine::{Push, Received},
+};
 use bytes::Buf;
 use futures_util::Stream;
 use hmac::{Hmac, Mac};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use warp::{Filter, Reply, filters::BoxedFilter, reply::Response};
 
-/// GitHub's own limit is 25 MB; a push of the 2,048 commits that it names at most stays far below this.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
 /// A delivery id is a UUID.
 const LONGEST_ID: usize = 100;
 
@@ -100,7 +101,7 @@ impl Delivery {
             Refusal::new(StatusCode::UNAUTHORIZED, "bad-signature", words)
         };
         let signature = self.signature.as_deref().and_then(mac_of).ok_or_else(unsigned)?;
-        let body = web.strangers.body(body, LARGEST_BODY).await?;
+        let body = web.strangers.body(body, LARGEST_WEBHOOK).await?;
         if !signed(secret, &body, &signature) {
             let id: String = self.delivery.unwrap_or_default().chars().take(LONGEST_ID).collect();
             tracing::warn!(delivery = id, "a webhook without a good signature was refused");
@@ -110,10 +111,10 @@ impl Delivery {
             .delivery
             .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
             .ok_or_else(|| malformed("the header X-GitHub-Delivery is missing or too long"))?;
-        let said = |status: StatusCode, body: serde_json::Value| {
+        let said = |status: StatusCode, body: WebhookAnswer| {
             Ok(warp::reply::with_status(warp::reply::json(&body), status).into_response())
         };
-        let ignored = |reason: String| said(StatusCode::OK, json!({ "status": "ignored", "reason": reason }));
+        let ignored = |reason: String| said(StatusCode::OK, WebhookAnswer::Ignored { reason });
         match self.event.as_deref() {
             None | Some("") => return Err(malformed("the header X-GitHub-Event is missing")),
             Some("push") => {}
@@ -150,12 +151,9 @@ impl Delivery {
             .await?;
         match received {
             Received::Accepted(groups) => {
-                let body = json!({ "status": "accepted", "delivery": delivery, "groups": groups });
-                said(StatusCode::ACCEPTED, body)
+                said(StatusCode::ACCEPTED, WebhookAnswer::Accepted { delivery, groups })
             }
-            Received::Duplicate => {
-                said(StatusCode::OK, json!({ "status": "duplicate", "delivery": delivery }))
-            }
+            Received::Duplicate => said(StatusCode::OK, WebhookAnswer::Duplicate { delivery }),
             Received::Ignored(why) => ignored(why),
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::ground::{DROVER, Play as _, Repository, TURN, TURNS, policy, small};
 use drover::{
+    api::{Body, ErrorAnswer, ROUTES, Role},
     cli::demo::playground::{GROUP, Playground},
-    web::gate::{Owner, ROUTES},
 };
 use http::{Method, StatusCode, header};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
@@ -140,7 +140,7 @@ async fn every_route_opens_to_its_owner_alone() {
     let session = daemon.sign_in(&daemon.token).await.unwrap();
     for (number, route) in ROUTES.iter().enumerate() {
         let path = route.path.replace("{}", "1");
-        let path = if route.owner == Owner::Host { path + "?offset=0&size=0&sha256=0" } else { path };
+        let path = if route.role == Role::Host { path + "?offset=0&size=0&sha256=0" } else { path };
         let what = format!("{} {path}", route.method);
         let ask = |token: Option<&str>, cookie: &str| {
             let mut request = daemon.request(route.method, &path).header("cookie", cookie);
@@ -163,19 +163,28 @@ async fn every_route_opens_to_its_owner_alone() {
             csp.starts_with("default-src 'none'") && nothing.headers()["x-content-type-options"] == "nosniff"
         );
         let statuses = [&nothing, &wrong, &right].map(|answer| answer.status().as_u16());
-        match route.owner {
+        match route.role {
             // Whoever asks. The form without its word is refused as a form, not as a stranger.
-            Owner::Public if path == "/sign-in" && route.method == "POST" => {
+            Role::Public if path == "/sign-in" && route.method == "POST" => {
                 assert_eq!(statuses, [403; 3], "{what}")
             }
-            Owner::Public => {
+            Role::Public => {
                 assert!(statuses.iter().all(|status| *status != 401 && *status != 403), "{what} {statuses:?}")
             }
-            Owner::Api => {
+            Role::Api => {
                 assert_eq!(statuses[..2], [401, 401], "{what}");
                 assert!(![401, 403, 405].contains(&statuses[2]), "{what} {statuses:?}");
+                let (status, text) = (right.status(), right.text().await.unwrap());
+                let (Body::Json(shape) | Body::Rows(shape)) = route.answer else { panic!("{what}") };
+                if status.is_success() {
+                    let whole: Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!((shape.rewrite)(&text).unwrap(), whole, "{what}: {}", (shape.name)());
+                } else {
+                    let refused = serde_json::from_str::<ErrorAnswer>(&text).unwrap().error;
+                    assert!(!refused.code.is_empty() && !refused.message.is_empty(), "{what}: {text}");
+                }
             }
-            Owner::Session => {
+            Role::Session => {
                 assert_eq!(statuses[..2], [303, 303], "{what}");
                 assert!(nothing.headers()["location"].to_str().unwrap().starts_with("/sign-in"), "{what}");
                 // A form needs its word as well; what is no form is answered.
@@ -186,7 +195,7 @@ async fn every_route_opens_to_its_owner_alone() {
                 assert_eq!(by_bearer.status(), 303, "{what}: the page wants a session");
             }
             // The API's token opens none of these; their own are tried by whole rollouts.
-            Owner::Host | Owner::Signed => {
+            Role::Host | Role::Signed => {
                 let refused = |status: &u16| [400, 401].contains(status);
                 assert!(statuses.iter().all(refused), "{what} {statuses:?}");
             }

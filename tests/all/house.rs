@@ -1,27 +1,35 @@
-//! The house's arrows: upper floors import lower ones, never the reverse. Held by reading every path in `src`,
-//! in `use` lines, in expressions and types, and in the tokens given to macros.
+//! The house's arrows: upper floors import lower ones, never the reverse, and no files import each other in a circle.
+//! Held by reading every path in `src`, in `use` lines, in expressions and types, and in the tokens given to macros.
 
-use std::collections::HashMap;
+mod circles;
+mod reader;
+
+use reader::{Found, Reader, is_test_only};
 use std::path::{Path, PathBuf};
-
-use proc_macro2::{TokenStream, TokenTree};
-use syn::visit::{self, Visit};
+use syn::visit::Visit as _;
 
 /// The modules of the crate's root and what each may enter of the others.
 const MAY_ENTER: &[(&str, &[&str])] = &[
-    ("main", &["cli", "web", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    (
+        "main",
+        &["cli", "web", "api", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"],
+    ),
     ("lib", &[]),
     (
         "cli",
-        &["web", "engine", "artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"],
+        &[
+            "web", "api", "engine", "artifact", "fleet", "github", "logs", "revision", "store", "rollout",
+            "config",
+        ],
     ),
-    ("web", &["engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
-    ("engine", &["artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("web", &["api", "engine", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
+    ("engine", &["api", "artifact", "fleet", "github", "logs", "revision", "store", "rollout", "config"]),
     ("artifact", &["download", "config"]),
     ("fleet", &["store", "rollout", "config"]),
     ("github", &["download", "store", "rollout", "config"]),
-    ("logs", &["store", "rollout", "config"]),
+    ("logs", &["api", "store", "rollout", "config"]),
     ("revision", &["store", "rollout", "config"]),
+    ("api", &["rollout"]),
     ("download", &[]),
     ("store", &[]),
     ("config", &["rollout"]),
@@ -31,6 +39,10 @@ const MAY_ENTER: &[(&str, &[&str])] = &[
 
 /// The subcommands that run the simulated cloud; nothing else enters `sim`.
 const SIMS_GUESTS: &[&str] = &["cli::sim", "cli::demo", "cli::rehearse"];
+
+/// The subcommands that run the daemon or a part of it here; the rest of the command line speaks to a daemon in the shapes
+/// of `api`, and enters neither `web` nor `engine`.
+const DAEMONS_GUESTS: &[&str] = &["cli::serve", "cli::check", "cli::backup", "cli::demo"];
 
 /// What `rollout`, being pure, may not name: crates, and anything that asks a clock, chance or the machine.
 const IMPURE: &[&str] = &[
@@ -110,15 +122,14 @@ fn check(module: &[String], source: &str) -> Vec<String> {
         Ok(file) => file,
         Err(e) => return vec![format!("{}: can't be parsed: {e}", e.span().start().line)],
     };
-    let mut reader =
-        Reader { module: module.to_vec(), inner: Vec::new(), aliases: HashMap::new(), found: Vec::new() };
+    let mut reader = Reader::of(module);
     if is_test_only(&file.attrs) || module.last().is_some_and(|last| last == "tests") {
         return Vec::new();
     }
     reader.visit_file(&file);
     let aliases = std::mem::take(&mut reader.aliases);
     let mut offences: Vec<String> = Vec::new();
-    for (line, path) in &reader.found {
+    for Found { line, path, .. } in &reader.found {
         let mut path = path.clone();
         if let Some(real) = aliases.get(&path[0]) {
             path.splice(..1, real.iter().cloned());
@@ -154,11 +165,22 @@ fn offence(module: &[String], path: &[String]) -> Option<String> {
         return None;
     }
     if target == "sim" {
-        let guest = module.iter().take(2).cloned().collect::<Vec<_>>().join("::");
-        let welcome = SIMS_GUESTS.contains(&guest.as_str());
-        return (!welcome).then(|| format!("only {} and tests enter sim", SIMS_GUESTS.join(", ")));
+        return (!is_guest(module, SIMS_GUESTS))
+            .then(|| format!("only {} and tests enter sim", SIMS_GUESTS.join(", ")));
+    }
+    if house == "cli" && (target == "web" || target == "engine") && !is_guest(module, DAEMONS_GUESTS) {
+        return Some(format!(
+            "only {} enter {target}: a client's shapes are in api",
+            DAEMONS_GUESTS.join(", ")
+        ));
     }
     (!may_enter.contains(&target.as_str())).then(|| format!("{house} may not import {target}"))
+}
+
+/// Whether a module is one of these, or within one.
+fn is_guest(module: &[String], guests: &[&str]) -> bool {
+    let name = module.iter().take(2).cloned().collect::<Vec<_>>().join("::");
+    guests.contains(&name.as_str())
 }
 
 /// Whether `what`, one name or several, stands in `path`: crates and `std` modules at its head, the rest anywhere.
@@ -168,159 +190,6 @@ fn names(path: &[String], what: &str) -> bool {
         path.len() >= what.len() && path.iter().zip(&what).all(|(a, b)| a == b)
     } else {
         path.windows(what.len()).any(|window| window.iter().zip(&what).all(|(a, b)| a == b))
-    }
-}
-
-fn is_test_only(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("test")
-            || attribute.path().is_ident("cfg")
-                && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
-    })
-}
-
-/// Collects every path of a file, as it is written except that `self` and `super` are resolved.
-struct Reader {
-    module: Vec<String>,
-    /// The modules written inside the file, around what is being read.
-    inner: Vec<String>,
-    aliases: HashMap<String, Vec<String>>,
-    found: Vec<(usize, Vec<String>)>,
-}
-
-impl Reader {
-    fn resolve(&self, path: Vec<String>) -> Vec<String> {
-        let mut at: Vec<String> = match self.module[0].as_str() {
-            "main" | "lib" => Vec::new(),
-            _ => self.module.clone(),
-        };
-        at.extend(self.inner.iter().cloned());
-        let mut rest = path.as_slice();
-        match rest.first().map(String::as_str) {
-            Some("self") => rest = &rest[1..],
-            Some("super") => {
-                while rest.first().is_some_and(|first| first == "super") {
-                    at.pop();
-                    rest = &rest[1..];
-                }
-            }
-            _ => return path,
-        }
-        let mut resolved = vec!["crate".to_owned()];
-        resolved.extend(at);
-        resolved.extend(rest.iter().cloned());
-        resolved
-    }
-
-    fn find(&mut self, line: usize, path: Vec<String>) {
-        if !path.is_empty() {
-            let path = self.resolve(path);
-            self.found.push((line, path));
-        }
-    }
-
-    fn tree(&mut self, head: &[String], tree: &syn::UseTree) {
-        let with = |ident: &syn::Ident| {
-            let mut path = head.to_vec();
-            if ident != "self" || path.is_empty() {
-                path.push(ident.to_string());
-            }
-            path
-        };
-        match tree {
-            syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(head, item)),
-            syn::UseTree::Glob(glob) => self.find(glob.star_token.spans[0].start().line, head.to_vec()),
-            syn::UseTree::Name(name) => {
-                let path = with(&name.ident);
-                self.alias(&path, path.last().cloned());
-                self.find(name.ident.span().start().line, path);
-            }
-            syn::UseTree::Rename(rename) => {
-                let path = with(&rename.ident);
-                self.alias(&path, Some(rename.rename.to_string()));
-                self.find(rename.ident.span().start().line, path);
-            }
-        }
-    }
-
-    fn alias(&mut self, path: &[String], name: Option<String>) {
-        let resolved = self.resolve(path.to_vec());
-        if let Some(name) = name.filter(|name| *name != resolved[0]) {
-            self.aliases.insert(name, resolved);
-        }
-    }
-
-    /// Paths among a macro's tokens: names joined by `::`.
-    fn tokens(&mut self, tokens: TokenStream) {
-        let mut path: Vec<String> = Vec::new();
-        let mut line = 0;
-        let mut colons = 0;
-        for token in tokens {
-            match token {
-                TokenTree::Ident(ident) => {
-                    if colons != 2 || path.is_empty() {
-                        self.find(line, std::mem::take(&mut path));
-                        line = ident.span().start().line;
-                    }
-                    path.push(ident.to_string());
-                    colons = 0;
-                }
-                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
-                other => {
-                    self.find(line, std::mem::take(&mut path));
-                    colons = 0;
-                    if let TokenTree::Group(group) = other {
-                        // `a::{b, c}` within a macro is not told apart from a block: its parts are read alone.
-                        self.tokens(group.stream());
-                    }
-                }
-            }
-        }
-        self.find(line, path);
-    }
-}
-
-impl<'ast> Visit<'ast> for Reader {
-    fn visit_item(&mut self, item: &'ast syn::Item) {
-        let attributes = match item {
-            syn::Item::Mod(item) => &item.attrs,
-            syn::Item::Fn(item) => &item.attrs,
-            syn::Item::Use(item) => &item.attrs,
-            syn::Item::Impl(item) => &item.attrs,
-            syn::Item::Struct(item) => &item.attrs,
-            _ => return visit::visit_item(self, item),
-        };
-        if !is_test_only(attributes) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        self.inner.push(item.ident.to_string());
-        visit::visit_item_mod(self, item);
-        self.inner.pop();
-    }
-
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        self.tree(&[], &item.tree);
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        let line = path.segments.first().map_or(0, |first| first.ident.span().start().line);
-        self.find(line, segments);
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        self.tokens(call.tokens.clone());
-        visit::visit_macro(self, call);
-    }
-
-    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
-        self.tokens(list.tokens.clone());
-        visit::visit_meta_list(self, list);
     }
 }
 
@@ -342,6 +211,9 @@ fn the_check_finds_what_offends() {
         ("engine::act", "use crate::sim::Cloud;"),
         ("cli::serve", "use crate::sim::Cloud;"),
         ("main", "fn main() { drover::sim::run() }"),
+        ("cli::status", "use crate::engine::Engine;"),
+        ("cli::client", "fn f() { crate::web::bind() }"),
+        ("api", "use crate::engine::Engine;"),
         ("sim", "use crate::config::Config;"),
         ("sim", "mod inner { use super::super::store::Store; }"),
         ("web", "use sqlx::Row;"),

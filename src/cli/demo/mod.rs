@@ -4,8 +4,9 @@ pub mod playground;
 mod report;
 
 use crate::{
+    api::{LogQuery, Submission},
     cli::{
-        client::{Client, Daemon, LogQuery, Submission},
+        client::{Client, Daemon},
         follow::{self, Format},
         git,
     },
@@ -164,13 +165,12 @@ async fn play(
     };
     let client = Client::new(&daemon)?;
     let wish = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };
-    let answer: serde_json::Value = serde_json::from_str(&client.submit_text(&wish).await?)?;
-    let id = answer["id"].as_u64().context("the daemon gave the deployment no number")?;
+    let id = client.submit(&wish).await?.read()?.id;
     let format = if args.json { Format::Rows } else { Format::Text };
-    let query = LogQuery { after: 0, follow: true, instance: None, event: None };
+    let query = LogQuery::following();
     let outcome = follow::follow(&client, id, query, format).await?;
     let requests = load.stop().await;
-    let deployment: serde_json::Value = serde_json::from_str(&client.deployment_text(id).await?)?;
+    let deployment: serde_json::Value = client.deployment(id).await?.value()?;
     report::print(args.json, &deployment, &requests, seed, &unlucky)?;
     if args.exit || outcome.detached {
         return Ok(outcome.exit_code);

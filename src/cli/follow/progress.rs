@@ -1,11 +1,11 @@
 //! The lines below a scrolling log: one per instance in work, failures first, and a summary.
 //!
-//! May import the API client's types and `render` only. Draws on standard error.
+//! May import `api` and `render` only. Draws on standard error.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use crate::cli::client::{Deployment, Instance};
+use crate::api::{Deployment, Instance};
 use crate::cli::render::{self, Look};
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
@@ -90,10 +90,10 @@ fn instance_lines(
     room: usize,
     now: Timestamp,
 ) -> Vec<String> {
-    let total = deployment.instances.len();
+    let total = deployment.instances().len();
     let digits = total.to_string().len().max(2);
     let mut shown: Vec<(u8, usize, &Instance)> = deployment
-        .instances
+        .instances()
         .iter()
         .enumerate()
         .filter_map(|(index, instance)| Some((rank(&instance.state)?, index + 1, instance)))
@@ -133,9 +133,9 @@ fn doing(instance: &Instance, look: Look, now: Timestamp) -> String {
         out.push_str(&render::clean(&why, false));
     }
     if instance.state != "Failed"
-        && let Some(seconds) = render::since(instance.since.as_deref(), now)
+        && let Some(since) = instance.since
     {
-        out.push_str(&format!("  ({})", render::span(seconds)));
+        out.push_str(&format!("  ({})", render::span(render::since(since, now))));
     }
     out
 }
@@ -145,16 +145,14 @@ fn summary_line(deployment: &Deployment, look: Look, now: Timestamp) -> String {
     let state = look.state(&deployment.state);
     let mut parts = vec![format!("#{} {} {sha} {state}", deployment.id, deployment.group)];
     let in_work = |i: &&Instance| rank(&i.state).is_some_and(|rank| (1..=2).contains(&rank));
-    if let Some(batch) = deployment.instances.iter().filter(in_work).filter_map(|i| i.batch).max() {
+    if let Some(batch) = deployment.instances().iter().filter(in_work).filter_map(|i| i.batch).max() {
         parts.push(format!("batch {batch}"));
     }
     parts.push(render::counts(deployment));
     if let Some(seconds) = deployment.seconds_left {
         parts.push(format!("about {} left", render::span(seconds)));
     }
-    if let Some(seconds) = render::elapsed(deployment, now) {
-        parts.push(render::span(seconds));
-    }
+    parts.push(render::span(render::elapsed(deployment, now)));
     if let Some(why) = deployment.explain.first() {
         parts.push(render::clean(why, false));
     }
@@ -177,7 +175,7 @@ mod tests {
         Deployment {
             id: 7,
             state: "Rolling".to_owned(),
-            instances: instances.collect(),
+            instances: Some(instances.collect()),
             ..Default::default()
         }
     }
@@ -204,7 +202,7 @@ mod tests {
         let instance = Instance {
             state: "Blocking".to_owned(),
             explain: Some("drain: 4 s left".to_owned()),
-            since: Some("1970-01-01T00:00:00Z".to_owned()),
+            since: Some(Timestamp::UNIX_EPOCH),
             ..Instance::default()
         };
         let now = Timestamp::from_second(12).unwrap();

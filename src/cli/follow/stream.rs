@@ -1,14 +1,14 @@
 //! A deployment's log as one unbroken stream: attached again, after the last line seen, whenever it breaks.
 //!
-//! May import the API client only.
+//! May import `api` and its client only.
 
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::cli::client::{ApiError, Client, LogQuery};
+use crate::api::{LogEnd, LogLine, LogQuery, LogRow};
+use crate::cli::client::{ApiError, Client};
 
 /// The first pause before a stream is attached again; they grow, and are counted afresh after each row that arrives.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -17,52 +17,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a stream may be silent before it is attached anew: three of the daemon's 15 s pings.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// One line of a deployment's log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Row {
-    /// Its number within the deployment, from 1 without holes.
-    pub seq: u64,
-    /// When it was written (RFC 3339).
-    #[serde(default)]
-    pub at: String,
-    /// The instance it comes from or speaks of.
-    #[serde(default)]
-    pub instance: Option<String>,
-    /// The lifecycle event.
-    #[serde(default)]
-    pub event: Option<String>,
-    /// The attempt on that instance.
-    #[serde(default)]
-    pub attempt: Option<u64>,
-    /// `hook` or `drover`.
-    #[serde(default)]
-    pub source: String,
-    /// The line itself, without its line feed.
-    pub text: String,
-}
-
-impl Row {
-    /// Whether drover itself wrote the line, rather than a hook.
-    pub fn is_drovers(&self) -> bool {
-        self.source == "drover" || self.instance.is_none()
-    }
-}
-
-/// How a deployment stood when its stream closed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct End {
-    /// The deployment's state.
-    pub state: String,
-    /// Its exit code for a command line.
-    #[serde(default)]
-    pub exit_code: Option<i32>,
-}
-
 /// What a stream reports.
 #[derive(Debug)]
 pub enum Event {
     /// Lines, in order, none twice.
-    Rows(Vec<Row>),
+    Rows(Vec<LogLine>),
     /// The stream broke and is attached again after a pause.
     Retrying {
         /// How much longer the daemon is waited for.
@@ -73,23 +32,14 @@ pub enum Event {
     /// The stream is attached again.
     Attached,
     /// The log is complete: the deployment has ended or halted, or, without `follow`, no more is stored.
-    End(Option<End>),
+    End(Option<LogEnd>),
     /// The stream can't go on: refused, or the daemon was away for too long.
     Lost(ApiError),
 }
 
-/// A line of the stream: a log line, a ping or the end.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Row(Row),
-    End { end: End },
-    Other(serde::de::IgnoredAny),
-}
-
 /// How one attachment came to its end.
 enum Close {
-    End(Option<End>),
+    End(Option<LogEnd>),
     Silent,
     Broken(ApiError),
     Unwanted,
@@ -97,7 +47,7 @@ enum Close {
 
 /// Reads the log that `query` asks for, and sends what happens until `Event::End` or `Event::Lost`, or until
 /// the receiver is gone.
-pub async fn read(client: Client, id: u64, query: LogQuery, to: mpsc::Sender<Event>) {
+pub async fn read(client: Client, id: i64, query: LogQuery, to: mpsc::Sender<Event>) {
     let waits = Waits::new(client.patience());
     let mut reader = Reader { client, id, query, to, waits };
     loop {
@@ -158,7 +108,7 @@ impl Waits {
 
 struct Reader {
     client: Client,
-    id: u64,
+    id: i64,
     query: LogQuery,
     to: mpsc::Sender<Event>,
     waits: Waits,
@@ -218,9 +168,9 @@ impl Reader {
         if !self.query.follow {
             return Close::Broken(self.broken("the log stream closed before its end"));
         }
-        match self.client.deployment(self.id).await {
+        match self.client.deployment(self.id).await.and_then(|answer| answer.read()) {
             Ok(deployment) if deployment.exit_code.is_some() && deployment.last_seq <= self.query.after => {
-                Close::End(Some(End { state: deployment.state, exit_code: deployment.exit_code }))
+                Close::End(Some(LogEnd { state: deployment.state, exit_code: deployment.exit_code }))
             }
             Ok(_) => Close::Broken(self.broken("the log stream closed before its end")),
             Err(error) => Close::Broken(error),
@@ -234,13 +184,13 @@ impl Reader {
 }
 
 /// The rows in `text`, whole lines of NDJSON, up to the end row if it is among them.
-fn parse(text: &[u8]) -> Result<(Vec<Row>, Option<End>), String> {
+fn parse(text: &[u8]) -> Result<(Vec<LogLine>, Option<LogEnd>), String> {
     let mut rows = Vec::new();
     for line in text.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(Line::Row(row)) => rows.push(row),
-            Ok(Line::End { end }) => return Ok((rows, Some(end))),
-            Ok(Line::Other(_)) => {}
+            Ok(LogRow::Line(line)) => rows.push(line),
+            Ok(LogRow::End { end }) => return Ok((rows, Some(end))),
+            Ok(LogRow::Ping { .. } | LogRow::Unknown(_)) => {}
             Err(e) => return Err(format!("a row of the log isn't JSON: {e}")),
         }
     }
@@ -253,14 +203,14 @@ mod tests {
 
     #[test]
     fn rows_pings_and_the_end_are_told_apart() {
-        let text = br#"{"seq":1,"at":"t","instance":"i-1","event":"ApplicationStart","attempt":1,"source":"hook","text":"a"}
+        let text = br#"{"seq":1,"at":"2026-01-01T00:00:00Z","instance":"i-1","event":"ApplicationStart","attempt":1,"source":"hook","text":"a"}
 {"ping":true}
-{"seq":2,"at":"t","instance":null,"event":null,"attempt":null,"source":"drover","text":"b"}
+{"seq":2,"at":"2026-01-01T00:00:00Z","instance":null,"event":null,"attempt":null,"source":"drover","text":"b"}
 {"end":{"state":"Halted","exit_code":3}}"#;
         let (rows, end) = parse(text).unwrap();
         assert_eq!(rows.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2]);
         assert!(!rows[0].is_drovers() && rows[1].is_drovers());
-        assert_eq!(end, Some(End { state: "Halted".to_owned(), exit_code: Some(3) }));
+        assert_eq!(end, Some(LogEnd { state: "Halted".to_owned(), exit_code: Some(3) }));
         assert!(parse(b"<html>").is_err());
     }
 

@@ -1,14 +1,15 @@
 //! The last lines of each hook's output, to show again where it failed.
 //!
-//! May import the API client, `render` and the stream's rows only.
+//! May import `api` and its client, `render` and the stream only.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 
 use tokio::sync::mpsc;
 
-use super::stream::{self, Event, Row};
-use crate::cli::client::{Client, Deployment, Instance, LogQuery};
+use super::stream::{self, Event};
+use crate::api::{Deployment, Instance, LogLine, LogQuery};
+use crate::cli::client::Client;
 use crate::cli::render::Look;
 
 /// Lines kept of each output.
@@ -20,7 +21,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Default)]
 struct Tail {
     event: String,
-    attempt: Option<u64>,
+    attempt: Option<i64>,
     lines: VecDeque<String>,
 }
 
@@ -32,7 +33,7 @@ pub struct Tails {
 
 impl Tails {
     /// Takes in a row; drover's own are no hook's output.
-    pub fn push(&mut self, row: &Row) {
+    pub fn push(&mut self, row: &LogLine) {
         let (Some(instance), Some(event)) = (&row.instance, &row.event) else { return };
         if row.is_drovers() {
             return;
@@ -124,7 +125,7 @@ impl Tails {
 }
 
 fn failed(deployment: &Deployment) -> impl Iterator<Item = &Instance> {
-    deployment.instances.iter().filter(|instance| instance.state == "Failed")
+    deployment.instances().iter().filter(|instance| instance.state == "Failed")
 }
 
 #[cfg(test)]
@@ -136,9 +137,9 @@ mod tests {
         let mut tails = Tails::default();
         for (attempt, n) in [(1, 3), (2, 25)] {
             for line in 0..n {
-                tails.push(&Row {
+                tails.push(&LogLine {
                     seq: 1,
-                    at: String::new(),
+                    at: jiff::Timestamp::UNIX_EPOCH,
                     instance: Some("i-1".to_owned()),
                     event: Some("Install".to_owned()),
                     attempt: Some(attempt),
@@ -148,7 +149,7 @@ mod tests {
             }
         }
         let failed = Instance { id: "i-1".to_owned(), state: "Failed".to_owned(), ..Instance::default() };
-        let deployment = Deployment { instances: vec![failed], ..Deployment::default() };
+        let deployment = Deployment { instances: Some(vec![failed]), ..Deployment::default() };
         let said = tails.of_failures(&deployment, Look { colour: false, terminal: false });
         assert!(said.contains("i-1 Failed: how the output of Install ended, attempt 2\n  2.5\n"), "{said}");
         assert!(said.ends_with("  2.24\n"), "{said}");

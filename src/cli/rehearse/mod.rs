@@ -6,8 +6,9 @@
 //! answers the balancer's health checks, on a port of its own, whatever the revision does.
 
 use crate::{
+    api::{LogQuery, Submission},
     cli::{
-        client::{Client, Daemon, LogQuery, Submission},
+        client::{Client, Daemon},
         demo::playground::{GROUP, Playground, Setup},
         follow::{self, Format},
         git,
@@ -125,9 +126,8 @@ async fn play(args: &Args, playground: &Playground, targets: &[String]) -> anyho
     let client = Client::new(&daemon)?;
     for target in targets {
         let wish = Submission { group: GROUP.into(), revision: target.clone(), ..Submission::default() };
-        let answer: Value = serde_json::from_str(&client.submit_text(&wish).await?)?;
-        let id = answer["id"].as_u64().context("the daemon gave the deployment no number")?;
-        let query = LogQuery { after: 0, follow: true, instance: None, event: None };
+        let id = client.submit(&wish).await?.read()?.id;
+        let query = LogQuery::following();
         let outcome = follow::follow(&client, id, query, Format::Text).await?;
         if outcome.detached || outcome.exit_code != 0 {
             return Ok(outcome.exit_code);

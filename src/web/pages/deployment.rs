@@ -1,17 +1,21 @@
 //! A deployment's page: where it stands and why, its instances by batch, its log as it comes in.
 
-use super::{LARGEST_FORM, checked, html, page, see};
+use super::{
+    form::checked,
+    html::{html, page, see},
+};
 use crate::{
+    api::{Deployment, Instance},
     engine::SubmitError,
     logs::{clean::clean, follow::Wanted},
     rollout::verb::Verb,
     web::{
-        Web,
-        gate::Caller,
+        access::Caller,
+        body::body,
+        context::Web,
+        limits::LARGEST_FORM,
         reply::Refusal,
-        request::body,
         stream::{self, Form, Text},
-        view::{DeploymentView, InstanceView},
     },
 };
 use askama::Template;
@@ -30,7 +34,7 @@ const BYTES: usize = 2 * 1024 * 1024;
 struct Page<'a> {
     caller: &'a str,
     word: &'a str,
-    d: &'a DeploymentView,
+    d: &'a Deployment,
     batches: Vec<Batch<'a>>,
     lines: Vec<Line>,
     /// The last line's number.
@@ -39,20 +43,20 @@ struct Page<'a> {
     earlier: bool,
     query: &'a Query,
     /// The instance whose lines these are.
-    one: Option<&'a InstanceView>,
+    one: Option<&'a Instance>,
     verbs: [Verb; 5],
 }
 
 #[derive(Template)]
 #[template(path = "deployment_live.html", config = "src/web/pages/askama.toml")]
 struct Live<'a> {
-    d: &'a DeploymentView,
+    d: &'a Deployment,
     batches: Vec<Batch<'a>>,
 }
 
 struct Batch<'a> {
     name: String,
-    instances: Vec<&'a InstanceView>,
+    instances: Vec<&'a Instance>,
 }
 
 struct Line {
@@ -130,9 +134,9 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
 }
 
 /// The instances by batch, those without one last.
-fn batches(d: &DeploymentView) -> Vec<Batch<'_>> {
-    let mut by_batch: BTreeMap<u32, Vec<&InstanceView>> = BTreeMap::new();
-    for instance in d.instances.iter().flatten() {
+fn batches(d: &Deployment) -> Vec<Batch<'_>> {
+    let mut by_batch: BTreeMap<u32, Vec<&Instance>> = BTreeMap::new();
+    for instance in d.instances() {
         by_batch.entry(instance.batch.unwrap_or(u32::MAX)).or_default().push(instance);
     }
     let name = |number: u32| match number {
@@ -155,7 +159,7 @@ async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Resp
         ours: row.source == "drover",
     });
     let lines: Vec<Line> = lines.collect();
-    let one = d.instances.iter().flatten().find(|one| Some(one.id.as_str()) == instance);
+    let one = d.instances().iter().find(|one| Some(one.id.as_str()) == instance);
     let shown = Page {
         caller: &caller.name,
         word: &web.form_word(&caller.session),

@@ -1,14 +1,14 @@
 //! The deployment groups and their locks, the quarantined instances, and a rehearsal: what a deployment would do.
 
-use super::{LARGEST_FORM, checked, html, page, see};
+use super::{
+    form::checked,
+    html::{html, page, see},
+};
 use crate::{
-    engine::{Act, LockRequest, QuarantineVerb, Quarantined, RehearsalView},
+    api::{Act, LockRequest, QuarantineVerb, QuarantinedInstance, Rehearsal},
     web::{
-        Web,
-        gate::Caller,
-        pages::list,
+        access::Caller, body::body, context::Web, limits::LARGEST_FORM, pages::list, path::Name,
         reply::Refusal,
-        request::{Segment, body},
     },
 };
 use askama::Template;
@@ -22,7 +22,7 @@ struct Groups<'a> {
     caller: &'a str,
     word: &'a str,
     groups: Vec<GroupRow>,
-    quarantined: Vec<Quarantined>,
+    quarantined: Vec<QuarantinedInstance>,
 }
 
 struct GroupRow {
@@ -40,7 +40,7 @@ struct GroupRow {
 struct Plan<'a> {
     caller: &'a str,
     word: &'a str,
-    plan: RehearsalView,
+    plan: Rehearsal,
     batch: &'a str,
 }
 
@@ -52,25 +52,25 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(with.clone())
         .and(warp::ext::get())
         .then(|web: Web, caller: Caller| async move { page(show(&web, &caller).await) });
-    let lock = warp::path!("groups" / Segment / Segment / "lock")
+    let lock = warp::path!("groups" / Name / Name / "lock")
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|app: Segment, env: Segment, web: Web, caller: Caller, body: Bytes| async move {
+        .then(|app: Name, env: Name, web: Web, caller: Caller, body: Bytes| async move {
             page(lock(&web, &format!("{}/{}", app.0, env.0), &caller, &body).await)
         });
-    let unlock = warp::path!("groups" / Segment / Segment / "unlock")
+    let unlock = warp::path!("groups" / Name / Name / "unlock")
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|app: Segment, env: Segment, web: Web, caller: Caller, body: Bytes| async move {
+        .then(|app: Name, env: Name, web: Web, caller: Caller, body: Bytes| async move {
             page(unlock(&web, &format!("{}/{}", app.0, env.0), &caller, &body).await)
         });
-    let quarantined = warp::path!("quarantine" / Segment / QuarantineVerb)
+    let quarantined = warp::path!("quarantine" / Name / QuarantineVerb)
         .and(warp::post())
         .and(with.clone())
         .and(form.clone())
-        .then(|instance: Segment, verb: QuarantineVerb, web: Web, caller: Caller, body: Bytes| async move {
+        .then(|instance: Name, verb: QuarantineVerb, web: Web, caller: Caller, body: Bytes| async move {
             page(quarantined(&web, &instance.0, verb, &caller, &body).await)
         });
     let plan =

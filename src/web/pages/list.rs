@@ -1,9 +1,12 @@
 //! The first page: a form to submit a revision, and the deployments.
 
-use super::{Form, LARGEST_FORM, checked, html, page, see};
+use super::{
+    form::{Form, checked},
+    html::{html, page, see},
+};
 use crate::{
-    engine::Submission,
-    web::{Web, gate::Caller, reply::Refusal, request::body, view::DeploymentView},
+    api::{Deployment, Submission},
+    web::{access::Caller, body::body, context::Web, limits::LARGEST_FORM, reply::Refusal},
 };
 use askama::Template;
 use bytes::Bytes;
@@ -22,7 +25,7 @@ struct List<'a> {
     groups: Vec<GroupChoice>,
     revision: &'a str,
     batch: &'a str,
-    deployments: Vec<DeploymentView>,
+    deployments: Vec<Deployment>,
     /// Locks, alarms and quarantined instances, a line each.
     notices: Vec<String>,
 }
@@ -39,7 +42,7 @@ struct GroupChoice {
 #[derive(Template)]
 #[template(path = "list_live.html", config = "src/web/pages/askama.toml")]
 struct ListLive {
-    deployments: Vec<DeploymentView>,
+    deployments: Vec<Deployment>,
 }
 
 pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {

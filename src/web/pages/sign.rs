@@ -1,7 +1,16 @@
 //! Signing in and out.
 
-use super::{Form, LARGEST_FORM, checked, html, page, see};
-use crate::web::{Web, gate::Caller, reply::Refusal, request::body, sessions};
+use super::{
+    form::{Form, checked},
+    html::{html, page, see},
+};
+use crate::web::{
+    access::{self, Caller},
+    body::body,
+    context::Web,
+    limits::LARGEST_FORM,
+    reply::Refusal,
+};
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -69,9 +78,9 @@ fn show(web: &Web, next: &str, error: Option<&str>, status: StatusCode) -> Respo
 }
 
 async fn sign_in(web: &Web, peer: IpAddr, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
-    sessions::same_origin(headers, web.public_url.as_deref())?;
+    access::same_origin(headers, web.public_url.as_deref())?;
     let form = Form::read(body);
-    web.check_form(&sessions::visit(headers).unwrap_or_default(), form.get("word"))?;
+    web.check_form(&access::visit(headers).unwrap_or_default(), form.get("word"))?;
     let next = form.get("next");
     let Some(cookie) = web.begin_session(form.get("token")).await? else {
         let words = "this is not a token of this daemon (or it was revoked)";

@@ -1,15 +1,18 @@
 //! Signing in to the page: a cookie that scripts can't read and that other sites' forms can't send (a link from elsewhere can,
 //! and lands signed in), and a word in every form that only our own pages know.
 
-use super::{Web, reply::Refusal, token_hash};
-use crate::engine::{Secrets, same};
+use super::tokens::token_hash;
+use crate::{
+    engine::{Secrets, same},
+    web::{context::Web, reply::Refusal},
+};
 use cookie::{Cookie, SameSite};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use std::time::Duration;
 
 /// A session lasts a working day.
-pub const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
 const SESSION: &str = "drover_session";
 /// Ties the sign-in form to the browser that asked for it.
 const VISIT: &str = "drover_visit";

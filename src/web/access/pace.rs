@@ -1,4 +1,4 @@
-//! Wrong tokens are answered ever more slowly, by address. A right one never waits.
+//! Answers wrong tokens ever more slowly, by address. A right one never waits.
 
 use std::{
     collections::HashMap,

@@ -1,20 +1,16 @@
-//! What requests bring: bodies, up to a limit and within a deadline whatever their headers say; segments of their paths.
+//! Reads requests' bodies, up to a limit and within a deadline whatever their headers say.
 
-use super::reply::Refusal;
+use super::{
+    limits::{BODY_PIECE, BODY_TIMEOUT, LARGEST_JSON, MOST_PIECES, MOST_STRANGERS},
+    reply::Refusal,
+};
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
-use std::{convert::Infallible, str::FromStr, sync::Arc, time::Duration};
+use serde::de::DeserializeOwned;
+use std::{future, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::{Filter, Rejection, filters::BoxedFilter};
-
-/// A body is there within this, or its connection is cut: the largest that is taken is 8 MiB.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bodies of strangers that are gathered at the same time, each with [`SMALL`] bytes.
-const MOST_BODIES: usize = 512;
-const SMALL: usize = 64 * 1024;
-/// What all larger ones hold beyond that together, in pieces of [`SMALL`] bytes: 64 MiB.
-const LARGE_PIECES: usize = 1024;
 
 /// Memory for the bodies of whoever is not known yet, because the body itself is signed.
 #[derive(Clone, Debug)]
@@ -26,8 +22,8 @@ pub struct Strangers {
 impl Default for Strangers {
     fn default() -> Self {
         Strangers {
-            bodies: Arc::new(Semaphore::new(MOST_BODIES)),
-            pieces: Arc::new(Semaphore::new(LARGE_PIECES)),
+            bodies: Arc::new(Semaphore::new(MOST_STRANGERS)),
+            pieces: Arc::new(Semaphore::new(MOST_PIECES)),
         }
     }
 }
@@ -42,7 +38,7 @@ struct Share<'a> {
 impl Share<'_> {
     /// Makes room for a body of so many bytes; false where there is none.
     fn grow(&mut self, bytes: usize) -> bool {
-        while bytes > SMALL * (self.pieces.len() + 1) {
+        while bytes > BODY_PIECE * (self.pieces.len() + 1) {
             let Ok(piece) = Arc::clone(&self.of.pieces).try_acquire_owned() else { return false };
             self.pieces.push(piece);
         }
@@ -111,14 +107,15 @@ async fn gather<B: Buf>(
     Ok(whole.freeze())
 }
 
-/// A segment of a path, percent-decoded.
-#[derive(Clone, Debug)]
-pub struct Segment(pub String);
-
-impl FromStr for Segment {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Segment(percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()))
-    }
+/// The JSON object that the body holds; where it is absent, one without any field.
+pub fn json<T: DeserializeOwned + Send + 'static>() -> BoxedFilter<(T,)> {
+    body(LARGEST_JSON)
+        .and_then(|body: Bytes| {
+            let read = serde_json::from_slice(if body.is_empty() { b"{}" } else { &body });
+            future::ready(read.map_err(|e| {
+                let words = format!("the request body is not the JSON object that is wanted: {e}");
+                warp::reject::custom(Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", words))
+            }))
+        })
+        .boxed()
 }

@@ -1,0 +1,216 @@
+//! No files import each other in a circle. A file that re-exports what its own children define imports none of them by
+//! that: whoever uses the name is taken to import the file that defines it.
+
+use super::{
+    collect, module_of,
+    reader::{Found, Reader, is_test_only},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs,
+    path::Path,
+};
+use syn::visit::Visit as _;
+
+/// The folders in which, or below which, files still import each other in circles; nothing is to be added.
+const NOT_YET_FREE: &[&str] = &["engine", "github", "logs", "revision/bundle", "rollout", "sim", "store"];
+
+/// Re-exports of re-exports that are followed.
+const DEEPEST: usize = 8;
+
+type Module = Vec<String>;
+
+/// A file and what it says of others.
+struct File {
+    /// Where it is below `src`.
+    name: String,
+    module: Module,
+    aliases: HashMap<String, Module>,
+    children: HashSet<String>,
+    found: Vec<Found>,
+}
+
+/// The files of a crate, by the modules that they hold.
+struct House {
+    files: BTreeMap<Module, File>,
+}
+
+impl House {
+    /// Reads files, given by name and text; those for tests alone are left out.
+    fn read(sources: impl IntoIterator<Item = (String, String)>) -> House {
+        let (mut files, mut for_tests) = (BTreeMap::new(), Vec::new());
+        for (name, text) in sources {
+            let module = match name.as_str() {
+                "lib.rs" => Vec::new(),
+                _ => module_of(Path::new(&name)),
+            };
+            let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            if is_test_only(&parsed.attrs) {
+                continue;
+            }
+            let mut reader = Reader::of(if name == "lib.rs" { &[] } else { &module });
+            if name == "lib.rs" {
+                reader.module = vec!["lib".to_owned()];
+            }
+            reader.visit_file(&parsed);
+            for_tests.extend(reader.test_children.iter().map(|child| below(&module, child)));
+            let Reader { aliases, children, found, .. } = reader;
+            files.insert(module.clone(), File { name, module, aliases, children, found });
+        }
+        files.retain(|module, _| !for_tests.iter().any(|test| module.starts_with(test)));
+        House { files }
+    }
+
+    /// The module whose file defines what `path`, as `file` writes it, names; none if it is not of this crate.
+    fn target(&self, file: &File, path: &[String], depth: usize) -> Option<&Module> {
+        let rest = match path.first()?.as_str() {
+            "crate" => path[1..].to_vec(),
+            "drover" if file.name == "main.rs" => path[1..].to_vec(),
+            child if file.children.contains(child) => [&file.module, path].concat(),
+            _ => return None,
+        };
+        let mut at = self.files.get(&Vec::new() as &Module)?;
+        for (n, name) in rest.iter().enumerate() {
+            if let Some(child) = self.files.get(&below(&at.module, name)) {
+                at = child;
+                continue;
+            }
+            // An item of that file, or a name that it gives to one of another's.
+            if let Some(real) = at.aliases.get(name).filter(|_| depth < DEEPEST) {
+                let real = [real.as_slice(), &rest[n + 1..]].concat();
+                return self.target(at, &real, depth + 1).or(Some(&at.module));
+            }
+            break;
+        }
+        Some(&at.module)
+    }
+
+    /// The modules that a file imports.
+    fn imports(&self, file: &File) -> BTreeSet<&Module> {
+        let mut imports = BTreeSet::new();
+        for Found { path, is_reexport, .. } in &file.found {
+            let path = match file.aliases.get(&path[0]) {
+                Some(real) if path[0] != "crate" => [real.as_slice(), &path[1..]].concat(),
+                _ => path.clone(),
+            };
+            let Some(target) = self.target(file, &path, 0) else { continue };
+            let is_own_child = target.len() > file.module.len() && target.starts_with(&file.module);
+            if *target != file.module && !(*is_reexport && is_own_child) {
+                imports.insert(target);
+            }
+        }
+        imports
+    }
+
+    /// The files of each circle, by name.
+    fn circles(&self) -> Vec<BTreeSet<&str>> {
+        let imports: BTreeMap<&Module, BTreeSet<&Module>> =
+            self.files.iter().map(|(module, file)| (module, self.imports(file))).collect();
+        let reached: BTreeMap<&Module, BTreeSet<&Module>> =
+            imports.keys().map(|from| (*from, reachable(from, &imports))).collect();
+        let mut circles = Vec::new();
+        for (module, there) in &reached {
+            let circle: BTreeSet<&str> = there
+                .iter()
+                .filter(|other| reached[**other].contains(*module))
+                .map(|other| self.files[*other].name.as_str())
+                .collect();
+            if !circle.is_empty() && !circles.contains(&circle) {
+                circles.push(circle);
+            }
+        }
+        circles
+    }
+}
+
+/// All modules that a module imports, and those that these import, and so on.
+fn reachable<'a>(
+    from: &'a Module,
+    imports: &BTreeMap<&'a Module, BTreeSet<&'a Module>>,
+) -> BTreeSet<&'a Module> {
+    let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = next.pop() {
+        next.extend(imports[module].iter().filter(|other| reached.insert(**other)));
+    }
+    reached
+}
+
+fn below(module: &[String], child: &str) -> Module {
+    [module, &[child.to_owned()]].concat()
+}
+
+/// The deepest folder that holds all these files.
+fn folder(files: &BTreeSet<&str>) -> String {
+    let folders = files.iter().map(|name| Path::new(name).parent().unwrap_or(Path::new("")));
+    let common = folders
+        .reduce(|a, b| a.ancestors().find(|ancestor| b.starts_with(ancestor)).unwrap_or(Path::new("")));
+    common.unwrap_or(Path::new("")).display().to_string()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    collect(&src, &mut paths);
+    let house = House::read(paths.into_iter().map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(&src).unwrap().display().to_string(), text)
+    }));
+    assert!(house.files.len() > 100, "only {} files were found", house.files.len());
+    let circles: Vec<(String, BTreeSet<&str>)> =
+        house.circles().into_iter().map(|circle| (folder(&circle), circle)).collect();
+    let is_listed = |folder: &str| NOT_YET_FREE.iter().any(|listed| Path::new(folder).starts_with(listed));
+    let offences: Vec<String> = circles
+        .iter()
+        .filter(|(folder, _)| !is_listed(folder))
+        .map(|(folder, files)| {
+            format!("src/{folder}: {}", files.iter().copied().collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    assert!(offences.is_empty(), "files import each other in a circle:\n{}", offences.join("\n"));
+    for listed in NOT_YET_FREE {
+        let has_one = circles.iter().any(|(folder, _)| Path::new(folder).starts_with(listed));
+        assert!(has_one, "src/{listed} is free of circles: take it off the list");
+    }
+}
+
+/// The circles among these files, each as the names of its files.
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    let sources = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    let house = House::read([("lib.rs".to_owned(), "pub mod a;".to_owned())].into_iter().chain(sources));
+    house.circles().into_iter().map(|files| files.into_iter().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn circles_are_found() {
+    let siblings = [
+        ("a/mod.rs", "mod b; mod c;"),
+        ("a/b.rs", "use super::c::C; pub struct B;"),
+        ("a/c.rs", "pub struct C; fn f(_: crate::a::b::B) {}"),
+    ];
+    assert_eq!(circles(&siblings), ["a/b.rs a/c.rs"]);
+    let parent = [
+        ("a/mod.rs", "mod b; pub struct A; fn f() { b::run() }"),
+        ("a/b.rs", "use super::A; pub fn run() {}"),
+    ];
+    assert_eq!(circles(&parent), ["a/b.rs a/mod.rs"]);
+    let hidden_by_a_re_export = [
+        ("a/mod.rs", "mod b; mod c; mod d; pub use b::B;"),
+        ("a/b.rs", "pub struct B(super::c::C);"),
+        ("a/c.rs", "pub struct C; fn f() { super::d::run() }"),
+        ("a/d.rs", "use crate::a::B; pub fn run() -> B { todo() }"),
+    ];
+    assert_eq!(circles(&hidden_by_a_re_export), ["a/b.rs a/c.rs a/d.rs"]);
+}
+
+#[test]
+fn what_is_no_circle_is_let_pass() {
+    let right = [
+        ("a/mod.rs", "mod b; mod c; pub use b::B; #[cfg(test)] mod tests; #[cfg(test)] mod d;"),
+        ("a/b.rs", "pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }"),
+        ("a/c.rs", "use super::B; pub struct C(B);"),
+        ("a/d.rs", "use super::{c::C, tests};"),
+        ("a/tests.rs", "use super::{B, d};"),
+    ];
+    assert_eq!(circles(&right), Vec::<String>::new());
+}
