@@ -10,6 +10,7 @@ use octocrab::{Octocrab, models::InstallationId};
 use serde::Deserialize;
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
@@ -22,7 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 pub(super) struct App {
     itself: Octocrab,
     /// By repository, and since when.
-    installations: Mutex<HashMap<String, (Instant, Octocrab)>>,
+    installations: Mutex<HashMap<String, (Instant, Arc<Octocrab>)>>,
 }
 
 #[derive(Deserialize)]
@@ -37,11 +38,15 @@ impl App {
     }
 
     /// The client for a repository.
-    pub(super) async fn client(&self, limits: &Limits, repository: &str) -> Result<Octocrab, GitHubError> {
+    pub(super) async fn client(
+        &self,
+        limits: &Limits,
+        repository: &str,
+    ) -> Result<Arc<Octocrab>, GitHubError> {
         let mut known = self.installations.lock().await;
         known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
         if let Some((_, client)) = known.get(repository) {
-            return Ok(client.clone());
+            return Ok(Arc::clone(client));
         }
         let what = format!("asking GitHub for the app's installation on {repository}");
         let asked = format!("{}/installation", path(repository)?);
@@ -52,8 +57,9 @@ impl App {
             );
             return Err(GitHubError::Revision(words));
         };
-        let client = self.itself.installation(id).map_err(|e| super::unavailable(&what, &e))?;
-        known.insert(repository.to_owned(), (Instant::now(), client.clone()));
+        // A copy of a client has no part in its token.
+        let client = Arc::new(self.itself.installation(id).map_err(|e| super::unavailable(&what, &e))?);
+        known.insert(repository.to_owned(), (Instant::now(), Arc::clone(&client)));
         Ok(client)
     }
 

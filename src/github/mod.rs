@@ -41,7 +41,7 @@ pub struct Repositories {
 #[derive(Clone, Debug)]
 enum Access {
     /// With a token, or without.
-    Token(Octocrab),
+    Token(Arc<Octocrab>),
     /// As an app that is installed on the repositories.
     App(Arc<App>),
 }
@@ -130,15 +130,15 @@ impl Repositories {
             if let Some(token) = config.token() {
                 builder = builder.personal_token(token);
             }
-            Access::Token(builder.build()?)
+            Access::Token(Arc::new(builder.build()?))
         };
         Ok(Repositories { access, limits: Arc::default() })
     }
 
     /// The client to ask about a repository with.
-    async fn client(&self, repository: &str) -> Result<Octocrab, GitHubError> {
+    async fn client(&self, repository: &str) -> Result<Arc<Octocrab>, GitHubError> {
         match &self.access {
-            Access::Token(client) => Ok(client.clone()),
+            Access::Token(client) => Ok(Arc::clone(client)),
             Access::App(app) => app.client(&self.limits, repository).await,
         }
     }
@@ -150,7 +150,8 @@ impl Repositories {
         path: &str,
         what: &str,
     ) -> Result<Option<T>, GitHubError> {
-        let answer = ask(&self.client(repository).await?, &self.limits, path, what).await;
+        let client = self.client(repository).await?;
+        let answer = ask(&client, &self.limits, path, what).await;
         match self.client_anew(repository, &answer).await? {
             Some(client) => ask(&client, &self.limits, path, what).await,
             None => answer,
@@ -162,7 +163,7 @@ impl Repositories {
         &self,
         repository: &str,
         answer: &Result<T, GitHubError>,
-    ) -> Result<Option<Octocrab>, GitHubError> {
+    ) -> Result<Option<Arc<Octocrab>>, GitHubError> {
         match (&self.access, answer) {
             (Access::App(app), Err(GitHubError::Credentials(_))) => {
                 app.forget(repository).await;
@@ -319,9 +320,9 @@ impl Repositories {
     /// The answer to a question for a commit's tarball, after its redirects; its body is not read yet.
     async fn archive(&self, repository: &str, sha: &str, what: &str) -> Result<Archive, GitHubError> {
         let (owner, name) = split(repository)?;
-        let mut answer = archive(self.client(repository).await?, owner, name, sha, what).await;
+        let mut answer = archive(&*self.client(repository).await?, owner, name, sha, what).await;
         if let Some(client) = self.client_anew(repository, &answer).await? {
-            answer = archive(client, owner, name, sha, what).await;
+            answer = archive(&client, owner, name, sha, what).await;
         }
         answer
     }
@@ -330,7 +331,7 @@ impl Repositories {
 type Archive = http::Response<BoxBody<Bytes, octocrab::Error>>;
 
 async fn archive(
-    client: Octocrab,
+    client: &Octocrab,
     owner: &str,
     name: &str,
     sha: &str,

@@ -7,8 +7,9 @@
 use super::{
     Logs,
     parse::{Control, Item, Parser},
+    writer::Piece,
 };
-use crate::store::{NewChunk, StoreError};
+use crate::store::StoreError;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::{
@@ -132,26 +133,30 @@ impl Logs {
         if ingest.parsed <= ingest.stored {
             return Ok(());
         }
-        let chunk = NewChunk {
-            instance: Some(&ingest.instance),
-            event: ingest.event.as_deref(),
-            attempt: Some(ingest.attempt),
-            source: "hook",
-            payload: &ingest.lines,
-            at: Timestamp::now().as_millisecond(),
-        };
-        ingest.stored = self.store_chunk(ingest, &chunk).await?;
-        ingest.lines.clear();
+        let lines = std::mem::take(&mut ingest.lines);
+        ingest.stored = self.store_chunk(ingest, "hook", ingest.event.clone(), lines).await?;
         Ok(())
     }
 
     /// Stores a chunk, and with it how far the file has been read, which is answered.
-    async fn store_chunk(&self, ingest: &Ingest, chunk: &NewChunk<'_>) -> Result<u64, IngestError> {
-        let mut tx = self.store.write().await?;
-        tx.append_log(ingest.deployment, chunk).await?;
-        tx.set_log(ingest.attempt, i64::try_from(ingest.parsed).unwrap_or(i64::MAX), false).await?;
-        tx.commit().await?;
-        self.announce(ingest.deployment);
+    async fn store_chunk(
+        &self,
+        ingest: &Ingest,
+        source: &'static str,
+        event: Option<String>,
+        lines: Vec<u8>,
+    ) -> Result<u64, IngestError> {
+        let piece = Piece {
+            deployment: ingest.deployment,
+            attempt: ingest.attempt,
+            instance: ingest.instance.clone(),
+            event,
+            source,
+            lines,
+            at: Timestamp::now().as_millisecond(),
+            read: ingest.parsed,
+        };
+        self.write(piece).await?;
         Ok(ingest.parsed)
     }
 
@@ -221,8 +226,7 @@ impl Logs {
             ingest.attempt,
             self.budget >> 20
         );
-        let lines = super::lines_of(&text);
-        ingest.stored = self.store_chunk(ingest, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+        ingest.stored = self.store_chunk(ingest, "drover", None, super::lines_of(&text)).await?;
         Ok(())
     }
 
@@ -243,15 +247,8 @@ impl Logs {
             _ => None,
         };
         if is_new && let Some(text) = text {
-            let chunk = NewChunk {
-                instance: Some(&ingest.instance),
-                event: Some(&control.event),
-                attempt: Some(ingest.attempt),
-                source: "drover",
-                payload: &super::lines_of(&text),
-                at: Timestamp::now().as_millisecond(),
-            };
-            ingest.stored = self.store_chunk(ingest, &chunk).await?;
+            let event = Some(control.event.clone());
+            ingest.stored = self.store_chunk(ingest, "drover", event, super::lines_of(&text)).await?;
         }
         Ok(())
     }

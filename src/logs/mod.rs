@@ -8,6 +8,7 @@ pub mod follow;
 pub mod frames;
 pub mod ingest;
 mod parse;
+mod writer;
 
 use crate::store::{NewChunk, Store, StoreError};
 use jiff::Timestamp;
@@ -26,12 +27,14 @@ pub struct Logs {
     budget: u64,
     /// Attempts whose log is being received.
     receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<ingest::Ingest>>>>,
+    /// Lines of attempts that are to be written.
+    queue: Arc<writer::Queue>,
 }
 
 impl Logs {
     /// Over a store; of one attempt `budget` bytes are kept.
     pub fn new(store: Arc<Store>, budget: u64) -> Logs {
-        Logs { store, budget, news: Mutex::default(), receiving: Mutex::default() }
+        Logs { store, budget, news: Mutex::default(), receiving: Mutex::default(), queue: Arc::default() }
     }
 
     /// Tells the readers of a deployment's log, and of its state, to look again.
