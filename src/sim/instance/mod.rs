@@ -34,6 +34,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use agent::upload::{
+    EVENT as LARGEST_UPLOAD, EVENTS_PER_TICK, event_length, message as event_message,
+};
 pub use exec::Executed;
 pub use spec::{AgentSpec, HostSpec};
 pub use stream::Stream;

@@ -28,6 +28,12 @@ pub struct Message {
     leased_until: Option<Instant>,
 }
 
+impl Message {
+    fn is_due(&self, now: Instant) -> bool {
+        self.visible_at <= now && self.leased_until.is_none_or(|until| until <= now)
+    }
+}
+
 /// What the service knows of an instance's agent.
 #[derive(Debug, Default)]
 pub struct AgentLink {
@@ -38,6 +44,13 @@ pub struct AgentLink {
     version: String,
     platform: String,
     queue: VecDeque<Message>,
+}
+
+impl AgentLink {
+    /// Whether a message waits for the agent.
+    pub fn has_message(&self, now: Instant) -> bool {
+        self.queue.iter().any(|message| message.is_due(now))
+    }
 }
 
 /// Where a command stands on one instance: AWS's StatusDetails.
@@ -180,6 +193,12 @@ pub struct Commands {
 impl Commands {
     fn get(&mut self, id: &str) -> Option<&mut Command> {
         self.list.iter_mut().rev().find(|c| c.id == id)
+    }
+
+    /// A command as agents get it: its script, executionTimeout, and whether its output is uploaded.
+    pub(super) fn for_agents(&self, id: &str) -> Option<(&[String], i64, bool)> {
+        let command = self.list.iter().rev().find(|c| c.id == id)?;
+        Some((&command.commands, command.execution_timeout, command.uploads().is_some()))
     }
 }
 

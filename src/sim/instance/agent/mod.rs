@@ -4,7 +4,7 @@
 
 mod client;
 mod state;
-mod upload;
+pub(super) mod upload;
 mod worker;
 
 use std::fmt::Write as _;
