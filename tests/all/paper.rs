@@ -1,7 +1,7 @@
 //! A fleet of paper instances, and a real daemon that deploys to it: pushed logs, frames through CloudWatch Logs, failures.
 
 use super::ground::{Play as _, Repository, TURN, policy, setup, states};
-use drover::cli::demo::playground::{GROUP, Playground, Setup};
+use drover::cli::demo::playground::{Playground, Setup};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
@@ -77,14 +77,21 @@ async fn sixty_are_deployed_to_and_a_failing_share_is_shown() {
     world.control("paper/sample", &pattern).await.unwrap();
     let id = world.submit(&world.setup.first).await;
     let done = world.ended(id).await;
-    let failed = states(&done, "Failed");
-    assert_eq!(done["state"], "Partial", "{done:#}");
-    assert!(failed > 0 && states(&done, "Succeeded") == FLEET as usize - failed, "{done:#}");
+    // Halted where those that fail are through with their retries before any other has got past the same hook.
+    assert!(["Partial", "Halted"].contains(&done["state"].as_str().unwrap()), "{done:#}");
+    let failed: Vec<&Value> =
+        done["instances"].as_array().unwrap().iter().filter(|i| i["state"] == "Failed").collect();
+    assert!(!failed.is_empty() && states(&done, "Succeeded") > failed.len(), "{done:#}");
+    for instance in failed {
+        let reason = instance["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.contains("failed with exit code 1") && reason.contains("the paper pattern"),
+            "{instance}"
+        );
+    }
     let rows = rows(&world, id).await;
     let says = |words: &str| rows.iter().any(|row| row["text"].as_str().is_some_and(|t| t.contains(words)));
     assert!(says("fails, as the paper pattern has it") && says("ended with exit code 1"));
-    let group = world.api(&format!("groups/{GROUP}")).await;
-    assert!(group.to_string().contains("quarantine"), "{group:#}");
     world.stop().await;
 }
 
