@@ -13,8 +13,10 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
 
+#[cfg(feature = "sim")]
 mod read;
 
+#[cfg(feature = "sim")]
 pub use read::{Rendered, read};
 
 /// What runs on the host: its parts, put together.
