@@ -7,7 +7,7 @@
 //! As root the namespaces are made directly, else through a user namespace; where neither is allowed an instance is a
 //! plain folder with a loopback address. What is missing then is said by [`Host::limits`].
 
-mod agent;
+pub(super) mod agent;
 mod boot;
 mod devices;
 mod exec;
@@ -34,9 +34,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use agent::upload::{
-    EVENT as LARGEST_UPLOAD, EVENTS_PER_TICK, event_length, message as event_message,
-};
 pub use exec::Executed;
 pub use spec::{AgentSpec, HostSpec};
 pub use stream::Stream;

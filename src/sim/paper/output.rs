@@ -7,7 +7,7 @@ use crc::{CRC_32_CKSUM, Crc};
 
 use crate::sim::cloud::Cloud;
 use crate::sim::cloudwatch::Uploaded;
-use crate::sim::instance::{EVENTS_PER_TICK, LARGEST_UPLOAD, event_length, event_message};
+use crate::sim::instance::agent::upload::{EVENT, EVENTS_PER_TICK, event_length, message};
 
 /// A frame holds at most so much of the log.
 const FRAME: usize = 64 * 1024;
@@ -33,7 +33,7 @@ impl Output {
 
     fn from(&self, offset: usize) -> Vec<u8> {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.get(offset..).unwrap_or_default().iter().take(LARGEST_UPLOAD).copied().collect()
+        bytes.get(offset..).unwrap_or_default().iter().take(EVENT).copied().collect()
     }
 }
 
@@ -124,8 +124,8 @@ impl Uploads {
             if length == 0 {
                 return Tick::Through;
             }
-            let text = event_message(&bytes[..length], complete);
-            let uploaded = self.cloud.with(|state| match state.admit_agent(&self.instance) {
+            let text = message(&bytes[..length], complete);
+            let uploaded = self.cloud.with(|state| match state.reach_service(&self.instance) {
                 Ok(()) => state.agent_upload(&self.instance, &command, "stdout", &text),
                 Err(_) => Uploaded::Again,
             });

@@ -98,8 +98,14 @@ impl State {
 
     /// A call of an agent; it can't make one while it is stopped.
     pub(super) fn paper_call(&mut self, verb: &str, request: &AgentRequest) -> Result<(), Refused> {
-        match self.paper_machine(&request.instance_id, |machine| machine.agent_runs) {
-            Some(true) => self.agent_call(verb, request).map(drop),
+        self.reach_service(&request.instance_id)?;
+        self.agent_call(verb, request).map(drop)
+    }
+
+    /// Whether a paper instance's agent runs and can reach the service now.
+    pub(super) fn reach_service(&mut self, id: &str) -> Result<(), Refused> {
+        match self.paper_machine(id, |machine| machine.agent_runs) {
+            Some(true) => self.admit_agent(id),
             Some(false) => Err(Refused::Offline),
             None => Err(Refused::Unknown),
         }
