@@ -119,6 +119,7 @@ async fn run() -> anyhow::Result<()> {
         first: made.v1,
         forks: Vec::new(),
         instances: 20,
+        paper: false,
         time_scale: 1.0,
         seed: 1,
         deregistration_delay: 10,

@@ -16,7 +16,7 @@
 //! | [`revision`] | `appspec.yml`, the bundle, the script that goes to the host |
 //! | [`rollout`] | pure: states, the transition function, the planner, policy, explanations |
 //! | [`config`] | `drover.toml` |
-//! | [`sim`] | the simulated cloud, a house of its own: only `cli::{sim, demo}` and tests enter it |
+//! | `sim` | the simulated cloud, a house of its own: only `cli::{sim, demo, rehearse}` and tests enter it; left out of a build without the feature `sim` |
 //!
 //! # A deployment
 //! `Queued → Preparing → Rolling → Succeeded | Partial | Failed | Cancelled`, with `Halted` on the side of Rolling.
@@ -62,6 +62,7 @@ pub mod github;
 pub mod logs;
 pub mod revision;
 pub mod rollout;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod store;
 pub mod web;

@@ -56,10 +56,13 @@ enum Command {
     /// Check a revision before it is pushed.
     Appspec(cli::appspec::Args),
     /// Run a repository's real hooks on one simulated instance, on this machine.
+    #[cfg(feature = "sim")]
     Rehearse(cli::rehearse::Args),
     /// See it work: a simulated cloud, a daemon, load, and a deployment.
+    #[cfg(feature = "sim")]
     Demo(cli::demo::Args),
     /// Start the simulated cloud.
+    #[cfg(feature = "sim")]
     Sim(cli::sim::SimArgs),
 }
 
@@ -100,8 +103,11 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Groups(args) => cli::groups::run(args).await,
         Command::Token(args) => cli::token::run(args).await,
         Command::Appspec(args) => cli::appspec::run(&args),
+        #[cfg(feature = "sim")]
         Command::Rehearse(args) => cli::rehearse::run(args).await,
+        #[cfg(feature = "sim")]
         Command::Demo(args) => cli::demo::run(args).await,
+        #[cfg(feature = "sim")]
         Command::Sim(args) => cli::sim::run(args).await.map(|()| 0),
     }
 }
@@ -117,10 +123,20 @@ fn code_of(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn main() -> ExitCode {
-    // Before any thread exists: a simulated instance enters its namespaces here.
+/// A simulated instance enters its namespaces here, before any thread exists.
+#[cfg(feature = "sim")]
+fn hidden_subcommand() -> Option<anyhow::Result<ExitCode>> {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let ended = drover::cli::sim::hidden_subcommand(&arguments).unwrap_or_else(|| {
+    cli::sim::hidden_subcommand(&arguments)
+}
+
+#[cfg(not(feature = "sim"))]
+fn hidden_subcommand() -> Option<anyhow::Result<ExitCode>> {
+    None
+}
+
+fn main() -> ExitCode {
+    let ended = hidden_subcommand().unwrap_or_else(|| {
         let command = Command::parse();
         let code = tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(run(command))?;
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))

@@ -1,14 +1,12 @@
 //! The command line: one file a subcommand.
 
-use anyhow::{Context as _, ensure};
-use std::{path::Path, process::Command};
-
 pub mod adopt;
 pub mod appspec;
 pub mod backup;
 pub mod cancel;
 pub mod check;
 pub mod client;
+#[cfg(feature = "sim")]
 pub mod demo;
 pub mod deploy;
 pub mod follow;
@@ -18,9 +16,11 @@ pub mod lock;
 pub mod logs;
 pub mod plan;
 pub mod quarantine;
+#[cfg(feature = "sim")]
 pub mod rehearse;
 pub mod render;
 pub mod serve;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod status;
 pub mod submission;
@@ -42,10 +42,13 @@ async fn stdin_closed(wanted: bool) {
 }
 
 /// What git answers.
-fn git(repository: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+#[cfg(feature = "sim")]
+fn git(repository: &std::path::Path, arguments: &[&str]) -> anyhow::Result<String> {
+    use anyhow::Context as _;
+    use std::process::Command;
     let output =
         Command::new("git").arg("-C").arg(repository).args(arguments).output().context("running git")?;
-    ensure!(
+    anyhow::ensure!(
         output.status.success(),
         "git {}: {}",
         arguments.join(" "),

@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sim::github::RepositorySpec;
+use crate::sim::paper::{self, Pattern};
 use crate::sim::world::World;
 use crate::sim::{Sim, SimSpec};
 
@@ -29,6 +30,12 @@ pub struct SimArgs {
     /// A world description (JSON) to start with
     #[arg(long, value_name = "FILE")]
     pub world: Option<PathBuf>,
+    /// Start with a group 'paper' of that many instances without processes, behind a load balancer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub paper: Option<u32>,
+    /// How attempts on them go, as JSON: download_seconds, hook_seconds, lines, failing_instances, failing_attempts
+    #[arg(long, value_name = "JSON", requires = "paper", value_parser = pattern)]
+    pub paper_pattern: Option<Pattern>,
     /// What the cloud's own waits are divided by
     #[arg(long, default_value_t = 1.0)]
     pub time_scale: f64,
@@ -55,6 +62,12 @@ fn repository(text: &str) -> Result<RepositorySpec, String> {
     Ok(RepositorySpec { name: name.to_owned(), path: PathBuf::from(path) })
 }
 
+fn pattern(text: &str) -> Result<Pattern, String> {
+    let pattern: Pattern = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    pattern.check().map_err(|e| e.message)?;
+    Ok(pattern)
+}
+
 /// Runs the part of a simulated instance that these arguments (program name first) ask for, if they ask for one; `main`
 /// must call it before any thread exists.
 pub fn hidden_subcommand(argv: &[std::ffi::OsString]) -> Option<anyhow::Result<std::process::ExitCode>> {
@@ -63,7 +76,7 @@ pub fn hidden_subcommand(argv: &[std::ffi::OsString]) -> Option<anyhow::Result<s
 
 /// Runs the simulated cloud until SIGTERM or SIGINT, then kills all its instances.
 pub async fn run(args: SimArgs) -> anyhow::Result<()> {
-    let world = match &args.world {
+    let mut world = match &args.world {
         None => World::default(),
         Some(path) => {
             let text = std::fs::read_to_string(path)
@@ -72,6 +85,11 @@ pub async fn run(args: SimArgs) -> anyhow::Result<()> {
                 .with_context(|| format!("{} is no world description", path.display()))?
         }
     };
+    if let Some(count) = args.paper {
+        let paper = paper::world(count, args.paper_pattern.unwrap_or_default());
+        world.target_groups.extend(paper.target_groups);
+        world.groups.extend(paper.groups);
+    }
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
     let sim = Sim::start(SimSpec {
@@ -88,9 +106,11 @@ pub async fn run(args: SimArgs) -> anyhow::Result<()> {
     .await?;
     {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", sim.ready())
-            .and_then(|()| out.flush())
-            .context("can't write to standard output")?;
+        let mut ready = sim.ready();
+        if args.paper.is_some() {
+            ready["ready"]["paper"] = sim.cloud.with(|state| state.describe_paper());
+        }
+        writeln!(out, "{ready}").and_then(|()| out.flush()).context("can't write to standard output")?;
     }
     tokio::select! {
         _ = terminate.recv() => {}

@@ -13,6 +13,12 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::{fmt::Write as _, io::Write as _, sync::LazyLock};
 
+#[cfg(feature = "sim")]
+mod read;
+
+#[cfg(feature = "sim")]
+pub use read::{Rendered, read};
+
 /// What runs on the host: its parts, put together.
 pub const RUNNER: &str = concat!(
     include_str!("../../hooks/runner/1-basics.sh"),
@@ -254,8 +260,10 @@ mod tests {
         assert_eq!(whole, RUNNER);
     }
 
-    #[test]
-    fn fifty_instances_fit_and_quotes_survive() {
+    /// Of a run on this many instances.
+    pub(super) fn spec(sha: &str, rows: i64) -> Spec<'_> {
+        static APPSPEC: LazyLock<AppSpec> = LazyLock::new(AppSpec::default);
+        static PACKED: LazyLock<Packed> = LazyLock::new(Packed::by_github);
         let row = |n: i64| Row {
             instance: format!("i-{n:017x}"),
             attempt: 1_800_000_000_000 + n,
@@ -265,13 +273,13 @@ mod tests {
             good: Some("a".repeat(40)),
             zone: "eu-central-1a".into(),
         };
-        let spec = Spec {
+        Spec {
             kind: Kind::Run,
             application: "sample",
             group: "sample/demo",
             deployment: 7,
             dispatch: "d-1",
-            sha: &"b".repeat(40),
+            sha,
             bundle_url: "http://127.0.0.1:1/bundles/x",
             bundle_sha256: "",
             bundle_auth: "",
@@ -281,16 +289,23 @@ mod tests {
             log_max: 1 << 28,
             not_after: 1_800_000_000,
             events: &crate::rollout::event::RUN,
-            appspec: &AppSpec::default(),
+            appspec: &APPSPEC,
             former: None,
             build: "",
             form: Form::TarGz,
-            packed: &Packed::by_github(),
+            packed: &PACKED,
             stop: Default::default(),
             secrets: &[],
-            environment: &[("NOTE".into(), "it's".into())],
-            rows: (0..50).map(row).collect(),
-        };
+            environment: &[],
+            rows: (0..rows).map(row).collect(),
+        }
+    }
+
+    #[test]
+    fn fifty_instances_fit_and_quotes_survive() {
+        let environment = [("NOTE".into(), "it's".into())];
+        let sha = "b".repeat(40);
+        let spec = Spec { environment: &environment, ..spec(&sha, 50) };
         assert!(spec_text(&spec).contains(r"D_ENV='NOTE=it'\''s"));
         assert!(render(&spec).len() < LARGEST_SCRIPT, "{}", render(&spec).len());
         // Kept without the runner, and whole again.

@@ -15,6 +15,7 @@ use super::balancing::Pool;
 use super::elb::{Found, Probe};
 use super::github::GitHub;
 use super::instance::{AgentSpec, Host, HostSpec};
+use super::paper::{Uplink, carry::carry};
 use super::state::{Effect, State};
 use super::wire::sigv4::Keys;
 
@@ -53,6 +54,8 @@ pub struct Cloud {
     data: PathBuf,
     launches: Semaphore,
     tasks: TaskTracker,
+    /// What paper instances push their logs with.
+    pub uplink: Uplink,
 }
 
 impl Cloud {
@@ -63,6 +66,7 @@ impl Cloud {
         secrets: Secrets,
         address: SocketAddr,
         data: PathBuf,
+        uplink: Uplink,
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
@@ -75,6 +79,7 @@ impl Cloud {
             data,
             launches: Semaphore::new(LAUNCHES),
             tasks: TaskTracker::new(),
+            uplink,
         })
     }
 
@@ -129,6 +134,10 @@ impl Cloud {
         let cloud = Arc::clone(self);
         match effect {
             Effect::WakeAgents => self.agents.notify_waiters(),
+            Effect::Launch(id) if self.with(|s| s.launch_paper(&id)) => {}
+            Effect::RunOnPaper { instance, command, cancelled } => {
+                drop(tokio::spawn(carry(cloud, instance, command, cancelled)));
+            }
             Effect::Launch(id) => drop(self.tasks.spawn(async move { cloud.launch(id).await })),
             Effect::Listen { target_group, listener } => cloud.listen(target_group, listener),
             Effect::CloseTarget { target_group, instance } => {
@@ -151,7 +160,7 @@ impl Cloud {
             Effect::ArmFault { instance, .. } => instance.clone(),
             _ => return,
         };
-        let Some(host) = self.host(&id) else { return };
+        let Some(host) = self.host(&id) else { return self.with(|s| s.carry_out_on_paper(&effect)) };
         match effect {
             Effect::Terminate(_) => {
                 host.terminate().await;

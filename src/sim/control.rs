@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::cloud::Cloud;
 use super::faults::{Fault, Kind};
+use super::instance::Host;
 use super::server::{Call, json_response};
 use super::state::{Effect, Lifecycle, State};
 use super::wire::json as json_wire;
@@ -162,6 +163,10 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             let params: Value = read(call)?;
             cloud.with(|s| s.operate(service, action, &params))
         }
+        (&Method::POST, ["paper", group]) => {
+            let pattern = read(call)?;
+            cloud.with(|s| s.change_pattern(group, pattern)).map(|v| (200, v)).map_err(|e| refused(e.message))
+        }
         (&Method::POST, ["instances", id, "lifecycle"]) => {
             let name = read::<Shown>(call)?.name;
             cloud.with(|s| s.show(id, name))
@@ -172,7 +177,10 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
 }
 
 async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Result<Outcome, Outcome> {
-    let Some(host) = cloud.host(id) else { return Err(missing(&format!("running instance '{id}'"))) };
+    let is_up = cloud.with(|s| s.instances.get(id).is_some_and(|i| i.is_up()));
+    if !is_up {
+        return Err(missing(&format!("running instance '{id}'")));
+    }
     match verb {
         "terminate" => drop(cloud.with(|s| s.kill(id))),
         "cut" => drop(cloud.with(|s| s.cut(id, None))),
@@ -183,11 +191,19 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
             s.effects.push(Effect::Restore(id.to_owned()));
             s.events.push(id, "network-restored", json!({}));
         }),
+        verb if cloud.host(id).is_none() => {
+            if !cloud.with(|s| s.order_paper(id, verb)) {
+                return Err(refused(format!(
+                    "'{id}' is a paper instance: it has no processes, and no '{verb}'"
+                )));
+            }
+        }
         "reboot" => cloud.with(|s| {
             s.events.push(id, "instance-reboot", json!({"by": "control"}));
             s.effects.push(Effect::Reboot(id.to_owned()));
         }),
         "stop-agent" | "start-agent" | "kill-agent" => {
+            let host = running(cloud, id)?;
             let done = match verb {
                 "stop-agent" => host.stop_agent().await,
                 "start-agent" => host.start_agent().await,
@@ -197,6 +213,7 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
         }
         "exec" => {
             let argv = read::<Exec>(call)?.argv;
+            let host = running(cloud, id)?;
             return match host.exec(&argv).await {
                 Ok(done) => {
                     let (stdout, stderr) =
@@ -209,6 +226,11 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
         _ => return Err(missing(&format!("verb '{verb}' for an instance"))),
     }
     Ok((200, json!({})))
+}
+
+/// The process tree of an instance that has one.
+fn running(cloud: &Arc<Cloud>, id: &str) -> Result<Arc<Host>, Outcome> {
+    cloud.host(id).ok_or_else(|| missing(&format!("running instance '{id}'")))
 }
 
 impl State {
@@ -248,7 +270,7 @@ impl State {
             let fit: Vec<String> = self
                 .instances
                 .values()
-                .filter(|i| i.lifecycle == Lifecycle::InService && i.host.is_some() && !i.dead)
+                .filter(|i| i.lifecycle == Lifecycle::InService && i.is_up() && !i.dead)
                 .map(|i| i.id.clone())
                 .collect();
             if fit.is_empty() {
@@ -272,7 +294,7 @@ impl State {
         let Some(id) = fault.matches.instance.clone() else {
             return Err(refused(format!("'{kind}' needs match.instance: an id, or \"random\"")));
         };
-        if self.instances.get(&id).is_none_or(|i| i.host.is_none()) {
+        if self.instances.get(&id).is_none_or(|i| !i.is_up()) {
             return Err(refused(format!("there is no running instance '{id}'")));
         }
         let seconds = fault.seconds.unwrap_or(30.0);

@@ -1,7 +1,8 @@
 //! The simulated cloud: AWS's and GitHub's APIs on one loopback port, with instances, agents and balancers that are
 //! real behind them. A process of its own (`drover sim`), so that a daemon under test can be killed beside it.
 //!
-//! It is a house of its own: it knows nothing of the daemon's modules, and only the command line and tests enter it.
+//! It is a house of its own: it knows nothing of the daemon's modules (but for [`paper`], which reads the scripts that it is
+//! sent by [`crate::revision::script`]), and only the command line and tests enter it.
 //! Handlers change [`state::State`], which does no I/O; [`cloud::Cloud`] carries out what it orders; [`server`] tells
 //! the protocols apart.
 //!
@@ -49,6 +50,7 @@
 //! | `POST /_sim/instance-policy {"Statement": […]}` | the IAM policy of the instances' role, which the agents' own calls are held against (at first it allows nothing beyond Run Command) |
 //! | `PUT /_sim/objects/BUCKET/KEY` with the object as body | puts an object into S3; those of the bucket `public` are read unsigned |
 //! | `POST /_sim/bucket-region/BUCKET/REGION` | `{}`; the bucket is in that region |
+//! | `POST /_sim/paper/GROUP` with a pattern | changes how attempts on the group's paper instances go |
 //! | `POST /_sim/parameters {"name", "value", "type"}` | puts a parameter (SecureString by default) |
 //! | `POST /_sim/instances/ID/terminate`, `cut`, `restore`, `reboot`, `stop-agent`, `start-agent`, `kill-agent` | `{}` |
 //! | `POST /_sim/instances/ID/exec {"argv": […]}` | `{"code", "stdout", "stderr"}` |
@@ -57,6 +59,10 @@
 //! | `POST /_sim/faults`, `GET /_sim/faults`, `DELETE /_sim/faults[/ID]` | orders, lists, clears faults |
 //! | `GET /_sim/audit?after=N` | `{"calls": [{"seq", "at", "service", "action", "mutating", "params", "status", "error_code", "request_id", "fault"}]}` |
 //! | `GET /_sim/events?after=N` | `{"events": [{"seq", "at", "instance", "kind", "detail"}]}` |
+//!
+//! A group with `"paper": true` consists of instances without processes (see [`paper`]), by thousands; `"paper_pattern"` says
+//! how attempts on them go: `download_seconds`, `hook_seconds`, `lines`, `failing_instances`, `failing_attempts`. Of the
+//! verbs they have `terminate`, `cut`, `restore`, `stop-agent` and `start-agent`.
 //!
 //! Times (`at`) are milliseconds since the Unix epoch. In the audit log, status 0 is a response lost on purpose; calls
 //! through `/_sim/aws` are left out of it, so that it holds what the tested program did and nothing else.
@@ -131,6 +137,7 @@ mod iam;
 pub mod instance;
 pub mod load;
 pub mod objects;
+pub mod paper;
 pub mod reads;
 pub mod sample;
 pub mod server;
@@ -217,7 +224,7 @@ impl Sim {
         let mut state = State::new(spec.time_scale, spec.seed);
         state.share_network = spec.share_network;
         state.reach = spec.reach;
-        let cloud = Cloud::new(state, github, secrets, address, data);
+        let cloud = Cloud::new(state, github, secrets, address, data, paper::Uplink::new()?);
         let made = cloud.with(|s| s.create_world(spec.world));
         made.map_err(|e| anyhow::anyhow!("the world description can't be carried out: {}", e.message))?;
         let tasks = vec![

@@ -9,6 +9,7 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::audit::{Audit, Events};
 use super::autoscaling::{Group, LaunchConfiguration, LifecycleAction};
@@ -100,6 +101,8 @@ pub struct Instance {
     pub protected: bool,
     /// The process tree, once it runs.
     pub host: Option<Arc<Host>>,
+    /// What it is instead of a process tree, where its group is one of paper instances; once it runs.
+    pub paper: Option<Box<super::paper::Machine>>,
     /// Its user-data has run.
     pub booted: bool,
     /// The process tree is gone, or going.
@@ -113,6 +116,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Whether it has been launched and is not yet gone.
+    pub fn is_up(&self) -> bool {
+        self.host.is_some() || self.paper.is_some()
+    }
+
     /// The lifecycle state's name as Auto Scaling shows it.
     pub fn state_name(&self) -> &str {
         self.shown.as_deref().unwrap_or_else(|| self.lifecycle.name())
@@ -163,6 +171,15 @@ pub enum Effect {
     },
     /// Messages wait for agents.
     WakeAgents,
+    /// Carry a command out on a paper instance.
+    RunOnPaper {
+        /// The instance.
+        instance: String,
+        /// The command's id.
+        command: String,
+        /// Cancelled when the command is.
+        cancelled: CancellationToken,
+    },
 }
 
 /// The whole state.
@@ -195,6 +212,8 @@ pub struct State {
     pub reach: Vec<SocketAddr>,
     /// Instances have the machine's network.
     pub share_network: bool,
+    /// What paper instances share.
+    pub papers: super::paper::Papers,
     /// Faults in force.
     pub faults: Faults,
     /// Former answers, for stale reads.
@@ -227,6 +246,7 @@ impl State {
             parameters: BTreeMap::new(),
             share_network: false,
             reach: Vec::new(),
+            papers: super::paper::Papers::new(seed),
             faults: Faults::default(),
             reads: Reads::default(),
             throttle: Throttle::new(Clock::new(time_scale).scale()),
@@ -272,6 +292,7 @@ impl State {
         self.tick_targets();
         self.tick_groups();
         self.tick_commands();
+        self.tick_papers();
     }
 
     fn tick_networks(&mut self) {

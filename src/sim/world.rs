@@ -83,7 +83,7 @@ impl State {
                             "zone": i.zone,
                             "lifecycle": i.lifecycle.name(),
                             "healthy": i.healthy,
-                            "running": i.host.is_some() && !i.dead,
+                            "running": i.is_up() && !i.dead,
                             "booted": i.booted,
                             "agent_seen": i.agent.last_ping.is_some(),
                             "agent_online": self.is_online(i),
@@ -94,6 +94,7 @@ impl State {
                 json!({
                     "name": g.name,
                     "arn": g.arn,
+                    "paper": g.paper.is_some(),
                     "min": g.min,
                     "max": g.max,
                     "desired": g.desired,

@@ -102,6 +102,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         first_appspec: repository.appspec_of(first),
         forks: Vec::new(),
         instances: 6,
+        paper: false,
         time_scale: 2.0,
         seed: 1,
         deregistration_delay: 8,

@@ -12,6 +12,7 @@ mod house;
 mod matrix;
 mod outbound;
 mod page;
+mod paper;
 mod push;
 mod races;
 mod refusals;

@@ -92,6 +92,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         first,
         forks: Vec::new(),
         instances: args.instances,
+        paper: false,
         port: 80,
         time_scale: args.time_scale,
         seed,

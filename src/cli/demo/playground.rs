@@ -54,6 +54,8 @@ pub struct Setup {
     pub forks: Vec<PathBuf>,
     /// Instances in the Auto Scaling group.
     pub instances: u32,
+    /// They are paper instances, without processes.
+    pub paper: bool,
     /// The port that targets are registered with.
     pub port: u16,
     /// What the simulated cloud's waits are divided by.
@@ -306,6 +308,7 @@ impl Playground {
                 "zones": ["eu-central-1a", "eu-central-1b", "eu-central-1c"],
                 "target_groups": ["sample"],
                 "health_check_type": "EC2",
+                "paper": setup.paper,
                 "user_data": self.user_data(),
                 "tags": {},
             }],

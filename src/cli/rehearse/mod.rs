@@ -85,6 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         first_appspec,
         forks: Vec::new(),
         instances: 1,
+        paper: false,
         port: STAND_IN_PORT,
         time_scale: 20.0,
         seed: 1,

@@ -71,7 +71,7 @@ impl State {
                 }
                 self.effects.push(Effect::Terminate(id.to_owned()));
             }
-            Lifecycle::Terminating if drained && instance.host.is_none() => {
+            Lifecycle::Terminating if drained && !instance.is_up() => {
                 self.move_to(id, Lifecycle::Terminated, "instance-terminated", json!({"group": group}));
                 self.end_activities(&group, id);
             }
@@ -81,10 +81,16 @@ impl State {
 
     /// The process tree runs: the instance goes into service, or waits for its group's launch hooks first.
     pub fn launched(&mut self, id: &str, host: std::sync::Arc<crate::sim::instance::Host>) {
-        let ready = self.clock.now() + self.clock.wait(1.0);
         let limits = host.limits().to_vec();
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.host = Some(host);
+        self.came_up(id, &limits);
+    }
+
+    /// Goes on with a launched instance.
+    pub(in crate::sim) fn came_up(&mut self, id: &str, limits: &[String]) {
+        let ready = self.clock.now() + self.clock.wait(1.0);
+        let Some(instance) = self.instances.get_mut(id) else { return };
         instance.ready_at = Some(ready);
         let detail = json!({"group": instance.group, "zone": instance.zone, "limits": limits});
         self.events.push(id, "instance-launched", detail);
@@ -115,10 +121,11 @@ impl State {
         }
     }
 
-    /// The process tree is gone.
+    /// The process tree, or what stands for it, is gone.
     pub fn host_gone(&mut self, id: &str) {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.host = None;
+            instance.paper = None;
         }
     }
 
@@ -230,13 +237,13 @@ impl State {
     /// How many instances count in each of a group's zones.
     fn zone_counts(&self, name: &str) -> Vec<(String, i64)> {
         let zones = self.groups.get(name).map(|g| g.zones.clone()).unwrap_or_default();
-        let counts = |zone: &String| {
-            self.instances
-                .values()
-                .filter(|i| i.group == name && i.zone == *zone && i.lifecycle.is_active())
-                .count() as i64
-        };
-        zones.into_iter().map(|z| (z.clone(), counts(&z))).collect()
+        let mut counts: Vec<(String, i64)> = zones.into_iter().map(|zone| (zone, 0)).collect();
+        for instance in self.instances.values().filter(|i| i.group == name && i.lifecycle.is_active()) {
+            if let Some((_, count)) = counts.iter_mut().find(|(zone, _)| *zone == instance.zone) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// Starts one instance in the emptiest zone.
@@ -261,6 +268,7 @@ impl State {
                 ailing_since: None,
                 protected,
                 host: None,
+                paper: None,
                 booted: false,
                 dead: false,
                 health_fault: None,
@@ -283,8 +291,7 @@ impl State {
             .values()
             .filter(|i| i.group == name && (deleting || !i.protected))
             .filter(|i| {
-                i.lifecycle == Lifecycle::InService
-                    || (deleting && i.lifecycle.is_pending() && i.host.is_some())
+                i.lifecycle == Lifecycle::InService || (deleting && i.lifecycle.is_pending() && i.is_up())
             })
             .max_by_key(|i| (count(&i.zone), std::cmp::Reverse(i.in_service_at)))
             .map(|i| i.id.clone());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::hooks::{self, HookSpec};
 use super::{Group, LaunchConfiguration, Tag, WarmPool, group_arn};
+use crate::sim::paper::Pattern;
 use crate::sim::state::{Lifecycle, REGION, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
@@ -45,6 +46,12 @@ pub struct GroupSpec {
     /// The script that a new instance runs once.
     #[serde(default)]
     pub user_data: Option<String>,
+    /// Its instances have neither namespaces nor processes; see [`crate::sim::paper`].
+    #[serde(default)]
+    pub paper: bool,
+    /// How attempts on them go.
+    #[serde(default)]
+    pub paper_pattern: Option<Pattern>,
     /// Environment of the instances' processes.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -78,6 +85,12 @@ impl State {
                 spec.min, spec.max
             )));
         }
+        if let Some(pattern) = &spec.paper_pattern {
+            pattern.check()?;
+            if !spec.paper {
+                return Err(ApiError::validation("a group with a 'paper_pattern' needs '\"paper\": true'"));
+            }
+        }
         let mut arns = Vec::new();
         for wanted in &spec.target_groups {
             let arn = self.elb.arn_of(wanted).ok_or_else(|| {
@@ -103,6 +116,7 @@ impl State {
             elb_health: spec.health_check_type.as_deref() == Some("ELB"),
             grace: spec.grace.unwrap_or(300),
             user_data: spec.user_data,
+            paper: spec.paper.then(|| spec.paper_pattern.unwrap_or_default()),
             env: spec.env.into_iter().collect(),
             launch_configuration: format!("{}-launch", spec.name),
             tags: spec.tags.into_iter().map(|(k, value)| (k, Tag { value, propagate: true })).collect(),
@@ -160,6 +174,8 @@ impl State {
             health_check_type: p.str("HealthCheckType").map(str::to_owned),
             grace: p.int("HealthCheckGracePeriod")?,
             user_data,
+            paper: false,
+            paper_pattern: None,
             env: BTreeMap::new(),
             tags: tags.iter().filter_map(tag).collect(),
             lifecycle_hooks: Vec::new(),

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::paper::Pattern;
 use super::state::{ACCOUNT, Instance, REGION, State};
 use super::wire::{Answer, ApiError, Params};
 
@@ -94,6 +95,8 @@ pub struct Group {
     pub grace: i64,
     /// The script that a new instance runs once.
     pub user_data: Option<String>,
+    /// How attempts on its instances go, where they are paper instances.
+    pub paper: Option<Pattern>,
     /// Environment of the instances' processes.
     pub env: Vec<(String, String)>,
     /// The launch configuration's name.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::targets::change;
 use super::{Found, Probe, TargetState};
-use crate::sim::state::{Effect, State};
+use crate::sim::state::{Effect, Instance, State};
 
 /// However large the time scale, a check may take this long, so that a loaded machine fails no healthy target.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(750);
@@ -13,6 +13,7 @@ impl State {
     /// Orders the checks that are due.
     pub(super) fn order_checks(&mut self) {
         let now = self.clock.now();
+        let mut of_paper = Vec::new();
         for group in self.elb.target_groups.values_mut() {
             if group.load_balancer.is_none() {
                 continue;
@@ -35,15 +36,21 @@ impl State {
                     );
                     change(&mut self.events, &group.name, instance, target, to);
                 }
-                self.effects.push(Effect::HealthCheck(Probe {
+                let probe = Probe {
                     target_group: group.arn.clone(),
                     instance: instance.clone(),
                     port: *port,
                     path: group.check.path.clone(),
                     timeout,
-                }));
+                };
+                let checked = self.instances.get(instance);
+                match checked.filter(|i| self.groups.get(&i.group).is_some_and(|g| g.paper.is_some())) {
+                    Some(paper) => of_paper.push((probe, check_paper(paper, &group.check.matcher))),
+                    None => self.effects.push(Effect::HealthCheck(probe)),
+                }
             }
         }
+        of_paper.iter().for_each(|(probe, found)| self.checked(probe, found));
     }
 
     /// Takes a check's result in: the first pass makes a new target healthy, later changes need the thresholds.
@@ -88,6 +95,17 @@ impl State {
             }
         };
         change(&mut self.events, &group.name, &probe.instance, target, (to.0, to.1, &to.2));
+    }
+}
+
+/// What a check of a paper instance finds: no request is made.
+fn check_paper(instance: &Instance, matcher: &str) -> Found {
+    match (instance.health_fault, instance.cut) {
+        (Some((true, _)), _) | (None, Some(_)) => Found::Nothing,
+        (Some((false, _)), _) => Found::Status(503),
+        _ if instance.dead || instance.paper.is_none() => Found::Broken,
+        // The first status that passes.
+        _ => Found::Status(matcher.split([',', '-']).find_map(|s| s.trim().parse().ok()).unwrap_or(200)),
     }
 }
 

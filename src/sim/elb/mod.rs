@@ -109,6 +109,12 @@ pub struct TargetGroup {
 }
 
 impl TargetGroup {
+    /// Whether it holds a target of this instance, on any port.
+    fn holds(&self, instance: &str) -> bool {
+        let all_ports = (instance.to_owned(), 0)..=(instance.to_owned(), u16::MAX);
+        self.targets.range(all_ports).next().is_some()
+    }
+
     fn seconds(&self, attribute: &str) -> f64 {
         self.attributes.get(attribute).and_then(|v| v.parse().ok()).unwrap_or(0.0)
     }
@@ -173,16 +179,12 @@ pub struct LoadBalancing {
 impl LoadBalancing {
     /// Whether any target group holds a target of this instance, draining ones included.
     pub fn holds(&self, instance: &str) -> bool {
-        self.target_groups.values().any(|g| g.targets.keys().any(|(id, _)| id == instance))
+        self.target_groups.values().any(|g| g.holds(instance))
     }
 
     /// The target groups that hold a target of this instance.
     pub fn groups_of(&self, instance: &str) -> Vec<String> {
-        self.target_groups
-            .values()
-            .filter(|g| g.targets.keys().any(|(id, _)| id == instance))
-            .map(|g| g.arn.clone())
-            .collect()
+        self.target_groups.values().filter(|g| g.holds(instance)).map(|g| g.arn.clone()).collect()
     }
 
     /// A target's state on the group's own port.

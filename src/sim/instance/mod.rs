@@ -7,7 +7,7 @@
 //! As root the namespaces are made directly, else through a user namespace; where neither is allowed an instance is a
 //! plain folder with a loopback address. What is missing then is said by [`Host::limits`].
 
-mod agent;
+pub(super) mod agent;
 mod boot;
 mod devices;
 mod exec;

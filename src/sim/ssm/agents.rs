@@ -49,6 +49,16 @@ pub enum Refused {
     Unknown,
 }
 
+/// A message on its way to an agent.
+pub(in crate::sim) struct Leased {
+    /// What it is acknowledged by.
+    pub(in crate::sim) id: String,
+    /// The command.
+    pub(in crate::sim) command: String,
+    /// Cancels the command instead of running it.
+    pub(in crate::sim) cancel: bool,
+}
+
 /// A time in milliseconds since the epoch, from a number or an RFC 3339 text.
 fn time(value: &Value) -> Option<i64> {
     match value {
@@ -60,7 +70,7 @@ fn time(value: &Value) -> Option<i64> {
 
 impl State {
     /// Whether this agent can reach the service now.
-    fn admit(&mut self, id: &str) -> Result<(), Refused> {
+    pub(in crate::sim) fn admit_agent(&mut self, id: &str) -> Result<(), Refused> {
         let now = self.clock.now();
         let instance = self.instances.get_mut(id).ok_or(Refused::Unknown)?;
         if instance.agent.offline_until.is_some_and(|until| until > now) || instance.cut.is_some() {
@@ -70,18 +80,24 @@ impl State {
         Ok(())
     }
 
-    /// The messages for an agent, which it has to acknowledge.
-    pub fn agent_poll(&mut self, id: &str) -> Result<Vec<Value>, Refused> {
-        self.admit(id)?;
+    /// The messages that wait for an agent; unless it acknowledges them, they come again.
+    pub(in crate::sim) fn lease_messages(&mut self, id: &str) -> Vec<Leased> {
         let now = self.clock.now();
         let lease = now + self.clock.wait_at_least(LEASE, std::time::Duration::from_secs(2));
-        let Some(instance) = self.instances.get_mut(id) else { return Err(Refused::Unknown) };
-        let mut messages = Vec::new();
-        for message in &mut instance.agent.queue {
-            if message.visible_at > now || message.leased_until.is_some_and(|until| until > now) {
-                continue;
-            }
+        let Some(instance) = self.instances.get_mut(id) else { return Vec::new() };
+        let due = instance.agent.queue.iter_mut().filter(|message| message.is_due(now));
+        due.map(|message| {
             message.leased_until = Some(lease);
+            Leased { id: message.id.clone(), command: message.command.clone(), cancel: message.cancel }
+        })
+        .collect()
+    }
+
+    /// The messages for an agent, which it has to acknowledge.
+    pub fn agent_poll(&mut self, id: &str) -> Result<Vec<Value>, Refused> {
+        self.admit_agent(id)?;
+        let mut messages = Vec::new();
+        for message in self.lease_messages(id) {
             let Some(command) = self.commands.get(&message.command) else { continue };
             messages.push(json!({
                 "id": message.id,
@@ -100,7 +116,7 @@ impl State {
     /// Takes one of the other requests in.
     pub fn agent_call(&mut self, verb: &str, request: &AgentRequest) -> Result<Value, Refused> {
         let id = &request.instance_id;
-        self.admit(id)?;
+        self.admit_agent(id)?;
         match verb {
             "hello" => self.agent_hello(request),
             "ack" => self.agent_ack(id, &request.message_id),

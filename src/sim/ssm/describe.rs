@@ -141,7 +141,7 @@ impl State {
         let found: Vec<Value> = self
             .instances
             .values()
-            .filter(|i| i.lifecycle != Lifecycle::Terminated && !(i.dead && i.host.is_none()))
+            .filter(|i| i.lifecycle != Lifecycle::Terminated && (i.is_up() || !i.dead))
             .filter_map(|i| {
                 let (_, last) = i.agent.last_ping?;
                 let ping = if self.is_online(i) { "Online" } else { "ConnectionLost" };

@@ -4,7 +4,7 @@
 
 mod client;
 mod state;
-mod upload;
+pub(in crate::sim) mod upload;
 mod worker;
 
 use std::fmt::Write as _;

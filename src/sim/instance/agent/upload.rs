@@ -12,9 +12,9 @@ use super::client::Service;
 use super::state::{Document, Folder};
 
 /// An event holds as many lines as fit into this.
-const EVENT: usize = 200_000;
+pub(in crate::sim) const EVENT: usize = 200_000;
 /// Events of one stream in one tick.
-const EVENTS_PER_TICK: u64 = 4;
+pub(in crate::sim) const EVENTS_PER_TICK: u64 = 4;
 /// An answer is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Ticks of a complete command that are tried in vain.
@@ -131,7 +131,7 @@ impl Uploads {
 }
 
 /// How many of these bytes, which are [`EVENT`] at most, go into the next event.
-fn event_length(bytes: &[u8], complete: bool) -> usize {
+pub(in crate::sim) fn event_length(bytes: &[u8], complete: bool) -> usize {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
     match whole {
         // What follows the last newline waits, unless nothing can come any more.
@@ -143,7 +143,7 @@ fn event_length(bytes: &[u8], complete: bool) -> usize {
 }
 
 /// An event's text. What is not UTF-8 doesn't survive.
-fn message(bytes: &[u8], complete: bool) -> String {
+pub(in crate::sim) fn message(bytes: &[u8], complete: bool) -> String {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
     match text.strip_suffix('\n') {
         Some(stripped) if complete => stripped.to_owned(),
