@@ -15,11 +15,11 @@ use tokio::{sync::Semaphore, time::Instant};
 /// The binary under test.
 pub const DROVER: &str = env!("CARGO_BIN_EXE_drover");
 
-/// Two end-to-end tests at a time, which mostly wait: more would make each other fail their deadlines on two cores. Whatever
+/// Three end-to-end tests at a time, which mostly wait: more would make each other fail their deadlines on two cores. Whatever
 /// fills the machine by itself takes all of [`TURNS`].
 pub static TURN: Semaphore = Semaphore::const_new(TURNS as usize);
 /// See [`TURN`].
-pub const TURNS: u32 = 2;
+pub const TURNS: u32 = 3;
 
 /// Around every hook of the sample: what it prints, and that it ran, is also written down on the instance, outside
 /// the runner.
