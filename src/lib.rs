@@ -9,7 +9,7 @@
 //! | [`cli`] | arguments, one file a subcommand; `serve` and `check` run here, the rest are clients |
 //! | [`web`] | the page, the HTTP API, the log streams, what hosts fetch and push, the webhook, all behind one gate |
 //! | [`api`] | every request and answer that crosses HTTP, and the one table of routes |
-//! | [`engine`] | load → observe → plan → record → act → record; one task a deployment; one function through which every effect passes |
+//! | [`engine`] | load → observe → plan → record → perform → record; one task and one value a deployment; one function through which every effect passes |
 //! | [`fleet`], [`github`] | the AWS SDK and octocrab: what drover asks of them, in drover's words |
 //! | [`logs`] | ingest, sequence, chunks, follow, on top of the store |
 //! | [`store`] | sqlx over SQLite and PostgreSQL, and the claim that makes one daemon the active one; knows no other |
@@ -28,8 +28,34 @@
 //! An instance: `Pending → Staging → Staged → (PreBlocking) → Blocking → Deploying → Allowing → (PostAllowing) →
 //! Succeeded`, with `Waiting` for retries; `Restoring → Restored` after a cancel; `Failed`, `Gone`, `Skipped`.
 //!
+//! # The way of a SHA, from the form to the host
+//! 1. `web::pages::list::submit` takes the form, `web::api::deployments::submit` the same from a command line.
+//! 2. `engine::submit::submit` resolves it to a commit of the branch (`github::resolve`) and writes a deployment into the
+//!    queue (`engine::submit::queue`).
+//! 3. `engine::queue::look_at_queue` starts its task when its turn has come: `engine::deployment::tick::drive`.
+//! 4. `engine::prepare::prepare` fetches and examines the bundle (`engine::bundles::fetch_bundle`) and looks at the fleet
+//!    (`engine::survey::survey`).
+//! 5. A tick: `engine::deployment::observe::observe` makes a snapshot, `rollout::plan::plan` says what to do,
+//!    `engine::deployment::changes::record` writes it down, `engine::deployment::act::act` does it.
+//! 6. `engine::deployment::dispatch::dispatch` writes down an attempt for each instance, and sends the script that
+//!    `revision::script::render` makes by `fleet::commands::send_command`.
+//! 7. On the host `hooks/runner/3-decide.sh::decide` sees to it that no attempt runs twice, `hooks/runner/6-release.sh::fetch`
+//!    brings the bundle, `hooks/runner/6-release.sh::switch` makes it current, `hooks/runner/5-hooks.sh::run_event` runs its
+//!    hooks.
+//!
+//! # The way of a log byte, from the host to the terminal
+//! 1. `hooks/runner/5-hooks.sh::run_hook` writes what a hook prints into the attempt's file, without the secrets
+//!    (`hooks/runner/4-secrets.sh::masked`).
+//! 2. `hooks/runner/9-upload.sh::upload` pushes the file from the offset that the daemon wants.
+//! 3. `web::hosts::push` takes the bytes; where nothing comes in, `engine::uploads::read_upload` reads them from CloudWatch
+//!    Logs and `logs::frames::event` puts them together again.
+//! 4. `logs::ingest::take` parses and hashes them, `logs::writer::write` stores the lines of many attempts with one commit,
+//!    and only then `logs::announce` tells the readers.
+//! 5. `logs::follow::follow` reads the store from a reader's number on, `web::stream::respond` sends it.
+//! 6. `cli::follow::stream::read` receives it and reconnects, `cli::follow::follow` prints it.
+//!
 //! # What is safe against a crash
-//! - Every effect is an intent in the store before it is had. Effects on groups are idempotent by observation: the next
+//! - Every effect is an intent in the store before it is performed. Effects on groups are idempotent by observation: the next
 //!   plan sees what is so.
 //! - A dispatch is found again by its comment; not found proves nothing, so the same is sent again, and the host's
 //!   journal lets no attempt run twice (`hooks/runner`).

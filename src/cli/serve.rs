@@ -166,6 +166,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let graceful = async {
         let _ = engine.await;
         let _ = web.await;
+        info!(transactions = store.transactions().await, "everything is written down");
         store.close().await;
     };
     if tokio::time::timeout(HARD_TIMEOUT, graceful).await.is_err() {

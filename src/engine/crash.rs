@@ -3,6 +3,7 @@
 
 /// When, around an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(debug_assertions), allow(dead_code, reason = "only a test asks for them"))]
 pub(super) enum When {
     /// The intent is written, the call not made.
     Before,

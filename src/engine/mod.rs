@@ -1,8 +1,8 @@
-//! The engine: load → observe → plan → record → act → record, one task a deployment.
+//! The engine: load → observe → plan → record → perform → record, one task and one value a deployment (`deployment/`).
 //!
-//! It decides nothing: [`crate::rollout`] does. It is level-triggered: whatever woke it, it reads the whole state and
-//! has a plan made afresh, so that a start is an ordinary tick. Every effect on the world passes through
-//! `act`, which writes it down first.
+//! It decides nothing: [`crate::rollout`] does. It is level-triggered: whatever woke it, it has a plan made afresh from the
+//! whole state, so that a start is an ordinary tick. Every effect on a group passes through `effects`, and every command
+//! through `deployment::dispatch`; both write it down first.
 
 mod bundles;
 mod crash;

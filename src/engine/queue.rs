@@ -181,7 +181,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let task = async move {
             info!("taking it up");
-            let driven = AssertUnwindSafe(Deployment::new(&engine, id).drive(&notify)).catch_unwind().await;
+            let driven = AssertUnwindSafe(Deployment::new(&engine, id, notify).drive()).catch_unwind().await;
             if let Err(panic) = driven {
                 engine.broke(id, &kept::words_of(panic.as_ref())).await;
             }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 /// A rehearsal ends after so many looks at an instance that is in work, through or not: 5,000 instances one by one take a
-/// tenth of it (`cargo bench --bench rehearsal`). What is left of a rollout is estimated with a fifth.
+/// tenth of it (`cargo bench --bench scale`). What is left of a rollout is estimated with a fifth.
 const MOST_LOOKS: usize = 5_000_000;
 /// A deregistration delay beyond this is worth a word: AWS's default is 300 s, and few requests last a minute.
 const LONG_DELAY: SignedDuration = SignedDuration::from_secs(60);

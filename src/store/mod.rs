@@ -96,14 +96,15 @@ pub struct Store {
     database: Database,
     pool: AnyPool,
     epoch: i64,
-    writer: Mutex<()>,
+    /// Whoever writes holds it; how often something was written.
+    writer: Mutex<u64>,
     claim: Mutex<Claim>,
 }
 
 /// A write transaction. Nothing but queries may happen while it is open.
 pub struct Tx<'s> {
     inner: Transaction<'static, Any>,
-    _writer: MutexGuard<'s, ()>,
+    writer: MutexGuard<'s, u64>,
 }
 
 /// Text as both databases take it: PostgreSQL's has no NUL.
@@ -123,7 +124,7 @@ impl Store {
             | sqlx::migrate::MigrateError::VersionTooNew(..) => StoreError::Newer(database.to_string()),
             other => database.unusable(shape, other),
         })?;
-        let mut store = Store { database, pool, epoch: 0, writer: Mutex::new(()), claim: Mutex::new(claim) };
+        let mut store = Store { database, pool, epoch: 0, writer: Mutex::new(0), claim: Mutex::new(claim) };
         store.epoch = store.begin_epoch().await.map_err(|e| store.database.unusable("written", e))?;
         Ok(store)
     }
@@ -156,7 +157,7 @@ impl Store {
         if newest != self.epoch.to_string() {
             return Err(StoreError::Stale { ours: self.epoch });
         }
-        Ok(Tx { inner, _writer: writer })
+        Ok(Tx { inner, writer })
     }
 
     /// A value kept under a name, made by `make` the first time.
@@ -181,6 +182,11 @@ impl Store {
         self.database.keep(&mut *self.claim.lock().await, self.epoch).await
     }
 
+    /// How many transactions were written since it was opened.
+    pub async fn transactions(&self) -> u64 {
+        *self.writer.lock().await
+    }
+
     /// Waits for what is being written and closes the database.
     pub async fn close(&self) {
         let _writer = self.writer.lock().await;
@@ -190,7 +196,9 @@ impl Store {
 
 impl Tx<'_> {
     /// Makes it so, on the disk.
-    pub async fn commit(self) -> Result<()> {
-        Ok(self.inner.commit().await?)
+    pub async fn commit(mut self) -> Result<()> {
+        self.inner.commit().await?;
+        *self.writer += 1;
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 mod circles;
 mod reader;
+mod walks;
 
 use reader::{Found, Reader, is_test_only};
 use std::path::{Path, PathBuf};

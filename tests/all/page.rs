@@ -3,7 +3,7 @@
 use crate::ground::{Play as _, Repository, TURN, policy, setup};
 use drover::cli::demo::playground::Playground;
 use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     net::TcpListener,
     path::PathBuf,
@@ -92,6 +92,37 @@ impl Browser {
         self.page.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
     }
 
+    /// Selects the text of an element, and gives the keyboard to the first link or button in its row; see [`Browser::chosen`].
+    async fn choose(&self, css: &str) -> Value {
+        let select = "const cell = document.querySelector(arguments[0]);
+            const range = document.createRange();
+            cell.closest('tr').querySelector('a, button').focus();
+            range.selectNodeContents(cell);
+            getSelection().removeAllRanges();
+            getSelection().addRange(range);";
+        self.page.execute(select, vec![json!(css)]).await.unwrap();
+        let chosen = self.chosen().await;
+        assert!(chosen[0].as_str().is_some_and(|text| text.starts_with("i-")), "{chosen}");
+        assert!(["A", "BUTTON"].contains(&chosen[1].as_str().unwrap()), "{chosen}");
+        chosen
+    }
+
+    /// The selected text, and what the keyboard is in.
+    async fn chosen(&self) -> Value {
+        let look = "const focus = document.activeElement;
+            return [getSelection().toString(), focus.tagName, focus.textContent];";
+        self.page.execute(look, Vec::new()).await.unwrap()
+    }
+
+    /// Waits until an element says something else.
+    async fn changes(&self, css: &str) {
+        let (before, deadline) = (self.text(css).await, Instant::now() + Duration::from_secs(60));
+        while self.text(css).await == before {
+            assert!(Instant::now() < deadline, "{css} says still: {before}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn picture(&self, name: &str) {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         let directory = target.join("screenshots");
@@ -164,6 +195,10 @@ async fn a_person_signs_in_deploys_watches_and_cancels() {
     browser.click(".submit button").await;
     browser.sees("h1", "Deployment 2").await;
     browser.sees(".status", "3 in work").await;
+    // What somebody has selected, and where the keyboard is, outlast the page's refreshing itself.
+    let chosen = browser.choose("#live tbody td").await;
+    browser.changes("#live").await;
+    assert_eq!(browser.chosen().await, chosen);
     browser.click("#cancel button[value='0']").await;
     browser.sees(".status", "Cancelled").await;
     browser.sees(".counts", "3 restored").await;

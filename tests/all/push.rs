@@ -204,7 +204,7 @@ async fn a_github_app_asks_in_place_of_a_token() {
     assert_eq!(asked(&world, "CreateInstallationToken").await, [201]);
     // Its token is taken away: another is had, and nobody notices.
     world.control("github/revoke", &json!({})).await.unwrap();
-    let id = world.submit(&repository.commit("4")).await;
+    let id = world.submit(&repository.commit("5")).await;
     assert_eq!(world.ended(id).await["state"], "Succeeded");
     assert_eq!(asked(&world, "CreateInstallationToken").await, [201, 201]);
     world.stop().await;

@@ -189,6 +189,11 @@ impl Playground {
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
+    /// The daemon's process, while it runs.
+    pub fn daemon_id(&self) -> Option<u32> {
+        self.daemon.as_ref()?.id()
+    }
+
     /// The daemon's configuration.
     pub fn config_path(&self) -> PathBuf {
         self.setup.data.join("drover.toml")

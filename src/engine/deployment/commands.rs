@@ -1,6 +1,6 @@
 //! What became of commands, as Systems Manager says: the word of last resort, where the host's own doesn't come.
 
-use super::Deployment;
+use super::{Deployment, listing::For};
 use crate::{
     engine::{
         outcome::{RunnerResult, first_event, outcome_of_code, printed_tail},
@@ -14,77 +14,78 @@ use crate::{
     store::{AttemptRow, DeploymentRow},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
+use std::sync::Arc;
 use tracing::info;
 
 /// A command that is over leaves its log this long to come in before its outcome counts without it.
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// When a command was seen to be over is of no use any more after this.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
-/// So many commands are asked about one by one; of more, one listing of all since the oldest takes fewer calls.
-const ONE_BY_ONE: usize = 5;
-/// AWS's clock and ours differ by less.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
-
 impl Deployment<'_> {
-    /// Asks Systems Manager about every command with attempts that have no outcome yet.
+    /// Asks Systems Manager about every command with attempts that have no outcome yet, and takes what it has said of them
+    /// since the last time.
     pub(super) async fn read_invocations(&mut self, row: &DeploymentRow) -> anyhow::Result<()> {
-        self.read_stops(row).await?;
         let open: Vec<AttemptRow> =
             self.members.iter().flat_map(|members| members.open_attempts()).cloned().collect();
-        if open.is_empty() {
+        let mut looked = Ok(());
+        for (what, listed) in self.listing.take().await {
+            let Ok(invocations) = listed else { continue };
+            match what {
+                For::Stop(attempt) => self.read_stop(attempt, &invocations).await?,
+                For::Dispatch(dispatch) => self.read_dispatch(&dispatch, &open, &invocations).await?,
+            }
+        }
+        if open.is_empty() && self.stops.is_empty() {
+            self.listing.rest();
             return Ok(());
         }
-        let commands = self.engine.store.open_commands(row.id).await?;
-        let waited_for = open.iter().filter(|attempt| commands.iter().any(|(id, _)| *id == attempt.dispatch));
-        let mut looked = self.look_for_lost_agents(row, &waited_for.collect::<Vec<_>>()).await;
-        for (dispatch, listed) in self.list_invocations(&commands, &open).await {
-            // One that can't be asked about keeps nobody from asking about the others.
-            let invocations = match listed {
-                Ok(invocations) => invocations,
-                Err(error) => {
-                    looked = looked.and(Err(error.into()));
-                    continue;
-                }
-            };
-            for attempt in open.iter().filter(|attempt| attempt.dispatch == dispatch) {
-                let invocation = invocations.iter().find(|i| i.instance == attempt.instance);
-                if let Some(outcome) = invocation.and_then(|invocation| self.outcome_of(attempt, invocation))
-                {
-                    self.take_outcome(attempt, &outcome, invocation).await?;
-                }
+        let config = &self.engine.config.server;
+        let poll = config.poll.unsigned_abs();
+        if self.listing.is_due(open.len(), poll, self.engine.public_url.is_some()) {
+            let commands = self.engine.store.open_commands(row.id).await?;
+            let sent = |attempt: &&AttemptRow| commands.iter().any(|(id, _)| *id == attempt.dispatch);
+            looked = self.look_for_lost_agents(row, &open.iter().filter(sent).collect::<Vec<_>>()).await;
+            let oldest = open.iter().map(|attempt| time(attempt.created_at)).min();
+            let stops = self.stops.iter().map(|(attempt, command)| (For::Stop(*attempt), command.clone()));
+            let commands = commands.into_iter().map(|(dispatch, command)| (For::Dispatch(dispatch), command));
+            let commands: Vec<_> = commands.chain(stops).collect();
+            if !commands.is_empty() {
+                let oldest = oldest.unwrap_or(time(row.since));
+                self.listing.begin(&self.engine.fleet, commands, oldest, Arc::clone(&self.notify));
             }
         }
-        looked
+        match self.listing.failed() {
+            Some(error) => looked.and(Err(error.into())),
+            None => looked,
+        }
     }
 
-    /// The invocations of each of these commands, by dispatch.
-    async fn list_invocations(
-        &self,
-        commands: &[(String, String)],
+    async fn read_dispatch(
+        &mut self,
+        dispatch: &str,
         open: &[AttemptRow],
-    ) -> Vec<(String, crate::fleet::Result<Vec<Invocation>>)> {
-        let oldest = open.iter().map(|attempt| attempt.created_at).min();
-        if let Some(oldest) = oldest.filter(|_| commands.len() > ONE_BY_ONE) {
-            let mut all: HashMap<String, Vec<Invocation>> = HashMap::new();
-            match self.engine.fleet.invocations_since(time(oldest) - CLOCKS_DIFFER).await {
-                Ok(listed) => {
-                    for (command, invocation) in listed {
-                        all.entry(command).or_default().push(invocation);
-                    }
-                }
-                Err(error) => return vec![(String::new(), Err(error))],
+        invocations: &[Invocation],
+    ) -> anyhow::Result<()> {
+        for attempt in open.iter().filter(|attempt| attempt.dispatch == dispatch) {
+            let invocation = invocations.iter().find(|i| i.instance == attempt.instance);
+            if let Some(outcome) = invocation.and_then(|invocation| self.outcome_of(attempt, invocation)) {
+                self.take_outcome(attempt, &outcome, invocation).await?;
             }
-            let of = |(dispatch, command): &(String, String)| {
-                (dispatch.clone(), Ok(all.remove(command).unwrap_or_default()))
-            };
-            return commands.iter().map(of).collect();
         }
-        let mut listed = Vec::new();
-        for (dispatch, command) in commands {
-            listed.push((dispatch.clone(), self.engine.fleet.invocations(command).await));
+        Ok(())
+    }
+
+    /// What became of the command that asks an attempt to stop. One that didn't get through is said, and sent again by the
+    /// planner.
+    async fn read_stop(&mut self, attempt: i64, invocations: &[Invocation]) -> anyhow::Result<()> {
+        let Some(over) = invocations.iter().find(|invocation| invocation.is_over()) else { return Ok(()) };
+        self.stops.remove(&attempt);
+        // It was told, whatever it answered; else nobody was.
+        if !["success", "failed"].contains(&over.status.as_str()) {
+            let words = format!("the wish to stop did not get through: {}; asking again", over.status);
+            self.engine.logs.note(self.id, Some(&over.instance), &words).await?;
         }
-        listed
+        Ok(())
     }
 
     /// An attempt has ended, as Systems Manager says; the first word stands.
@@ -108,22 +109,6 @@ impl Deployment<'_> {
                 attempt.number
             );
             self.engine.logs.note(self.id, Some(&attempt.instance), &text).await?;
-        }
-        Ok(())
-    }
-
-    /// What became of the commands that ask attempts to stop. One that didn't get through is said, and sent again by the
-    /// planner.
-    async fn read_stops(&mut self, row: &DeploymentRow) -> anyhow::Result<()> {
-        for (attempt, command) in self.stops.clone() {
-            let invocations = self.engine.fleet.invocations(&command).await?;
-            let Some(over) = invocations.into_iter().find(Invocation::is_over) else { continue };
-            self.stops.remove(&attempt);
-            // It was told, whatever it answered; else nobody was.
-            if !["success", "failed"].contains(&over.status.as_str()) {
-                let words = format!("the wish to stop did not get through: {}; asking again", over.status);
-                self.engine.logs.note(row.id, Some(&over.instance), &words).await?;
-            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod changes;
 mod commands;
 mod dispatch;
 mod join;
+mod listing;
 mod lost_agents;
 mod members;
 mod observe;
@@ -23,15 +24,19 @@ use super::Engine;
 use crate::fleet::balancer::TargetGroup;
 use act::Refusals;
 use jiff::Timestamp;
+use listing::Listing;
 use lost_agents::Silences;
 use members::Members;
 use sight::Looks;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+use tokio::sync::Notify;
 
 /// A deployment under way. What is not in the store is only worth knowing while this daemon runs it.
 pub(super) struct Deployment<'e> {
     engine: &'e Engine,
     id: i64,
+    /// Wakes it before its next look is due.
+    notify: Arc<Notify>,
     /// Its instances and attempts, as the store has them; none: to be loaded.
     members: Option<Members>,
     /// What was last seen of its fleet.
@@ -42,6 +47,8 @@ pub(super) struct Deployment<'e> {
     target_groups: Vec<TargetGroup>,
     /// Agents that went away in mid-command.
     silences: Silences,
+    /// How its commands go, as Systems Manager says.
+    listing: Listing,
     /// Commands that ask attempts to stop: by attempt.
     stops: HashMap<i64, String>,
     /// When dispatches of unknown fate were last sent again, by id.
@@ -51,15 +58,17 @@ pub(super) struct Deployment<'e> {
 }
 
 impl<'e> Deployment<'e> {
-    pub(super) fn new(engine: &'e Engine, id: i64) -> Deployment<'e> {
+    pub(super) fn new(engine: &'e Engine, id: i64, notify: Arc<Notify>) -> Deployment<'e> {
         Deployment {
             engine,
             id,
+            notify,
             members: None,
             looks: Looks::default(),
             refusals: Refusals::default(),
             target_groups: Vec::new(),
             silences: Silences::default(),
+            listing: Listing::default(),
             stops: HashMap::new(),
             sent_again: HashMap::new(),
             over: HashMap::new(),

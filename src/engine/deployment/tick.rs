@@ -13,11 +13,12 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tracing::{error, warn};
 
 /// When nothing is in work (halted, baking), AWS is asked this often.
 const IDLE: SignedDuration = SignedDuration::from_secs(10);
+/// Where nothing is due soon, so many times less often than `poll` says.
+const FEWER: i32 = 5;
 /// Pause after a tick that failed; AWS or the store is in trouble.
 const TROUBLE: Duration = Duration::from_secs(3);
 
@@ -36,7 +37,7 @@ enum Next {
 
 impl Deployment<'_> {
     /// Ticks until it has ended, or the daemon stops.
-    pub(in crate::engine) async fn drive(&mut self, notify: &Notify) {
+    pub(in crate::engine) async fn drive(&mut self) {
         let id = self.id;
         // What was wrong, and whether the log says so: it can't while the store is away.
         let mut trouble: Option<(String, bool)> = None;
@@ -75,7 +76,7 @@ impl Deployment<'_> {
                 }
             };
             tokio::select! {
-                () = notify.notified() => {}
+                () = self.notify.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 () = self.engine.stop.cancelled() => {}
             }
@@ -224,12 +225,31 @@ impl Deployment<'_> {
             member.record.in_work()
                 || matches!(member.record.state(), InstanceState::Staging | InstanceState::Waiting)
         });
-        let poll = match busy {
-            true if unsure => self.engine.config.server.poll.min(SignedDuration::from_secs(1)),
-            true => self.engine.config.server.poll,
+        let poll = self.engine.config.server.poll;
+        let pause = match busy {
+            true if unsure => poll.min(SignedDuration::from_secs(1)),
+            true => pause_before(plan.wake_at.map(|due| due.duration_since(now)), poll),
             false => IDLE,
         };
-        let at = now + poll;
+        let at = now + pause;
         Ok(Next::At(plan.wake_at.map_or(at, |wake| wake.min(at)).max(now + SignedDuration::from_millis(20))))
+    }
+}
+
+/// How long AWS isn't asked while something is in work. What ends a wait is mostly told (by a host) or known beforehand (a
+/// drain, a health check): the nearer that is, the closer the looks, and the farther, the fewer.
+fn pause_before(due: Option<SignedDuration>, poll: SignedDuration) -> SignedDuration {
+    due.map_or(poll * FEWER, |due| (due / FEWER).clamp(poll, poll * FEWER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_come_closer_as_something_is_due() {
+        let seconds = SignedDuration::from_secs;
+        let pause = |due: Option<i64>| pause_before(due.map(seconds), seconds(1)).as_secs();
+        assert_eq!([None, Some(300), Some(15), Some(4), Some(0)].map(pause), [5, 5, 3, 1, 1]);
     }
 }

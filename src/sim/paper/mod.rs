@@ -14,9 +14,9 @@
 //! - Health checks pass without a request, as long as the instance runs and neither its network is cut nor a fault is on it.
 //!   It serves nothing: the balancer answers 502 for it.
 //! - Its log is pushed once a second, as the runner does it with wget, and all instances share one HTTP client that has at
-//!   most [`push::REQUESTS`] requests under way.
+//!   most `push::REQUESTS` requests under way.
 //! - A hook whose command is cancelled or timed out ends with it; a real one would go on.
-//! - It forgets all attempts but the newest [`machine::ATTEMPTS`].
+//! - It forgets all attempts but the newest `machine::ATTEMPTS`.
 
 pub(super) mod attempt;
 pub(super) mod carry;

@@ -1,5 +1,15 @@
-//! How long a rehearsal takes: `cargo bench --bench rehearsal`. It runs every two seconds during a rollout, for what is
-//! left of it, and once for `drover plan`.
+//! drover at the size of fleets: a tick of the planner, a rehearsal, a whole rollout.
+//!
+//! `cargo bench --bench scale` prints the first two; `cargo bench --bench scale -- 20 1000` rolls a revision out to so many
+//! instances besides: up to 100 real ones in batches of 25 %, more of them on paper in batches of 5 % (from 5,000 on of
+//! 10 %). A deregistration delay of 10 s, health checks of 5 s × 2, hooks of about a second.
+//!
+//! Everything is computed from the simulated cloud's event log: target states and the commands' own start and end. The
+//! critical path of a batch is its slowest instance's drain + hooks + time from the way out of standby (which the Auto
+//! Scaling group takes a second for) to healthy; what lies between those, and between the batches, is overhead. A harness
+//! that prints figures; nothing is asserted.
+
+mod ground;
 
 use drover::rollout::{
     paper::Pace,
@@ -8,6 +18,11 @@ use drover::rollout::{
     rehearse::rehearse,
     snapshot::{Attempt, Deployment, Group, Health, Lifecycle, Member, Revision, Sight, Snapshot, Timing},
     state::{DeploymentState, Instance, Membership, Phase, Running},
+};
+use ground::{
+    Rolled,
+    course::{batches, courses},
+    setup,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeMap, time::Instant};
@@ -80,7 +95,7 @@ fn tick(now: Timestamp) {
     }
 }
 
-fn main() {
+fn planning() {
     let now = Timestamp::UNIX_EPOCH;
     let pace = Pace {
         staging: SignedDuration::from_secs(10),
@@ -91,9 +106,13 @@ fn main() {
     tick(now);
     println!("\nA rehearsal to its end\ninstances  batch          ends        takes");
     for count in [20, 1000, 5000] {
-        for (batch, mode) in
-            [("20%", Mode::Batch), ("1%", Mode::Batch), ("5%", Mode::Window), ("1", Mode::Window)]
-        {
+        for (batch, mode) in [
+            ("20%", Mode::Batch),
+            ("5%", Mode::Batch),
+            ("1%", Mode::Batch),
+            ("5%", Mode::Window),
+            ("1", Mode::Batch),
+        ] {
             let batches = Batches::new(vec![batch.parse().unwrap()]).unwrap();
             let policy = Policy { batch: batches, mode, ..Policy::default() };
             let begun = Instant::now();
@@ -102,4 +121,56 @@ fn main() {
             println!("{count:<9}  {name:<13}  {:<10}  {:?}", done.ends.to_string(), begun.elapsed());
         }
     }
+}
+
+/// More than these have no processes.
+const MOST_REAL: usize = 100;
+
+fn report(instances: usize, size: usize, rolled: &Rolled) {
+    let courses = courses(&rolled.events);
+    let critical: i64 = batches(&courses, size)
+        .iter()
+        .filter_map(|batch| batch.iter().map(|course| course.critical()).max())
+        .sum();
+    let first = courses.values().map(|course| course.draining).min().unwrap_or_default();
+    let last = courses.values().map(|course| course.healthy).max().unwrap_or_default();
+    let calls = rolled.calls.len();
+    let kind = if instances > MOST_REAL { "paper instances" } else { "instances" };
+    println!("\n{instances} {kind} in batches of {size}: {}", rolled.state);
+    println!("from submission to end    {:.1} s", rolled.wall.as_secs_f64());
+    println!("batches, wall             {:.1} s", (last - first) as f64 / 1000.0);
+    println!("batches, critical path    {:.1} s", critical as f64 / 1000.0);
+    println!("wall / critical path      {:.3}", (last - first) as f64 / critical.max(1) as f64);
+    println!("CPU of the daemon         {:.1} s", rolled.cpu);
+    println!("its peak memory           {:.0} MB", rolled.memory);
+    println!("its transactions          {}", rolled.transactions);
+    println!("calls to AWS              {calls}, {:.2} per instance", calls as f64 / instances as f64);
+    let mut by_action: BTreeMap<&str, usize> = BTreeMap::new();
+    rolled.calls.iter().for_each(|action| *by_action.entry(action).or_default() += 1);
+    let words: Vec<String> = by_action.iter().map(|(action, count)| format!("{action} {count}")).collect();
+    println!("of them                   {}", words.join(", "));
+}
+
+async fn rollout(instances: u32) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (mut setup, target) = setup(directory.path(), instances)?;
+    let paper = instances as usize > MOST_REAL;
+    let percent = match (paper, instances) {
+        (false, _) => 25,
+        (true, ..5_000) => 5,
+        (true, _) => 10,
+    };
+    setup.paper = paper;
+    setup.policy = format!("batch = \"{percent}%\"");
+    let pattern = serde_json::json!({ "download_seconds": 2, "hook_seconds": 1, "lines": 10 });
+    let rolled = ground::roll(setup, &target, paper.then_some(&pattern)).await?;
+    report(instances as usize, (instances * percent / 100).max(1) as usize, &rolled);
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    planning();
+    let sizes = std::env::args().skip(1).filter_map(|size| size.parse().ok());
+    let runtime = tokio::runtime::Runtime::new()?;
+    sizes.into_iter().try_for_each(|size| runtime.block_on(rollout(size)))
 }
