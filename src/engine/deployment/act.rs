@@ -62,7 +62,10 @@ impl Deployment<'_> {
             Effect::Stop { instance, attempt, now } => {
                 self.stop_attempt(row, instance, *attempt, *now).await?
             }
-            other => self.engine.change_group(row.id, Some(snapshot), other).await?,
+            other => {
+                self.looks.expire();
+                self.engine.change_group(row.id, Some(snapshot), other).await?
+            }
         };
         Ok(self.remember(effect, done))
     }

@@ -27,8 +27,14 @@ impl Deployment<'_> {
     ) -> anyhow::Result<Option<Snapshot>> {
         let planned = self.engine.planned(row)?;
         let mut list = self.members.as_mut().map(super::Members::lend).unwrap_or_default();
-        let look = only_unseen(self.look(row, &planned, &mut list).await, &mut unseen)?;
-        let (look, blind, regained) = self.remember_look(look, unseen).await?;
+        let recent = self.looks.recent().filter(|_| unseen.is_none());
+        let (look, blind, regained) = match recent {
+            Some(look) => (look, None, false),
+            None => {
+                let look = only_unseen(self.look(row, &planned, &mut list).await, &mut unseen)?;
+                self.remember_look(look, unseen).await?
+            }
+        };
         for member in &mut list {
             member.sight = look.sights.get(&member.record.id).cloned().unwrap_or_else(Sight::unseen);
         }

@@ -24,6 +24,10 @@ use tracing::warn;
 /// DescribeAutoScalingGroups is eventually consistent: what one look misses must be missing from another so much later.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
 
+/// Hosts wake a deployment one after the other: for so long one look does for them all. The planner never looks more often
+/// by itself.
+const RECENT: SignedDuration = SignedDuration::from_millis(450);
+
 /// Auto Scaling's history is read this often at most, for a group.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
@@ -41,6 +45,8 @@ pub(super) struct Look {
 #[derive(Default)]
 pub(super) struct Looks {
     last: Arc<Look>,
+    /// When that was; none: what drover itself has changed since can't be seen in it.
+    looked: Option<Timestamp>,
     blind: Option<Blind>,
     pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
@@ -93,6 +99,20 @@ pub(super) fn only_unseen<T>(
     }
 }
 
+impl Looks {
+    /// The last look, where another one would hardly show more: it is from a moment ago, and drover has changed nothing on
+    /// the groups since.
+    pub(super) fn recent(&self) -> Option<Arc<Look>> {
+        let fresh = self.looked.is_some_and(|at| Timestamp::now() < at + RECENT);
+        (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))
+    }
+
+    /// Something was changed on the groups.
+    pub(super) fn expire(&mut self) {
+        self.looked = None;
+    }
+}
+
 impl Deployment<'_> {
     /// The last whole look, and since when there was none; the second is true once, when sight is back.
     pub(super) async fn remember_look(
@@ -113,6 +133,7 @@ impl Deployment<'_> {
         }
         if let Some(look) = look {
             self.looks.last = Arc::new(look);
+            self.looks.looked = Some(Timestamp::now());
         }
         let last = Arc::clone(&self.looks.last);
         let Some(why) = unseen else {

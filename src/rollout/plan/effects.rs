@@ -163,8 +163,17 @@ impl Planner<'_> {
     }
 
     /// Back into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
-    /// quarantined.
+    /// quarantined. While others are about to be ready, too, they go together.
     fn allow(&mut self) {
+        let ready = self.drafts.iter().filter(|draft| {
+            draft.record.state() == S::Allowing && draft.sight.lifecycle == Lifecycle::Standby
+        });
+        let oldest = ready.map(|draft| draft.record.since).min();
+        let more_to_come = self.count(|record| record.state() == S::Deploying) > 0;
+        let together = oldest.map(|oldest| oldest + COALESCE).filter(|at| more_to_come && self.now < *at);
+        if let Some(at) = together {
+            return self.wake(at);
+        }
         let mut exit: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut register: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
