@@ -352,8 +352,8 @@ impl Config {
             let message = "write \"0s\" for never, or a time between \"1s\" and \"24h\"";
             return wrong("github", "poll_branches", message);
         }
-        if !(1..=10_000).contains(&self.aws.call_budget) {
-            return wrong("aws", "call_budget", "write the share in per cent: a number from 1 to 100");
+        if !(5..=4_000).contains(&self.aws.call_budget) {
+            return wrong("aws", "call_budget", "write the share in per cent: a number from 5 to 100");
         }
         for url in [self.server.public_url.as_ref(), self.aws.endpoint.as_ref(), Some(&self.github.api)]
             .into_iter()

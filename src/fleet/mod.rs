@@ -113,7 +113,15 @@ impl Fleet {
         R: std::fmt::Debug,
         SdkError<E, R>: RequestId,
     {
-        self.pace.turn(action).await;
+        if !self.pace.turn(action).await {
+            let message = format!(
+                "it was not its turn within {} s: the daemon takes no more than its share of the account's limits \
+                 (aws.call_budget)",
+                pace::LONGEST_WAIT.as_secs()
+            );
+            let (kind, code) = (Kind::Throttled, "CallBudget".to_owned());
+            return Err(FleetError { action, kind, code, message, request_id: None });
+        }
         let answer = request.await.map_err(failed(action));
         if answer.as_ref().is_err_and(|error| error.kind == Kind::Throttled) {
             self.pace.slow_down(action);

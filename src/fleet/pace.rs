@@ -20,6 +20,10 @@ const LIMITS: [(Bucket, u32, u32); 8] = [
     (Bucket::LogChanges, 50, 10),
 ];
 
+/// Whoever waits for longer is told that it is throttled: it has a deployment to bring on, which a person may have
+/// cancelled meanwhile.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bucket {
     BalancerReads,
@@ -68,10 +72,11 @@ impl Pace {
         self.0.iter().find(|(bucket, _)| *bucket == wanted).map(|(_, limiter)| limiter)
     }
 
-    /// Returns when it is this request's turn.
-    pub(super) async fn turn(&self, action: &str) {
-        if let Some(limiter) = self.of(action) {
-            limiter.acquire_one().await;
+    /// Returns when it is this request's turn; false if that doesn't come soon.
+    pub(super) async fn turn(&self, action: &str) -> bool {
+        match self.of(action) {
+            Some(limiter) => tokio::time::timeout(LONGEST_WAIT, limiter.acquire_one()).await.is_ok(),
+            None => true,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     GitHubError,
-    ask::{Limits, ask},
+    ask::{Client, ask},
     path,
 };
 use octocrab::{Octocrab, models::InstallationId};
@@ -21,9 +21,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// An app, and the clients of its installations.
 #[derive(Debug)]
 pub(super) struct App {
-    itself: Octocrab,
+    itself: Client,
     /// By repository, and since when.
-    installations: Mutex<HashMap<String, (Instant, Arc<Octocrab>)>>,
+    installations: Mutex<HashMap<String, (Instant, Arc<Client>)>>,
 }
 
 #[derive(Deserialize)]
@@ -34,33 +34,33 @@ struct Installation {
 impl App {
     /// `itself`: a client that signs in as the app, with its private key.
     pub(super) fn new(itself: Octocrab) -> App {
-        App { itself, installations: Mutex::default() }
+        App { itself: Client::new(itself), installations: Mutex::default() }
     }
 
-    /// The client for a repository.
-    pub(super) async fn client(
-        &self,
-        limits: &Limits,
-        repository: &str,
-    ) -> Result<Arc<Octocrab>, GitHubError> {
-        let mut known = self.installations.lock().await;
-        known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
-        if let Some((_, client)) = known.get(repository) {
-            return Ok(Arc::clone(client));
+    /// The client for a repository. GitHub isn't waited for by those whose client is known.
+    pub(super) async fn client(&self, repository: &str) -> Result<Arc<Client>, GitHubError> {
+        {
+            let mut known = self.installations.lock().await;
+            known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
+            if let Some((_, client)) = known.get(repository) {
+                return Ok(Arc::clone(client));
+            }
         }
         let what = format!("asking GitHub for the app's installation on {repository}");
         let asked = format!("{}/installation", path(repository)?);
-        let found = ask::<Installation>(&self.itself, limits, &asked, &what).await?;
+        let found = ask::<Installation>(&self.itself, &asked, &what).await?;
         let Some(Installation { id }) = found else {
             let words = format!(
                 "the GitHub App is not installed on {repository}: install it there, or there is no such repository"
             );
             return Err(GitHubError::Revision(words));
         };
+        let client = self.itself.api.installation(id).map_err(|e| super::unavailable(&what, &e))?;
         // A copy of a client has no part in its token.
-        let client = Arc::new(self.itself.installation(id).map_err(|e| super::unavailable(&what, &e))?);
-        known.insert(repository.to_owned(), (Instant::now(), Arc::clone(&client)));
-        Ok(client)
+        let client = Arc::new(Client::new(client));
+        let mut known = self.installations.lock().await;
+        let (_, client) = known.entry(repository.to_owned()).or_insert((Instant::now(), client));
+        Ok(Arc::clone(client))
     }
 
     /// Its token is not taken any more: the next question begins afresh.

@@ -30,7 +30,20 @@ pub(super) enum Said<T> {
 
 /// Until when GitHub wants no further request of this token.
 #[derive(Debug, Default)]
-pub(super) struct Limits(Mutex<Option<Instant>>);
+struct Limits(Mutex<Option<Instant>>);
+
+/// Who asks, by one token, with the limits that GitHub has for that.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) api: Octocrab,
+    limits: Limits,
+}
+
+impl Client {
+    pub(super) fn new(api: Octocrab) -> Client {
+        Client { api, limits: Limits::default() }
+    }
+}
 
 impl Limits {
     fn wait(&self) -> Option<Duration> {
@@ -66,12 +79,11 @@ fn pause(status: StatusCode, headers: &HeaderMap, message: &str, now: Timestamp)
 
 /// Asks for `path`; none: there is no such thing. `what` begins the words of an error.
 pub(super) async fn ask<T: DeserializeOwned>(
-    api: &Octocrab,
-    limits: &Limits,
+    client: &Client,
     path: &str,
     what: &str,
 ) -> Result<Option<T>, GitHubError> {
-    match ask_since(api, limits, path, None, what).await? {
+    match ask_since(client, path, None, what).await? {
         Said::Yes(answer, _) => Ok(Some(answer)),
         Said::No => Ok(None),
         Said::Unchanged => Err(GitHubError::Unavailable(format!(
@@ -82,14 +94,13 @@ pub(super) async fn ask<T: DeserializeOwned>(
 
 /// Asks for `path` unless its answer is still the one that the ETag stands for.
 pub(super) async fn ask_since<T: DeserializeOwned>(
-    api: &Octocrab,
-    limits: &Limits,
+    client: &Client,
     path: &str,
     etag: Option<&str>,
     what: &str,
 ) -> Result<Said<T>, GitHubError> {
     let unavailable = |words: String| GitHubError::Unavailable(format!("{what}: {words}"));
-    if let Some(left) = limits.wait() {
+    if let Some(left) = client.limits.wait() {
         return Err(unavailable(format!("GitHub asks to wait {} s more (rate limit)", left.as_secs() + 1)));
     }
     let headers = etag.and_then(|etag| HeaderValue::from_str(etag).ok()).map(|etag| {
@@ -97,7 +108,8 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
         headers.insert(header::IF_NONE_MATCH, etag);
         headers
     });
-    let response = api._get_with_headers(path, headers).await.map_err(|e| super::unavailable(what, &e))?;
+    let response =
+        client.api._get_with_headers(path, headers).await.map_err(|e| super::unavailable(what, &e))?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|e| super::unavailable(what, &e))?.to_bytes();
     match parts.status {
@@ -116,7 +128,7 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or_default();
     if let Some(pause) = pause(parts.status, &parts.headers, message, Timestamp::now()) {
-        limits.hold(pause);
+        client.limits.hold(pause);
     }
     let words = format!("{what}: {} {message}", parts.status);
     Err(match parts.status {

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use app::App;
-use ask::{Limits, Said, ask, ask_since};
+use ask::{Client, Said, ask, ask_since};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
@@ -34,14 +34,13 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 #[derive(Clone, Debug)]
 pub struct Repositories {
     access: Access,
-    limits: Arc<Limits>,
 }
 
 /// As whom it is asked.
 #[derive(Clone, Debug)]
 enum Access {
     /// With a token, or without.
-    Token(Arc<Octocrab>),
+    Token(Arc<Client>),
     /// As an app that is installed on the repositories.
     App(Arc<App>),
 }
@@ -130,16 +129,16 @@ impl Repositories {
             if let Some(token) = config.token() {
                 builder = builder.personal_token(token);
             }
-            Access::Token(Arc::new(builder.build()?))
+            Access::Token(Arc::new(Client::new(builder.build()?)))
         };
-        Ok(Repositories { access, limits: Arc::default() })
+        Ok(Repositories { access })
     }
 
     /// The client to ask about a repository with.
-    async fn client(&self, repository: &str) -> Result<Arc<Octocrab>, GitHubError> {
+    async fn client(&self, repository: &str) -> Result<Arc<Client>, GitHubError> {
         match &self.access {
             Access::Token(client) => Ok(Arc::clone(client)),
-            Access::App(app) => app.client(&self.limits, repository).await,
+            Access::App(app) => app.client(repository).await,
         }
     }
 
@@ -151,9 +150,9 @@ impl Repositories {
         what: &str,
     ) -> Result<Option<T>, GitHubError> {
         let client = self.client(repository).await?;
-        let answer = ask(&client, &self.limits, path, what).await;
+        let answer = ask(&client, path, what).await;
         match self.client_anew(repository, &answer).await? {
-            Some(client) => ask(&client, &self.limits, path, what).await,
+            Some(client) => ask(&client, path, what).await,
             None => answer,
         }
     }
@@ -163,7 +162,7 @@ impl Repositories {
         &self,
         repository: &str,
         answer: &Result<T, GitHubError>,
-    ) -> Result<Option<Arc<Octocrab>>, GitHubError> {
+    ) -> Result<Option<Arc<Client>>, GitHubError> {
         match (&self.access, answer) {
             (Access::App(app), Err(GitHubError::Credentials(_))) => {
                 app.forget(repository).await;
@@ -262,9 +261,9 @@ impl Repositories {
         let path = commit_path(repository, &format!("heads/{branch}"))?;
         let what = asking_for_head(repository, branch);
         let client = self.client(repository).await?;
-        let mut answer = ask_since::<CommitAnswer>(&client, &self.limits, &path, etag, &what).await;
+        let mut answer = ask_since::<CommitAnswer>(&client, &path, etag, &what).await;
         if let Some(client) = self.client_anew(repository, &answer).await? {
-            answer = ask_since(&client, &self.limits, &path, etag, &what).await;
+            answer = ask_since(&client, &path, etag, &what).await;
         }
         match answer? {
             Said::Yes(answer, etag) => Ok(Some((answer.into(), etag))),
@@ -320,9 +319,9 @@ impl Repositories {
     /// The answer to a question for a commit's tarball, after its redirects; its body is not read yet.
     async fn archive(&self, repository: &str, sha: &str, what: &str) -> Result<Archive, GitHubError> {
         let (owner, name) = split(repository)?;
-        let mut answer = archive(&*self.client(repository).await?, owner, name, sha, what).await;
+        let mut answer = archive(&self.client(repository).await?.api, owner, name, sha, what).await;
         if let Some(client) = self.client_anew(repository, &answer).await? {
-            answer = archive(&client, owner, name, sha, what).await;
+            answer = archive(&client.api, owner, name, sha, what).await;
         }
         answer
     }

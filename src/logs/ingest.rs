@@ -69,6 +69,19 @@ pub struct Ingest {
     tail: VecDeque<String>,
 }
 
+/// Lines are being written. Where nobody waits any more for what comes of it, the log is forgotten, and its host asked for
+/// the file from its start: they may not be there.
+struct Unknown<'a> {
+    logs: &'a Logs,
+    attempt: i64,
+}
+
+impl Drop for Unknown<'_> {
+    fn drop(&mut self) {
+        self.logs.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt);
+    }
+}
+
 impl Logs {
     /// The log of an attempt, known by its nonce.
     pub async fn receive(
@@ -156,7 +169,9 @@ impl Logs {
             at: Timestamp::now().as_millisecond(),
             read: ingest.parsed,
         };
+        let unknown = Unknown { logs: self, attempt: ingest.attempt };
         self.write(piece).await?;
+        std::mem::forget(unknown);
         Ok(ingest.parsed)
     }
 

@@ -82,6 +82,13 @@ async fn write_all(store: Arc<Store>, queue: Arc<Queue>) {
             return;
         }
         match write_together(&store, &pieces).await {
+            // The database refuses one of them: the others have nothing to do with it.
+            Err(StoreError::Database(_)) if pieces.len() > 1 => {
+                for piece in pieces {
+                    let done = write_together(&store, std::slice::from_ref(&piece)).await;
+                    let _ = piece.1.send(done);
+                }
+            }
             Ok(()) => pieces.into_iter().for_each(|(_, written)| drop(written.send(Ok(())))),
             Err(error) => {
                 let words = error.to_string();

@@ -121,7 +121,7 @@ impl Tx<'_> {
         .bind(lines)
         .bind(chunk.at)
         .bind(chunk.instance)
-        .bind(chunk.event)
+        .bind(chunk.event.map(text))
         .bind(chunk.attempt)
         .bind(chunk.source)
         .bind(chunk.payload)

@@ -41,7 +41,7 @@ impl Deployment<'_> {
         }
         let config = &self.engine.config.server;
         let poll = config.poll.unsigned_abs();
-        if self.listing.is_due(open.len(), poll, self.engine.public_url.is_some()) {
+        if self.listing.is_due(poll, self.engine.public_url.is_some()) {
             let commands = self.engine.store.open_commands(row.id).await?;
             let sent = |attempt: &&AttemptRow| commands.iter().any(|(id, _)| *id == attempt.dispatch);
             looked = self.look_for_lost_agents(row, &open.iter().filter(sent).collect::<Vec<_>>()).await;

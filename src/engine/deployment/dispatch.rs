@@ -241,8 +241,12 @@ impl Deployment<'_> {
                 for attempt in open.filter(|attempt| attempt.dispatch == id) {
                     refused.push((attempt.number, with_event(outcome.clone(), &attempt.first_event)));
                 }
-                for (attempt, outcome) in &refused {
-                    tx.set_outcome(*attempt, &json(outcome), Timestamp::now().as_millisecond()).await?;
+                let at = Timestamp::now().as_millisecond();
+                for (attempt, outcome) in std::mem::take(&mut refused) {
+                    // Its host may have told meanwhile how it ended: the first word stands.
+                    if tx.set_outcome(attempt, &json(&outcome), at).await? {
+                        refused.push((attempt, outcome));
+                    }
                 }
             }
         }

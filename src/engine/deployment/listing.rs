@@ -17,12 +17,15 @@ const ONE_BY_ONE: usize = 5;
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// Where hosts push their own word, Systems Manager is asked this many times less often.
 const SELDOM: u32 = 5;
-/// A page of a listing; a listing of so many pages is not wanted again for as many seconds.
+/// Invocations on a page of a listing; one of so many pages is not wanted again for as many seconds.
 const PAGE: usize = 50;
 
 /// Commands by what they are for, and how each goes on its instances; one that can't be asked about keeps nobody from
 /// asking about the others.
 pub(super) type Listed = Vec<(For, fleet::Result<Vec<Invocation>>)>;
+
+/// A listing, and how many invocations there were in it, whosever.
+type Done = (Listed, usize);
 
 /// What a command is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +39,10 @@ pub(super) enum For {
 /// The last listing, and the one that is under way.
 #[derive(Default)]
 pub(super) struct Listing {
-    under_way: Option<AbortOnDropHandle<Listed>>,
+    under_way: Option<AbortOnDropHandle<Done>>,
     begun: Option<Instant>,
+    /// Invocations in the last one.
+    size: usize,
     /// Why the last one failed, or a part of it.
     failed: Option<FleetError>,
 }
@@ -48,7 +53,8 @@ impl Listing {
         let Some(done) = self.under_way.take_if(|under_way| under_way.is_finished()) else {
             return Vec::new();
         };
-        let listed = done.await.unwrap_or_default();
+        let (listed, size) = done.await.unwrap_or_default();
+        self.size = size;
         self.failed = listed.iter().find_map(|(_, listed)| listed.as_ref().err().cloned());
         listed
     }
@@ -63,11 +69,15 @@ impl Listing {
         *self = Listing::default();
     }
 
-    /// Whether it is time to ask again, about so many attempts.
-    pub(super) fn is_due(&self, attempts: usize, poll: Duration, hosts_push: bool) -> bool {
-        let pages = u32::try_from(attempts / PAGE).unwrap_or(u32::MAX);
-        let pause = if hosts_push { poll * SELDOM } else { poll };
-        let pause = pause + Duration::from_secs(1) * pages;
+    /// Whether it is time to ask again.
+    pub(super) fn is_due(&self, poll: Duration, hosts_push: bool) -> bool {
+        let pages = u32::try_from(self.size / PAGE).unwrap_or(u32::MAX);
+        let pause = match (&self.failed, hosts_push) {
+            // Until it is known again the fleet counts as unseen.
+            (Some(_), _) => poll,
+            (None, true) => poll * SELDOM + Duration::from_secs(1) * pages,
+            (None, false) => poll + Duration::from_secs(1) * pages,
+        };
         self.under_way.is_none() && self.begun.is_none_or(|begun| begun.elapsed() >= pause)
     }
 
@@ -89,18 +99,23 @@ impl Listing {
     }
 }
 
-async fn list(fleet: &Fleet, commands: Vec<(For, String)>, oldest: Timestamp) -> Listed {
-    let mut listed = Vec::new();
+async fn list(fleet: &Fleet, commands: Vec<(For, String)>, oldest: Timestamp) -> Done {
+    let (mut listed, mut size) = (Vec::new(), 0);
     if commands.len() <= ONE_BY_ONE {
         for (what, command) in commands {
-            listed.push((what, fleet.invocations(&command).await));
+            let invocations = fleet.invocations(&command).await;
+            size += invocations.as_ref().map_or(0, Vec::len);
+            listed.push((what, invocations));
         }
-        return listed;
+        return (listed, size);
     }
     let all = match fleet.invocations_since(oldest - CLOCKS_DIFFER).await {
         Ok(all) => all,
-        Err(error) => return commands.into_iter().map(|(what, _)| (what, Err(error.clone()))).collect(),
+        Err(error) => {
+            return (commands.into_iter().map(|(what, _)| (what, Err(error.clone()))).collect(), 0);
+        }
     };
+    size = all.len();
     let mut by_command: HashMap<String, Vec<Invocation>> = HashMap::new();
     for (command, invocation) in all {
         by_command.entry(command).or_default().push(invocation);
@@ -108,7 +123,7 @@ async fn list(fleet: &Fleet, commands: Vec<(For, String)>, oldest: Timestamp) ->
     for (what, command) in commands {
         listed.push((what, Ok(by_command.remove(&command).unwrap_or_default())));
     }
-    listed
+    (listed, size)
 }
 
 #[cfg(test)]
@@ -118,11 +133,11 @@ mod tests {
     #[test]
     fn systems_manager_is_asked_seldom_where_hosts_push_and_for_many() {
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
-        let due = |seconds, attempts, hosts_push| {
-            let listing = Listing { begun: ago(seconds), ..Listing::default() };
-            listing.is_due(attempts, Duration::from_secs(1), hosts_push)
+        let due = |seconds, size, hosts_push| {
+            let listing = Listing { begun: ago(seconds), size, ..Listing::default() };
+            listing.is_due(Duration::from_secs(1), hosts_push)
         };
-        assert!(Listing::default().is_due(5_000, Duration::from_secs(1), true), "the first time at once");
+        assert!(Listing::default().is_due(Duration::from_secs(1), true), "the first time at once");
         assert!(due(1, 10, false) && !due(1, 10, true) && due(5, 10, true));
         assert!(!due(20, 1_000, true) && due(25, 1_000, true));
     }

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
@@ -26,7 +27,7 @@ const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
 
 /// Hosts wake a deployment one after the other: for so long one look does for them all. The planner never looks more often
 /// by itself.
-const RECENT: SignedDuration = SignedDuration::from_millis(450);
+const RECENT: Duration = Duration::from_millis(450);
 
 /// Auto Scaling's history is read this often at most, for a group.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(2);
@@ -46,7 +47,7 @@ pub(super) struct Look {
 pub(super) struct Looks {
     last: Arc<Look>,
     /// When that was; none: what drover itself has changed since can't be seen in it.
-    looked: Option<Timestamp>,
+    looked: Option<Instant>,
     blind: Option<Blind>,
     pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
@@ -103,7 +104,7 @@ impl Looks {
     /// The last look, where another one would hardly show more: it is from a moment ago, and drover has changed nothing on
     /// the groups since.
     pub(super) fn recent(&self) -> Option<Arc<Look>> {
-        let fresh = self.looked.is_some_and(|at| Timestamp::now() < at + RECENT);
+        let fresh = self.looked.is_some_and(|at| at.elapsed() < RECENT);
         (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))
     }
 
@@ -133,7 +134,7 @@ impl Deployment<'_> {
         }
         if let Some(look) = look {
             self.looks.last = Arc::new(look);
-            self.looks.looked = Some(Timestamp::now());
+            self.looks.looked = Some(Instant::now());
         }
         let last = Arc::clone(&self.looks.last);
         let Some(why) = unseen else {

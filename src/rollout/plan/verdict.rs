@@ -419,7 +419,9 @@ impl Planner<'_> {
             let effect = match &group.hold {
                 Some(hold) => put_back(name, group, hold, lost),
                 // It was put in order while the deployment waited for a person, who might have had them tried again.
-                None if ends && lost > 0 && self.blind().is_none() => Effect::Journal { group: name.clone() },
+                None if ends && lost > 0 && self.blind().is_none() && !self.is_launch() => {
+                    Effect::Journal { group: name.clone() }
+                }
                 None => continue,
             };
             done = false;

@@ -41,6 +41,11 @@ async fn the_server_and_the_active_daemon_go_away_and_nothing_is_lost() {
     let shown = world.drover(&["status", &id.to_string()]).await;
     assert!(shown.code != 0 && shown.stderr.contains("the database can't be reached"), "{}", shown.stderr);
     assert_eq!(answer(&world.url, "/healthz").await.0, 200);
+    until("the deployment waits for it", 60, async || {
+        let log = std::fs::read_to_string(directory.path().join("daemon.log")).unwrap();
+        log.contains("waiting: the database can't be reached")
+    })
+    .await;
     server.up();
     let ended = world.ended(id).await;
     assert_eq!(ended["state"], "Succeeded", "{ended:#}");
