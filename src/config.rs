@@ -53,7 +53,7 @@ pub struct Server {
     /// A PostgreSQL database instead of a file in `data`: `postgres://USER@HOST/NAME`, with the password in PGPASSWORD or
     /// in the URL. A second daemon on the same database waits as standby. Not through a pooler that shares connections.
     pub database: Option<String>,
-    /// How often AWS is asked while something is in work. Default 1 s.
+    /// How often AWS is asked while something is due; down to a fifth as often where nothing is. Default 1 s.
     pub poll: SignedDuration,
     /// Bundles of so many revisions, the last that were deployed, stay on the daemon's disk; those of deployments that are
     /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that is gone is fetched anew.
