@@ -37,13 +37,7 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
             seen: true,
             unwatched: false,
         }];
-        let sight = Sight {
-            lifecycle: Lifecycle::InService,
-            health: Health::Healthy,
-            registered: Vec::new(),
-            condemned: None,
-            given_up: false,
-        };
+        let sight = Sight::serving();
         Member { record, sight, attempt: None }
     };
     Snapshot {

@@ -64,6 +64,8 @@
 //! # Departures from the design page
 //! - The outcome that a host pushes at the end of its log, under a token of that attempt, counts at once; Systems
 //!   Manager's own word is asked for in parallel and counts where the push doesn't come.
+//! - AWS is asked about the fleet at `server.poll` where something is due, a fifth as often where nothing is; a look that is
+//!   younger than half a second serves whoever is woken meanwhile. Where hosts push, Systems Manager is asked a fifth as often.
 //! - `Restored` is a state of its own: 'put back' is neither success nor failure.
 //! - Backoff has jitter on top of the exponential pause, not full jitter: a retry never comes sooner than the base.
 //! - A bundle by GitHub's link has no checksum of ours: GitHub makes the archive anew and doesn't promise the same bytes.

@@ -112,10 +112,7 @@ impl Engine {
                 agents.len()
             ));
         }
-        let healthy = sights
-            .values()
-            .filter(|sight| sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy)
-            .count();
+        let healthy = sights.values().filter(|sight| sight.serves()).count();
         let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
         Ok(Survey { policy, groups, target_groups, members, sights, agents, total, healthy })
     }

@@ -5,10 +5,13 @@ use aws_sdk_ssm::operation::list_command_invocations::builders::ListCommandInvoc
 use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, InstanceInformationStringFilter,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// AWS's own document that runs a shell script.
 pub const DOCUMENT: &str = "AWS-RunShellScript";
+
+/// AWS's clock and ours differ by less.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long delivery may take, seconds: AWS's smallest is 30.
 const DELIVERY_SECONDS: i32 = 60;
@@ -31,6 +34,16 @@ impl Invocation {
     pub fn is_over(&self) -> bool {
         !["pending", "inprogress", "delayed", "cancelling"].contains(&self.status.as_str())
     }
+}
+
+/// Commands sent since then, by AWS's clock.
+fn invoked_after(action: &'static str, since: Timestamp) -> Result<CommandFilter> {
+    let since = since - CLOCKS_DIFFER;
+    filter(action, CommandFilterKey::InvokedAfter, since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn filter(action: &'static str, key: CommandFilterKey, value: String) -> Result<CommandFilter> {
+    CommandFilter::builder().key(key).value(value).build().map_err(|e| malformed(action, &e))
 }
 
 impl Fleet {
@@ -70,15 +83,9 @@ impl Fleet {
 
     /// `(comment, command id)` of all commands sent since then.
     pub async fn commands_since(&self, since: Timestamp) -> Result<Vec<(String, String)>> {
-        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let filter = |key, value: &str| CommandFilter::builder().key(key).value(value).build();
-        let filters = [
-            filter(CommandFilterKey::InvokedAfter, &since),
-            filter(CommandFilterKey::DocumentName, DOCUMENT),
-        ];
-        let filters = filters.into_iter().collect::<std::result::Result<Vec<_>, _>>();
-        let filters = filters.map_err(|e| malformed("ListCommands", &e))?;
-        let call = self.ssm.list_commands().set_filters(Some(filters));
+        let action = "ListCommands";
+        let ours = filter(action, CommandFilterKey::DocumentName, DOCUMENT.to_owned())?;
+        let call = self.ssm.list_commands().filters(invoked_after(action, since)?).filters(ours);
         let (mut found, mut token) = (Vec::new(), None);
         loop {
             let page = self.call("ListCommands", call.clone().set_next_token(token).send()).await?;
@@ -103,10 +110,8 @@ impl Fleet {
 
     /// How all commands since then go, each with its command's id: one listing, whatever their number.
     pub async fn invocations_since(&self, since: Timestamp) -> Result<Vec<(String, Invocation)>> {
-        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let filter = CommandFilter::builder().key(CommandFilterKey::InvokedAfter).value(since).build();
-        let filter = filter.map_err(|e| malformed("ListCommandInvocations", &e))?;
-        self.list_invocations(self.ssm.list_command_invocations().filters(filter)).await
+        let lately = invoked_after("ListCommandInvocations", since)?;
+        self.list_invocations(self.ssm.list_command_invocations().filters(lately)).await
     }
 
     async fn list_invocations(

@@ -69,14 +69,15 @@ pub struct Ingest {
     tail: VecDeque<String>,
 }
 
-/// Lines are being written. Where nobody waits any more for what comes of it, the log is forgotten, and its host asked for
-/// the file from its start: they may not be there.
-struct Unknown<'a> {
+/// A log that is forgotten when this is dropped: it is over, or else it isn't known whether its lines are stored (the
+/// store's answer to a commit may have been lost, or nobody waits for it any more), and its host is asked for the file from
+/// its start.
+struct Held<'a> {
     logs: &'a Logs,
     attempt: i64,
 }
 
-impl Drop for Unknown<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.logs.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt);
     }
@@ -119,21 +120,6 @@ impl Logs {
         self.budget + MARGIN
     }
 
-    /// Stores what is pending.
-    pub async fn flush(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
-        let done = self.store_lines(ingest).await;
-        self.unless_lost(ingest, done)
-    }
-
-    /// Whether the lines are stored isn't known after an error of the store, whose answer to a commit may have been lost:
-    /// what is held is forgotten, and the host is asked for the file from its start.
-    fn unless_lost<T>(&self, ingest: &Ingest, done: Result<T, IngestError>) -> Result<T, IngestError> {
-        if matches!(done, Err(IngestError::Store(_))) {
-            self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
-        }
-        done
-    }
-
     /// Forgets what is being received for a deployment that is over: nothing more will come of it.
     pub fn forget(&self, deployment: i64) {
         let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +128,8 @@ impl Logs {
             .retain(|_, ingest| ingest.try_lock().map_or(true, |ingest| ingest.deployment != deployment));
     }
 
-    async fn store_lines(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+    /// Stores what is pending.
+    pub async fn flush(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         if ingest.parsed <= ingest.stored {
             return Ok(());
         }
@@ -169,9 +156,9 @@ impl Logs {
             at: Timestamp::now().as_millisecond(),
             read: ingest.parsed,
         };
-        let unknown = Unknown { logs: self, attempt: ingest.attempt };
+        let unless_stored = Held { logs: self, attempt: ingest.attempt };
         self.write(piece).await?;
-        std::mem::forget(unknown);
+        std::mem::forget(unless_stored);
         Ok(ingest.parsed)
     }
 
@@ -187,8 +174,7 @@ impl Logs {
         ingest.unhashed.extend_from_slice(bytes);
         let mut items = Vec::new();
         ingest.parser.feed(bytes, |item, length| items.push((item, length)));
-        let done = self.take_items(ingest, items).await;
-        self.unless_lost(ingest, done)
+        self.take_items(ingest, items).await
     }
 
     async fn take_items(&self, ingest: &mut Ingest, items: Vec<(Item, usize)>) -> Result<(), IngestError> {
@@ -284,8 +270,7 @@ impl Logs {
         if !ingest.finished {
             ingest.parser.finish(|item, length| items.push((item, length)));
         }
-        let done = self.take_items(ingest, items).await;
-        self.unless_lost(ingest, done)?;
+        self.take_items(ingest, items).await?;
         let agrees = ingest.parsed == size && hex::encode(ingest.hasher.clone().finalize()) == sha256;
         let words = (!agrees).then(|| {
             format!(
@@ -298,8 +283,7 @@ impl Logs {
             .filter(|over| *over > 0)
             .map(|over| format!("of attempt {}, {over} bytes of log were not kept", ingest.attempt));
         let words = words.into_iter().chain(over).reduce(|all, more| format!("{all}; {more}"));
-        let done = self.end(ingest, size, words, outcome).await;
-        self.unless_lost(ingest, done)
+        self.end(ingest, size, words, outcome).await
     }
 
     /// The rest of the log will not come: says so, and writes the outcome down all the same.
@@ -314,8 +298,7 @@ impl Logs {
             "the log of attempt {} is not whole: of {size} bytes those from {wanted} on did not come",
             ingest.attempt
         );
-        let done = self.end(ingest, ingest.parsed, Some(words), outcome).await;
-        self.unless_lost(ingest, done)
+        self.end(ingest, ingest.parsed, Some(words), outcome).await
     }
 
     /// Whole or not, nothing more will come of it.
@@ -326,7 +309,8 @@ impl Logs {
         words: Option<String>,
         outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
     ) -> Result<bool, IngestError> {
-        self.store_lines(ingest).await?;
+        let _over = Held { logs: self, attempt: ingest.attempt };
+        self.flush(ingest).await?;
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;
         if let Some(words) = words {
@@ -341,7 +325,6 @@ impl Logs {
         };
         tx.commit().await?;
         self.announce(ingest.deployment);
-        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&ingest.attempt);
         Ok(first)
     }
 }

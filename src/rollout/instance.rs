@@ -192,6 +192,11 @@ impl Instance {
         self.engaged().is_in_work()
     }
 
+    /// Whether it is staged, and its turn has not come.
+    pub fn awaits_turn(&self) -> bool {
+        self.state() == InstanceState::Staged && self.batch.is_none()
+    }
+
     /// Whether it is still being staged, waiting for a retry of it included.
     pub fn in_staging(&self) -> bool {
         matches!(self.engaged(), InstanceState::Pending | InstanceState::Staging)

@@ -157,7 +157,7 @@ impl PaperFleet {
     pub fn in_service(&self) -> usize {
         let serves = |&at: &usize| {
             let sight = &self.snapshot.members[at].sight;
-            sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy
+            sight.serves()
         };
         let resting = self.census.as_ref().map_or(0, Census::resting);
         resting + self.those_moving().iter().filter(|at| serves(at)).count()

@@ -187,6 +187,16 @@ impl Sight {
         Sight { lifecycle, health: Health::Initial("not seen yet".into()), ..Sight::gone() }
     }
 
+    /// Of one that serves.
+    pub fn serving() -> Sight {
+        Sight { lifecycle: Lifecycle::InService, health: Health::Healthy, ..Sight::gone() }
+    }
+
+    /// In service, and healthy behind the balancer.
+    pub fn serves(&self) -> bool {
+        self.lifecycle == Lifecycle::InService && self.health == Health::Healthy
+    }
+
     /// Of one that left.
     pub fn gone() -> Sight {
         Sight {

@@ -39,6 +39,8 @@
 //! `GET /repos/O/R`, `…/commits`, `…/commits/REF`, `…/branches`, `…/branches/B`, `…/tags`, `…/git/ref/heads|tags/…`,
 //! `…/compare/BASE...HEAD`, `…/contents/PATH?ref=`, `…/tarball/REF` (302 to an address on the same port that is good
 //! for five minutes and needs no token). A commit of a fork given with `--fork` is served through its parent.
+//! `…/installation` and `POST /app/installations/N/access_tokens` for the one GitHub App that `POST /_sim/github/app` has
+//! registered (its JWT is verified; a token is good for an hour of simulated time, or until `POST /_sim/github/revoke`).
 //!
 //! # Control API
 //! | request | answer |

@@ -21,6 +21,7 @@ use tracing::info;
 const LOG_GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// When a command was seen to be over is of no use any more after this.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
+
 impl Deployment<'_> {
     /// Asks Systems Manager about every command with attempts that have no outcome yet, and takes what it has said of them
     /// since the last time.

@@ -2,7 +2,7 @@
 //! pages, and nothing else waits for it.
 
 use crate::fleet::{self, Fleet, FleetError, commands::Invocation};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -13,8 +13,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// So many commands are asked about one by one; of more, one listing of all since the oldest takes fewer calls.
 const ONE_BY_ONE: usize = 5;
-/// AWS's clock and ours differ by less.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// Where hosts push their own word, Systems Manager is asked this many times less often.
 const SELDOM: u32 = 5;
 /// Invocations on a page of a listing; one of so many pages is not wanted again for as many seconds.
@@ -109,7 +107,7 @@ async fn list(fleet: &Fleet, commands: Vec<(For, String)>, oldest: Timestamp) ->
         }
         return (listed, size);
     }
-    let all = match fleet.invocations_since(oldest - CLOCKS_DIFFER).await {
+    let all = match fleet.invocations_since(oldest).await {
         Ok(all) => all,
         Err(error) => {
             return (commands.into_iter().map(|(what, _)| (what, Err(error.clone()))).collect(), 0);

@@ -9,9 +9,6 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use tracing::info;
 
-/// ListCommands is asked for commands since the intent, less this: clocks differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
-
 /// Nobody asks any more when a dispatch was sent again so long ago.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
@@ -26,7 +23,7 @@ impl Deployment<'_> {
     pub(super) async fn settle_dispatches(&mut self, row: &DeploymentRow) -> anyhow::Result<bool> {
         let unsure = self.engine.store.dispatches(row.id, "intended").await?;
         let Some(oldest) = unsure.first() else { return Ok(false) };
-        let listed = self.engine.fleet.commands_since(time(oldest.created_at) - CLOCKS_DIFFER).await?;
+        let listed = self.engine.fleet.commands_since(time(oldest.created_at)).await?;
         let mut look_again = false;
         for dispatch in unsure {
             let since =

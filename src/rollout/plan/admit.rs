@@ -4,7 +4,7 @@ use super::{Change, Draft, Planner, progress::is_out};
 use crate::rollout::{
     policy::{Mode, Zones},
     snapshot::Health,
-    state::{DeploymentState, InstanceState as S},
+    state::{DeploymentState, Instance, InstanceState as S},
     transition::{Illegal, Step},
 };
 
@@ -94,7 +94,7 @@ impl Planner<'_> {
 
     /// How many wait for their turn.
     fn waiting(&self) -> u32 {
-        self.count(|r| r.state() == S::Staged && r.batch.is_none()) + self.resting(|sums| sums.waiting)
+        self.count(Instance::awaits_turn) + self.resting(|sums| sums.waiting)
     }
 
     /// Whether a person must say that the batches after the first `approve_after` may come.
@@ -132,7 +132,7 @@ impl Planner<'_> {
             (at, &member.record, &member.sight)
         });
         let mut turn: Vec<Turn<'_>> = looked_at
-            .filter(|(_, record, _)| record.state() == S::Staged && record.batch.is_none())
+            .filter(|(_, record, _)| record.awaits_turn())
             .chain(resting)
             .map(|(at, record, sight)| Turn {
                 serves: sight.health == Health::Healthy,

@@ -4,7 +4,7 @@
 use super::Planner;
 use crate::rollout::{
     policy::Policy,
-    snapshot::{Health, Lifecycle, Sight},
+    snapshot::{Lifecycle, Sight},
     state::{Instance, InstanceState as S, Membership},
 };
 use std::{
@@ -187,7 +187,7 @@ impl Room {
         // One that left on its own makes the group smaller, not the batches. One that a health check took out for the new
         // revision doesn't.
         self.left += u32::from(gone);
-        let serves = sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy;
+        let serves = sight.serves();
         self.healthy += u32::from(serves && record.state() != S::Blocking && !record.quarantined());
     }
 

@@ -4,7 +4,7 @@
 use super::capacity::Room;
 use crate::rollout::{
     instance::{Instance, Membership},
-    snapshot::{Health, Lifecycle, Member, Snapshot},
+    snapshot::{Member, Snapshot},
     state::{DeploymentState, InstanceState as S},
 };
 use jiff::Timestamp;
@@ -243,12 +243,11 @@ fn any_may_rest(snapshot: &Snapshot) -> bool {
 /// In service and healthy, with nothing under way, nothing done to it yet or all done.
 fn rest_of(member: &Member) -> Option<Rest> {
     let Member { record, sight, attempt } = member;
-    let serves = sight.lifecycle == Lifecycle::InService && sight.health == Health::Healthy;
-    if !serves || attempt.is_some() {
+    if !sight.serves() || attempt.is_some() {
         return None;
     }
     let waits = match record.state() {
-        S::Staged if record.batch.is_none() && !record.touched => true,
+        S::Staged if record.awaits_turn() && !record.touched => true,
         S::Succeeded | S::Skipped => false,
         _ => return None,
     };

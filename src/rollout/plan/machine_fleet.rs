@@ -231,13 +231,7 @@ impl Fleet {
         let number = members.len();
         let mut record = Instance::new(&format!("i-{number:02}"), ["a", "b", "c"][number % 3], "asg", now);
         record.memberships = members[0].record.memberships.clone();
-        let sight = Sight {
-            lifecycle: Lifecycle::InService,
-            health: Health::Healthy,
-            registered: Vec::new(),
-            condemned: None,
-            given_up: false,
-        };
+        let sight = Sight::serving();
         members.push(Member { record, sight, attempt: None });
         let desired = self.group().desired;
         self.desire(desired);

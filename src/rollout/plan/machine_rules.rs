@@ -138,7 +138,7 @@ fn is_promised(record: &Instance) -> bool {
 }
 
 fn serves(member: &Member) -> bool {
-    member.sight.lifecycle == Lifecycle::InService && member.sight.health == Health::Healthy
+    member.sight.serves()
 }
 
 fn is_standing_by(member: &Member) -> bool {

@@ -17,7 +17,7 @@ use super::{
     class::{Class, backoff, classify},
     event::{LifecycleEvent, RUN},
     snapshot::{Attempt, Lifecycle, Member, Sight, Snapshot},
-    state::{Back, Cause, DeploymentState, Failure, Fault, Instance, InstanceState, Phase, Wait},
+    state::{Back, Cause, DeploymentState, Failure, Fault, Instance, Phase, Wait},
     transition::{Illegal, Step, next},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -103,9 +103,8 @@ pub struct Explain {
 impl Explain {
     /// Why this instance waits, if it does.
     pub fn of(&self, record: &Instance) -> Option<&str> {
-        let waits = record.state() == InstanceState::Staged && record.batch.is_none();
         let own = self.instances.get(&record.id);
-        own.or(self.waiting.as_ref().filter(|_| waits)).map(String::as_str)
+        own.or(self.waiting.as_ref().filter(|_| record.awaits_turn())).map(String::as_str)
     }
 }
 

@@ -231,7 +231,7 @@ impl Planner<'_> {
             // Cancelled on its way out: it is drained before it can come back.
             limit += timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         }
-        let healthy = draft.sight.lifecycle == Lifecycle::InService && draft.sight.health == Health::Healthy;
+        let healthy = draft.sight.serves();
         if healthy && untouched && now < draft.record.since + READS_LAG {
             // What is seen may be from before it was to go out.
             let settled = draft.record.since + READS_LAG;

@@ -147,9 +147,7 @@ fn fewest(toy: &mut Toy, of: std::ops::Range<usize>) -> usize {
         if !toy.tick() {
             break;
         }
-        let serves = |member: &&Member| {
-            member.sight.lifecycle == Lifecycle::InService && member.sight.health == Health::Healthy
-        };
+        let serves = |member: &&Member| member.sight.serves();
         fewest = fewest.min(toy.snapshot.members[of.clone()].iter().filter(serves).count());
         assert!(!toy.snapshot.deployment.settled, "{:?}", toy.snapshot.deployment);
     }

@@ -114,13 +114,7 @@ impl Toy {
                 }];
                 record.good = Some("old".into());
                 record.healthy_at_start = true;
-                let sight = Sight {
-                    lifecycle: Lifecycle::InService,
-                    health: Health::Healthy,
-                    registered: Vec::new(),
-                    condemned: None,
-                    given_up: false,
-                };
+                let sight = Sight::serving();
                 Member { record, sight, attempt: None }
             })
             .collect();

@@ -259,13 +259,7 @@ fn one_that_joins_is_staged_while_the_batches_go_on() {
     toy.until(|toy| toy.states(S::Succeeded) == 1);
     let now = toy.now;
     let record = Instance { joined: true, ..Instance::new("i-99", "a", "asg", now) };
-    let sight = Sight {
-        lifecycle: Lifecycle::InService,
-        health: Health::Healthy,
-        registered: Vec::new(),
-        condemned: None,
-        given_up: false,
-    };
+    let sight = Sight::serving();
     let memberships = toy.member("i-00").record.memberships.clone();
     toy.snapshot.members.push(Member { record: Instance { memberships, ..record }, sight, attempt: None });
     // Its agent takes its time: the answer to its staging is lost.
