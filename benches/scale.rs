@@ -1,8 +1,8 @@
 //! drover at the size of fleets: a tick of the planner, a rehearsal, a whole rollout.
 //!
-//! `cargo bench --bench scale` prints the first two; `cargo bench --bench scale -- 20 1000` rolls a revision out to so many
-//! instances besides: up to 100 real ones in batches of 25 %, more of them on paper in batches of 5 % (from 5,000 on of
-//! 10 %). A deregistration delay of 10 s, health checks of 5 s × 2, hooks of about a second.
+//! `cargo bench --bench scale` prints the first two; `cargo bench --bench scale -- 20 1000 50x20` rolls a revision out to so
+//! many instances besides, one fleet after the other, the last of them 50 groups at once: up to 100 real ones in batches of
+//! 25 %, more of them on paper in batches of 5 % (from 5,000 in a group on of 10 %, below 100 of 25 %). A deregistration delay of 10 s, health checks of 5 s × 2, hooks of about a second.
 //!
 //! Everything is computed from the simulated cloud's event log: target states and the commands' own start and end. The
 //! critical path of a batch is its slowest instance's drain + hooks + time from the way out of standby (which the Auto
@@ -20,7 +20,7 @@ use drover::rollout::{
     state::{DeploymentState, Instance, Membership, Phase, Running},
 };
 use ground::{
-    Rolled,
+    Rolled, Rollout,
     course::{batches, courses},
     setup,
 };
@@ -118,53 +118,106 @@ fn planning() {
 }
 
 /// More than these have no processes.
-const MOST_REAL: usize = 100;
+const MOST_REAL: u32 = 100;
 
-fn report(instances: usize, size: usize, rolled: &Rolled) {
-    let courses = courses(&rolled.events);
-    let critical: i64 = batches(&courses, size)
+/// A fleet to deploy to: `GROUPSxINSTANCES`, or `INSTANCES` of one group.
+#[derive(Clone, Copy)]
+struct Fleet {
+    groups: u32,
+    instances: u32,
+}
+
+impl Fleet {
+    fn read(text: &str) -> Option<Fleet> {
+        let (groups, instances) = text.split_once('x').unwrap_or(("1", text));
+        Some(Fleet { groups: groups.parse().ok()?, instances: instances.parse().ok()? })
+    }
+
+    fn size(self) -> u32 {
+        self.groups * self.instances
+    }
+
+    fn is_paper(self) -> bool {
+        self.size() > MOST_REAL
+    }
+
+    /// Of a group, how much is out at a time.
+    fn percent(self) -> u32 {
+        match (self.is_paper(), self.instances) {
+            (true, ..100) | (false, _) => 25,
+            (true, ..5_000) => 5,
+            (true, _) => 10,
+        }
+    }
+}
+
+/// The time of a rollout's batches and of their critical path, in milliseconds.
+fn times(rollout: &Rollout, size: usize) -> (i64, i64) {
+    let courses = courses(&rollout.events);
+    let critical = batches(&courses, size)
         .iter()
         .filter_map(|batch| batch.iter().map(|course| course.critical()).max())
         .sum();
     let first = courses.values().map(|course| course.draining).min().unwrap_or_default();
     let last = courses.values().map(|course| course.healthy).max().unwrap_or_default();
+    (last - first, critical)
+}
+
+fn report(fleet: Fleet, rolled: &Rolled) {
+    let size = (fleet.instances * fleet.percent() / 100).max(1) as usize;
     let calls = rolled.calls.len();
-    let kind = if instances > MOST_REAL { "paper instances" } else { "instances" };
-    println!("\n{instances} {kind} in batches of {size}: {}", rolled.state);
-    println!("from submission to end    {:.1} s", rolled.wall.as_secs_f64());
-    println!("batches, wall             {:.1} s", (last - first) as f64 / 1000.0);
-    println!("batches, critical path    {:.1} s", critical as f64 / 1000.0);
-    println!("wall / critical path      {:.3}", (last - first) as f64 / critical.max(1) as f64);
+    let kind = if fleet.is_paper() { "paper instances" } else { "instances" };
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    rolled.rollouts.iter().for_each(|rollout| *states.entry(&rollout.state).or_default() += 1);
+    println!("\n{} x {} {kind} in batches of {size}: {states:?}", fleet.groups, fleet.instances);
+    let mut walls: Vec<f64> = rolled.rollouts.iter().map(|rollout| rollout.wall.as_secs_f64()).collect();
+    walls.sort_by(f64::total_cmp);
+    let spread = |all: &[f64], digits: usize| match all {
+        [one] => format!("{one:.digits$}"),
+        all => format!(
+            "{:.digits$} to {:.digits$}, the middle one {:.digits$}",
+            all[0],
+            all[all.len() - 1],
+            all[all.len() / 2]
+        ),
+    };
+    println!("from submission to end, s {}", spread(&walls, 1));
+    let times: Vec<(i64, i64)> = rolled.rollouts.iter().map(|rollout| times(rollout, size)).collect();
+    let sorted = |of: &dyn Fn(&(i64, i64)) -> f64| {
+        let mut all: Vec<f64> = times.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    println!("batches, wall, s          {}", spread(&sorted(&|(wall, _)| *wall as f64 / 1000.0), 1));
+    println!("batches, critical path, s {}", spread(&sorted(&|(_, path)| *path as f64 / 1000.0), 1));
+    println!(
+        "wall / critical path      {}",
+        spread(&sorted(&|(wall, path)| *wall as f64 / *path.max(&1) as f64), 3)
+    );
     println!("CPU of the daemon         {:.1} s", rolled.cpu);
-    println!("its peak memory           {:.0} MB", rolled.memory);
+    println!("its memory                {:.0} MB idle, {:.0} MB at most", rolled.idle, rolled.memory);
     println!("its transactions          {}", rolled.transactions);
-    println!("calls to AWS              {calls}, {:.2} per instance", calls as f64 / instances as f64);
+    println!("calls to AWS              {calls}, {:.2} per instance", calls as f64 / fleet.size() as f64);
     let mut by_action: BTreeMap<&str, usize> = BTreeMap::new();
     rolled.calls.iter().for_each(|action| *by_action.entry(action).or_default() += 1);
     let words: Vec<String> = by_action.iter().map(|(action, count)| format!("{action} {count}")).collect();
     println!("of them                   {}", words.join(", "));
 }
 
-async fn rollout(instances: u32) -> anyhow::Result<()> {
+async fn rollout(fleet: Fleet) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let (mut setup, target) = setup(directory.path(), instances)?;
-    let paper = instances as usize > MOST_REAL;
-    let percent = match (paper, instances) {
-        (false, _) => 25,
-        (true, ..5_000) => 5,
-        (true, _) => 10,
-    };
-    setup.paper = paper;
-    setup.policy = format!("batch = \"{percent}%\"");
+    let (mut setup, target) = setup(directory.path(), fleet.groups, fleet.instances)?;
+    setup.paper = fleet.is_paper();
+    setup.policy = format!("batch = \"{}%\"", fleet.percent());
     let pattern = serde_json::json!({ "download_seconds": 2, "hook_seconds": 1, "lines": 10 });
-    let rolled = ground::roll(setup, &target, paper.then_some(&pattern)).await?;
-    report(instances as usize, (instances * percent / 100).max(1) as usize, &rolled);
+    let rolled = ground::roll(setup, &target, fleet.is_paper().then_some(&pattern)).await?;
+    report(fleet, &rolled);
     Ok(())
 }
 
 fn main() -> anyhow::Result<()> {
     planning();
-    let sizes = std::env::args().skip(1).filter_map(|size| size.parse().ok());
+    let fleets: Vec<Fleet> = std::env::args().skip(1).filter_map(|text| Fleet::read(&text)).collect();
     let runtime = tokio::runtime::Runtime::new()?;
-    sizes.into_iter().try_for_each(|size| runtime.block_on(rollout(size)))
+    fleets.into_iter().try_for_each(|fleet| runtime.block_on(rollout(fleet)))
 }

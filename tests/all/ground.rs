@@ -101,6 +101,7 @@ pub fn setup(directory: &Path, repository: &Repository, first: &str) -> Setup {
         first: first.to_owned(),
         first_appspec: repository.appspec_of(first),
         forks: Vec::new(),
+        groups: 1,
         instances: 6,
         paper: false,
         time_scale: 2.0,

@@ -91,6 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         repository,
         first,
         forks: Vec::new(),
+        groups: 1,
         instances: args.instances,
         paper: false,
         port: 80,

@@ -84,6 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         first,
         first_appspec,
         forks: Vec::new(),
+        groups: 1,
         instances: 1,
         paper: false,
         port: STAND_IN_PORT,
