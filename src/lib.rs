@@ -30,11 +30,11 @@
 //!
 //! # The way of a SHA, from the form to the host
 //! 1. `web::pages::list::submit` takes the form, `web::api::deployments::submit` the same from a command line.
-//! 2. `engine::submit::submit` resolves it to a commit of the branch (`github::resolve`) and writes a deployment into the
-//!    queue (`engine::submit::queue`).
-//! 3. `engine::queue::look_at_queue` starts its task when its turn has come: `engine::deployment::tick::drive`.
-//! 4. `engine::prepare::prepare` fetches and examines the bundle (`engine::bundles::fetch_bundle`) and looks at the fleet
-//!    (`engine::survey::survey`).
+//! 2. `engine::intake::submit::submit` resolves it to a commit of the branch (`github::resolve`) and writes a deployment into the
+//!    queue (`engine::intake::submit::queue`).
+//! 3. `engine::schedule::look_at_queue` starts its task when its turn has come: `engine::deployment::tick::drive`.
+//! 4. `engine::deployment::prepare::prepare` fetches and examines the bundle (`engine::revisions::fetch::fetch_bundle`) and looks at the fleet
+//!    (`engine::groups::survey::survey`).
 //! 5. A tick: `engine::deployment::observe::observe` makes a snapshot, `rollout::plan::plan` says what to do,
 //!    `engine::deployment::changes::record` writes it down, `engine::deployment::act::act` does it.
 //! 6. `engine::deployment::dispatch::dispatch` writes down an attempt for each instance, and sends the script that

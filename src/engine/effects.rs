@@ -1,8 +1,8 @@
 //! The one door through which every effect on the world passes: written down first, then done, then written down how
 //! it went.
 
-use super::{Engine, crash, record::json, survey::MOST_STANDBY};
 use crate::{
+    engine::{Engine, crash, marks::MOST_STANDBY, marks::RESTORE_TAG, record::json},
     fleet::{FleetError, Kind},
     rollout::{
         plan::{Effect, SUSPENDED},
@@ -16,8 +16,6 @@ use tracing::{info, warn};
 
 /// Intents and notes of effects that belong to no deployment are kept under this number.
 pub(super) const NO_DEPLOYMENT: i64 = 0;
-/// The tag on an Auto Scaling group that says how to put it back.
-pub const RESTORE_TAG: &str = "drover:restore";
 
 /// The action's name as AWS writes it, and its request, for the intent.
 pub(super) struct Intent {

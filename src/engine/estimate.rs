@@ -1,8 +1,8 @@
 //! How long things will take: what is left of a rollout, how ready the way back is. Hooks and staging as they took lately,
 //! the rest as the target groups are set.
 
-use super::{Engine, preconditions::target_group_arns, record};
 use crate::{
+    engine::{Engine, groups::preconditions::target_group_arns, memory::Left, record},
     fleet::balancer::TargetGroup,
     rollout::{
         paper::Pace,
@@ -29,15 +29,6 @@ const SHARE: i32 = 20;
 
 /// How ready the way back is changes as instances get through.
 const READY_EVERY: Duration = Duration::from_secs(3);
-
-/// An estimate of a rollout's end.
-#[derive(Clone, Copy)]
-pub(super) struct Left {
-    /// When it is through if all goes well; none where that can't be said.
-    until: Option<Timestamp>,
-    /// When to estimate anew.
-    due: Timestamp,
-}
 
 /// The waits that follow from target groups' settings: the longest of each.
 pub(super) fn timing_of(groups: &[TargetGroup]) -> Timing {

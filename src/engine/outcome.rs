@@ -1,7 +1,7 @@
 //! How attempts ended: from the runner's own words, pushed or printed, or else from Systems Manager's.
 
-use super::{Engine, record::json};
 use crate::{
+    engine::{Engine, record::json},
     fleet::commands::Invocation,
     logs::ingest::{Ingest, IngestError},
     rollout::{

@@ -1,13 +1,13 @@
 //! A rehearsal with the real fleet: what a deployment would do, in which batches, what it would change, how long it would
 //! take. Changes nothing.
 
-use super::{
-    Engine, SubmitError, estimate::timing_of, preconditions::Trouble, record::json, seen::group_of,
-    survey::Survey,
-};
 use crate::{
     api::{PlacedInstance, Rehearsal, RehearsalBatch, SkippedInstance, Submission},
     config::Group,
+    engine::{
+        Engine, SubmitError, estimate::timing_of, groups::preconditions::Trouble, groups::seen::group_of,
+        groups::survey::Survey, record::json,
+    },
     revision::appspec::AppSpec,
     rollout::{
         paper::Pace,

@@ -1,8 +1,11 @@
 //! What a deployment was planned with. The configuration may say something else after a restart: nothing is done on its
 //! word to instances that nobody asked for.
 
-use super::{Engine, record::json};
-use crate::{config::Group, store::DeploymentRow};
+use crate::{
+    config::Group,
+    engine::{Engine, record::json},
+    store::DeploymentRow,
+};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

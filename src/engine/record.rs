@@ -59,7 +59,7 @@ pub(super) fn deployment(row: &DeploymentRow) -> anyhow::Result<Deployment> {
         approved_at: (row.approved != 0).then(|| time(row.approved)),
         fallback: None,
         rolled_back: row.rolled_back_by.is_some(),
-        launch: (row.launch != 0).then(|| super::launches::hook_name(&row.group_name)),
+        launch: (row.launch != 0).then(|| super::marks::hook_name(&row.group_name)),
     })
 }
 

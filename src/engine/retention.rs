@@ -1,7 +1,9 @@
 //! What is over for long goes, in small steps that nobody waits for.
 
-use super::Engine;
-use crate::store::{Prunable, StoreError};
+use crate::{
+    engine::Engine,
+    store::{Prunable, StoreError},
+};
 use jiff::{SignedDuration, Timestamp};
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};

@@ -1,8 +1,8 @@
 //! Logs without inbound traffic: the agents upload what the runner prints to CloudWatch Logs, and it is read from there by
 //! one reader for the whole daemon, outside the planners' ticks.
 
-use super::{Engine, LogEnd, RunnerResult};
 use crate::{
+    engine::{Engine, LogEnd, RunnerResult},
     fleet::{Kind, logs::output_stream},
     logs::{
         frames::{Frames, Item},
@@ -14,10 +14,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::time::MissedTickBehavior;
@@ -39,15 +36,6 @@ const NO_STREAM: Duration = Duration::from_secs(15);
 /// A command that is over leaves its log this long to come in before its outcome counts without it: the status comes after
 /// the final upload, the reader some seconds after that.
 const GRACE: SignedDuration = SignedDuration::from_secs(20);
-
-/// What is known of the uploads, outside the reader.
-#[derive(Default)]
-pub(super) struct Uploads {
-    /// How many logs are being read.
-    open: AtomicU32,
-    /// Deployments whose log says that it can't be read, or that no stream is there.
-    said: Mutex<HashSet<i64>>,
-}
 
 /// How far the log of one attempt has been read.
 struct Reading {

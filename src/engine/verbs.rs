@@ -1,11 +1,13 @@
 //! What people ask of a deployment that is under way or over. [`crate::rollout::verb`] says what may be; here it is
 //! written down, with who asked, and the deployment's task is woken.
 
-use super::{
-    Engine, Order, SubmitError, record,
-    submit::{Only, queue},
-};
 use crate::{
+    engine::{
+        Engine, SubmitError,
+        intake::Order,
+        intake::{Only, queue},
+        record,
+    },
     github::Commit,
     logs::{lines_of, note_chunk},
     rollout::{

@@ -2,7 +2,7 @@
 
 use super::{Deployment, members::put};
 use crate::{
-    engine::{record, seen::lifecycle, targets::Targets},
+    engine::{groups::seen::lifecycle, groups::targets::Targets, record},
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     logs::{lines_of, note_chunk},
     rollout::{

@@ -1,37 +1,18 @@
 //! Agents that go away in mid-command. Systems Manager lets such a command run into its time-out, which is the sum of all
 //! its hooks' time-outs and may be hours; a person would have looked at the agent long before.
 
-use super::Deployment;
+use super::{Deployment, silences::Silence};
 use crate::{
     engine::{outcome::outcome_of_silence, record},
     store::{AttemptRow, DeploymentRow},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
 
 /// Between two looks at the agents of a deployment. One DescribeInstanceInformation for 50 of them.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(20);
 
 /// What was not looked at for so long is forgotten.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
-
-/// What is known of silent agents; a restart begins to count afresh.
-#[derive(Default)]
-pub(super) struct Silences {
-    /// When the agents were last asked for.
-    looked: Option<Timestamp>,
-    /// By attempt.
-    since: HashMap<i64, Silence>,
-}
-
-/// An agent that is away.
-struct Silence {
-    since: Timestamp,
-    /// How much of the attempt's log there was then.
-    bytes: i64,
-    /// When it was last found away.
-    seen: Timestamp,
-}
 
 impl Deployment<'_> {
     /// Ends attempts whose agent has been away for the policy's `deadlines.agent`, and of whose hooks nothing came in

@@ -1,26 +1,25 @@
 //! What the store has of a deployment's instances and attempts, kept beside it.
 
-use super::Deployment;
 use crate::{
     engine::record,
     rollout::{
         snapshot::{Attempt, Member, Outcome, Sight},
         state::Instance,
     },
-    store::{AttemptRow, DeploymentRow, StoreError},
+    store::AttemptRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The instances with what was last seen of them, and the attempts that somebody waits for.
 pub(super) struct Members {
     /// Of the deployment's row when they were loaded.
-    version: i64,
+    pub(super) version: i64,
     /// By id.
-    list: Vec<Member>,
+    pub(super) list: Vec<Member>,
     /// Records that were written while the list was lent.
-    written: Vec<Instance>,
+    pub(super) written: Vec<Instance>,
     /// By number: those without an outcome, and those that a record waits for.
-    attempts: BTreeMap<i64, AttemptRow>,
+    pub(super) attempts: BTreeMap<i64, AttemptRow>,
 }
 
 impl Members {
@@ -71,54 +70,6 @@ pub(super) fn put(list: &mut Vec<Member>, records: impl IntoIterator<Item = Inst
         match list.binary_search_by(|member| member.record.id.cmp(&record.id)) {
             Ok(at) => list[at].record = record,
             Err(at) => list.insert(at, Member { record, sight: Sight::unseen(), attempt: None }),
-        }
-    }
-}
-
-impl Deployment<'_> {
-    /// Sees to it that the members are as the store has them. The inner error says why they can't be read.
-    pub(super) async fn load(&mut self, row: &DeploymentRow) -> Result<Result<(), String>, StoreError> {
-        let store = &self.engine.store;
-        if self.members.as_ref().is_none_or(|members| members.version != row.version) {
-            self.members = None;
-            let read = record::policy(row).map(drop).and_then(|()| record::appspec(row).map(drop));
-            let records = match read {
-                Ok(()) => record::instances(store, row.id).await,
-                Err(error) => Err(error),
-            };
-            let mut records = match records {
-                Ok(records) => records,
-                Err(error) => match error.downcast::<StoreError>() {
-                    Ok(error) => return Err(error),
-                    Err(error) => return Ok(Err(format!("{error:#}"))),
-                },
-            };
-            records.sort_by(|one, other| one.id.cmp(&other.id));
-            let attempts = store.attempts(row.id).await?;
-            let unseen = |record| Member { record, sight: Sight::unseen(), attempt: None };
-            self.members = Some(Members {
-                version: row.version,
-                list: records.into_iter().map(unseen).collect(),
-                written: Vec::new(),
-                attempts: attempts.into_iter().map(|attempt| (attempt.number, attempt)).collect(),
-            });
-            return Ok(Ok(()));
-        }
-        // Hosts have told meanwhile how some ended.
-        let Some(members) = &mut self.members else { return Ok(Ok(())) };
-        let oldest = members.open_attempts().map(|attempt| attempt.number).min();
-        if let Some(oldest) = oldest {
-            let attempts = store.attempts_from(row.id, oldest).await?;
-            members.attempts.extend(attempts.into_iter().map(|attempt| (attempt.number, attempt)));
-        }
-        Ok(Ok(()))
-    }
-
-    /// Writes through: these records and attempts are in the store now.
-    pub(super) fn keep(&mut self, records: Vec<Instance>, attempts: Vec<AttemptRow>) {
-        if let Some(members) = &mut self.members {
-            members.written.extend(records);
-            members.attempts.extend(attempts.into_iter().map(|attempt| (attempt.number, attempt)));
         }
     }
 }

@@ -2,10 +2,14 @@
 
 use super::{
     Deployment,
-    sight::{Look, only_unseen},
+    looks::{Look, only_unseen},
+    members::Members,
 };
 use crate::{
-    engine::{estimate::timing_of, planned::Planned, preconditions::attached_and, record, seen::group_of},
+    engine::{
+        estimate::timing_of, groups::preconditions::attached_and, groups::seen::group_of, planned::Planned,
+        record,
+    },
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
         policy::OnFailure,
@@ -26,7 +30,7 @@ impl Deployment<'_> {
         mut unseen: Option<String>,
     ) -> anyhow::Result<Option<Snapshot>> {
         let planned = self.engine.planned(row)?;
-        let mut list = self.members.as_mut().map(super::Members::lend).unwrap_or_default();
+        let mut list = self.members.as_mut().map(Members::lend).unwrap_or_default();
         let recent = self.looks.recent().filter(|_| unseen.is_none());
         let (look, blind, regained) = match recent {
             Some(look) => (look, None, false),

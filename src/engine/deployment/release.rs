@@ -4,8 +4,8 @@ use super::Deployment;
 use crate::{
     config::Place,
     engine::{
-        bundles::{Bundle, Origin},
         record,
+        revisions::{Bundle, Origin},
     },
     revision::{
         appspec::AppSpec,

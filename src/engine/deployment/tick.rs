@@ -1,6 +1,6 @@
 //! One deployment's task: ticks until it has ended.
 
-use super::{Deployment, changes::Recorded, members::put, sight::only_unseen};
+use super::{Deployment, changes::Recorded, looks::only_unseen, members::put};
 use crate::{
     engine::record,
     logs::{lines_of, note_chunk},

@@ -1,8 +1,8 @@
 //! Deliveries, one after the other: each ends in words, deployed or not.
 
-use super::super::Engine;
 use super::branches::Cause;
 use crate::{
+    engine::Engine,
     github::{Commit, GitHubError, Standing},
     store::{DeliveryRow, StoreError},
 };
@@ -33,7 +33,7 @@ impl From<GitHubError> for Open {
 }
 
 impl Engine {
-    pub(super) async fn act_upon_deliveries(&self) -> Result<(), StoreError> {
+    pub(in crate::engine) async fn act_upon_deliveries(&self) -> Result<(), StoreError> {
         // One question for all deliveries of a branch.
         let mut heads: HashMap<(String, String), Commit> = HashMap::new();
         for row in self.store.open_deliveries().await? {

@@ -1,14 +1,14 @@
 //! Preparing: everything that can be found wrong before a host is touched; then the plan is written down.
 
-use super::{
-    Engine,
-    bundles::Bundle,
-    preconditions::{Trouble, refuse},
-    record::{self, json},
-};
 use crate::{
     artifact::ArtifactError,
     config::Group,
+    engine::{
+        Engine,
+        groups::preconditions::{Trouble, refuse},
+        record::{self, json},
+        revisions::Bundle,
+    },
     logs::{lines_of, note_chunk},
     rollout::{plan::HELD, policy::Mode, state::Instance},
     store::DeploymentRow,
@@ -24,7 +24,7 @@ const AGENT_COMES: SignedDuration = SignedDuration::from_mins(10);
 const CI_IS_THROUGH: SignedDuration = SignedDuration::from_mins(15);
 
 impl Engine {
-    pub(super) async fn prepare(&self, row: &DeploymentRow) -> anyhow::Result<()> {
+    pub(in crate::engine) async fn prepare(&self, row: &DeploymentRow) -> anyhow::Result<()> {
         match self.try_prepare(row).await {
             Ok(()) => Ok(()),
             Err(Trouble::Final(reason)) => Ok(self.end(row.id, "Failed", &reason).await?),

@@ -1,9 +1,9 @@
 //! What must hold of the Auto Scaling groups and target groups before anything is taken out of them: checked when a
 //! deployment is prepared, when it goes on after a pause or a halt, and by `drover check --aws`.
 
-use super::{effects::RESTORE_TAG, launches::hook_name};
 use crate::{
     config::Group,
+    engine::{marks::RESTORE_TAG, marks::hook_name},
     fleet::{Fleet, autoscaling::GroupSight, balancer::TargetGroup, launch::LaunchHook},
 };
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const NEEDED: [&str; 2] = ["Launch", "AddToLoadBalancer"];
 
 /// Wrong for good (the deployment fails) or just now (it waits).
-pub(super) enum Trouble {
+pub(in crate::engine) enum Trouble {
     Final(String),
     Passing(anyhow::Error),
 }
@@ -23,11 +23,11 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
     }
 }
 
-pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, Trouble> {
+pub(in crate::engine) fn refuse<T>(reason: impl Into<String>) -> Result<T, Trouble> {
     Err(Trouble::Final(reason.into()))
 }
 
-pub(super) async fn check_group(fleet: &Fleet, group: &GroupSight) -> Result<(), Trouble> {
+pub(in crate::engine) async fn check_group(fleet: &Fleet, group: &GroupSight) -> Result<(), Trouble> {
     let name = &group.name;
     if let Some(process) = NEEDED.iter().find(|process| group.suspended.iter().any(|s| s == *process)) {
         return refuse(format!(
@@ -52,7 +52,7 @@ pub(super) async fn check_group(fleet: &Fleet, group: &GroupSight) -> Result<(),
 }
 
 /// Why nothing goes while CodeDeploy's own launch hook is on a group, and the commands about it; none where it isn't.
-pub(super) fn code_deploys(hooks: &[LaunchHook], group: &str) -> Option<String> {
+pub(in crate::engine) fn code_deploys(hooks: &[LaunchHook], group: &str) -> Option<String> {
     let hook = hooks.iter().find(|hook| hook.is_code_deploys())?;
     let (remove, restore) = hook.commands(group);
     Some(format!(
@@ -63,18 +63,18 @@ pub(super) fn code_deploys(hooks: &[LaunchHook], group: &str) -> Option<String> 
 }
 
 /// The ARNs of a deployment group's target groups: those attached to its Auto Scaling groups, and the configured ones.
-pub(super) fn target_group_arns(groups: &[GroupSight], group: &Group) -> Vec<String> {
+pub(in crate::engine) fn target_group_arns(groups: &[GroupSight], group: &Group) -> Vec<String> {
     attached_and(groups, &group.target_groups)
 }
 
 /// The same, where the configured ones are these.
-pub(super) fn attached_and(groups: &[GroupSight], configured: &[String]) -> Vec<String> {
+pub(in crate::engine) fn attached_and(groups: &[GroupSight], configured: &[String]) -> Vec<String> {
     let attached = groups.iter().flat_map(|seen| &seen.target_groups);
     let arns: BTreeSet<String> = attached.chain(configured).cloned().collect();
     arns.into_iter().collect()
 }
 
-pub(super) fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
+pub(in crate::engine) fn check_target_groups(arns: &[String], seen: &[TargetGroup]) -> Result<(), Trouble> {
     if arns.is_empty() {
         return refuse(
             "no target group: the Auto Scaling groups have none attached, and the configuration names none",
@@ -172,7 +172,7 @@ impl Findings {
 }
 
 /// In words.
-pub(super) fn left_behind(auto_scaling_group: &str, group: &str) -> String {
+pub(in crate::engine) fn left_behind(auto_scaling_group: &str, group: &str) -> String {
     format!(
         "the tag {RESTORE_TAG} is on Auto Scaling group {auto_scaling_group}, and this daemon did not put it there: another \
          daemon is at work on it, or its disk is gone; if none is, put the group back first: drover group restore {group}"
@@ -180,6 +180,6 @@ pub(super) fn left_behind(auto_scaling_group: &str, group: &str) -> String {
 }
 
 /// In words.
-pub(super) fn no_such_group(name: &str) -> String {
+pub(in crate::engine) fn no_such_group(name: &str) -> String {
     format!("there is no Auto Scaling group '{name}' in this account and region")
 }

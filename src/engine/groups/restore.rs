@@ -1,123 +1,28 @@
-//! What people ask of a deployment group itself: to lock it, to hold its launches for drover, to put back what a lost
-//! daemon had changed on it.
+//! What people ask of a deployment group itself: to hold its launches for drover, to put back what a lost daemon had
+//! changed on it.
 
-use super::{
-    Engine, SubmitError,
-    effects::RESTORE_TAG,
-    launches::hook_name,
-    preconditions::{code_deploys, no_such_group},
-    record,
-};
 use crate::{
-    api::{Act, LockRequest},
-    fleet::{FleetError, autoscaling::GroupSight},
+    api::Act,
+    engine::{
+        Engine, GroupError,
+        groups::preconditions::{code_deploys, no_such_group},
+        marks::{RESTORE_TAG, hook_name},
+        record,
+    },
+    fleet::autoscaling::GroupSight,
     rollout::{
         plan::{Effect, MOST_PER_STANDBY},
-        rehearse,
         snapshot::Hold,
     },
-    store::{LockRow, StoreError},
+    store::StoreError,
 };
 use jiff::Timestamp;
-use thiserror::Error;
 use tracing::info;
 
-/// So many of them are shown.
+/// As many of the things that people did to a group are shown.
 const ACTS_SHOWN: i64 = 10;
 
-/// Why something can't be done to a group.
-#[derive(Debug, Error)]
-pub enum GroupError {
-    /// As with a submission: no such group, the store.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// Not as the group is.
-    #[error("{0}")]
-    Refused(String),
-    /// AWS.
-    #[error(transparent)]
-    Aws(#[from] FleetError),
-    /// Anything else that may pass.
-    #[error("{0:#}")]
-    Passing(anyhow::Error),
-}
-
-impl From<StoreError> for GroupError {
-    fn from(error: StoreError) -> Self {
-        SubmitError::Store(error).into()
-    }
-}
-
-impl From<anyhow::Error> for GroupError {
-    fn from(error: anyhow::Error) -> Self {
-        GroupError::Passing(error)
-    }
-}
-
-/// A lock in words: who, since when, why, for how long.
-pub(super) fn lock_words(lock: &LockRow, now: Timestamp) -> String {
-    let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap_or(now);
-    let ago = rehearse::words(now.duration_since(at(lock.since)));
-    let left = lock.until_at.map(|until| rehearse::words(at(until).duration_since(now)));
-    let left = left.map(|left| format!(" (for {left} more)")).unwrap_or_default();
-    format!("locked by {}, {ago} ago: {}{left}", lock.locked_by, lock.reason)
-}
-
 impl Engine {
-    /// Locks a group: what is submitted waits in its queue. Locking it again is no error for whoever did.
-    pub async fn lock(&self, name: &str, wish: LockRequest, by: &str) -> Result<String, GroupError> {
-        self.known_group(name)?;
-        let reason = wish.reason.trim().to_owned();
-        if reason.is_empty() {
-            return Err(GroupError::Refused("a lock wants a reason, for those who meet it".into()));
-        }
-        let now = Timestamp::now();
-        let until = match wish.lasts {
-            Some(lasts) if !lasts.is_positive() => {
-                return Err(GroupError::Refused(
-                    "a lock lasts for a while: write a time such as \"2h\"".into(),
-                ));
-            }
-            lasts => lasts.and_then(|lasts| now.checked_add(lasts).ok()).map(|at| at.as_millisecond()),
-        };
-        let mut tx = self.store.write().await?;
-        if let Some(there) = tx.lock(name, now.as_millisecond()).await?.filter(|lock| lock.locked_by != by) {
-            let words = lock_words(&there, now);
-            return Err(GroupError::Refused(format!("{name} is {words}; unlock it first")));
-        }
-        let lock = LockRow {
-            group_name: name.to_owned(),
-            reason,
-            locked_by: by.to_owned(),
-            since: now.as_millisecond(),
-            until_at: until,
-        };
-        tx.put_lock(&lock).await?;
-        let words = lock_words(&lock, now);
-        let lasts = wish.lasts.map(|lasts| format!(" for {}", rehearse::words(lasts))).unwrap_or_default();
-        tx.add_act(name, now.as_millisecond(), by, &format!("locked{lasts}: {}", lock.reason)).await?;
-        tx.commit().await?;
-        self.queue.notify_one();
-        info!(group = name, "{words}");
-        Ok(words)
-    }
-
-    /// Unlocks it; one that isn't locked is no error.
-    pub async fn unlock(&self, name: &str, by: &str) -> Result<(), GroupError> {
-        self.known_group(name)?;
-        let now = Timestamp::now().as_millisecond();
-        let mut tx = self.store.write().await?;
-        if tx.lock(name, now).await?.is_none() {
-            return Ok(());
-        }
-        tx.remove_lock(name).await?;
-        tx.add_act(name, now, by, "unlocked").await?;
-        tx.commit().await?;
-        info!(group = name, "unlocked by {by}");
-        self.queue.notify_one();
-        Ok(())
-    }
-
     /// Writes down what a person did to a group.
     async fn note_act(&self, name: &str, by: &str, what: &str) -> Result<(), StoreError> {
         info!(group = name, "{by}: {what}");
@@ -130,13 +35,6 @@ impl Engine {
     pub async fn acts(&self, name: &str) -> Result<Vec<Act>, StoreError> {
         let acts = self.store.acts(name, ACTS_SHOWN).await?.into_iter();
         Ok(acts.map(|row| Act { at: record::time(row.at), by: row.who, what: row.what }).collect())
-    }
-
-    /// A group's lock in words, if it is locked.
-    pub async fn locked(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let now = Timestamp::now();
-        let locks = self.store.locks(now.as_millisecond()).await?;
-        Ok(locks.iter().find(|lock| lock.group_name == name).map(|lock| lock_words(lock, now)))
     }
 
     /// Installs or removes the lifecycle hook that holds launches, on each Auto Scaling group. Answers a line each.

@@ -1,7 +1,7 @@
 //! Targets and their health: where an instance is registered, and what is seen of it over all its target groups.
 
-use super::{Engine, seen::lifecycle};
 use crate::{
+    engine::{Engine, groups::seen::lifecycle},
     fleet::{
         autoscaling::{GroupSight, InstanceSight},
         balancer::{NO_SUCH_GROUP, TargetGroup, TargetSight},
@@ -15,15 +15,15 @@ use std::collections::{BTreeMap, HashMap};
 
 /// The targets of some target groups, as last seen.
 #[derive(Default)]
-pub(super) struct Targets {
+pub(in crate::engine) struct Targets {
     /// By ARN and instance: each port that the instance is registered on.
     found: HashMap<(String, String), Vec<TargetSight>>,
     /// Target groups that are there no more.
-    pub(super) deleted: Vec<String>,
+    pub(in crate::engine) deleted: Vec<String>,
 }
 
 impl Targets {
-    pub(super) fn add(&mut self, arn: &str, targets: Vec<TargetSight>) {
+    pub(in crate::engine) fn add(&mut self, arn: &str, targets: Vec<TargetSight>) {
         for target in targets {
             self.found.entry((arn.to_owned(), target.instance.clone())).or_default().push(target);
         }
@@ -35,7 +35,7 @@ impl Targets {
 
     /// Where an instance is registered: by its Auto Scaling group, or found in another of these target groups. An Auto
     /// Scaling group registers and deregisters the target group's own port alone.
-    pub(super) fn memberships(
+    pub(in crate::engine) fn memberships(
         &self,
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
@@ -63,13 +63,13 @@ impl Targets {
     }
 
     /// Whether an instance is healthy there.
-    pub(super) fn is_healthy(&self, membership: &Membership, instance: &str) -> bool {
+    pub(in crate::engine) fn is_healthy(&self, membership: &Membership, instance: &str) -> bool {
         let targets = self.of(&membership.target_group, instance).iter();
         targets.clone().any(|target| target.port == membership.port && target.state == "healthy")
     }
 
     /// What the fleet shows of each of these instances.
-    pub(super) fn sights<'a>(
+    pub(in crate::engine) fn sights<'a>(
         &self,
         groups: &[GroupSight],
         members: impl IntoIterator<Item = &'a Instance>,
@@ -109,7 +109,7 @@ impl Targets {
 
 impl Engine {
     /// The targets of each of these target groups.
-    pub(super) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
+    pub(in crate::engine) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
         let mut targets = Targets::default();
         for group in target_groups {
             match self.fleet.target_health(&group.arn).await {

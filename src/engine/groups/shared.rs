@@ -1,33 +1,16 @@
 //! Looks that many share: a thousand instances may launch at once, each with a deployment of its own, and all of them see
 //! the same groups. They are asked about together, once a poll.
 
-use super::{Engine, targets::Targets};
-use crate::fleet::{
-    autoscaling::GroupSight,
-    balancer::{TargetGroup, TargetSight},
-};
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
-use tokio::sync::Mutex;
-
-/// What was seen, and when.
-type Seen<T> = (Instant, Vec<T>);
-
-/// What was seen lately, by what was asked for. Held while it is asked: the others wait for that answer.
-#[derive(Default)]
-pub(super) struct Shared {
-    groups: Mutex<HashMap<Vec<String>, Seen<GroupSight>>>,
-    targets: Mutex<HashMap<String, Seen<TargetSight>>>,
-}
+use crate::engine::{Engine, groups::targets::Targets};
+use crate::fleet::{autoscaling::GroupSight, balancer::TargetGroup};
+use std::time::{Duration, Instant};
 
 impl Engine {
     fn share_for(&self) -> Duration {
         Duration::try_from(self.config.server.poll).unwrap_or_default()
     }
 
-    pub(super) async fn shared_groups(&self, names: &[String]) -> anyhow::Result<Vec<GroupSight>> {
+    pub(in crate::engine) async fn shared_groups(&self, names: &[String]) -> anyhow::Result<Vec<GroupSight>> {
         let mut known = self.shared.groups.lock().await;
         known.retain(|_, (at, _)| at.elapsed() < self.share_for());
         if let Some((_, groups)) = known.get(names) {
@@ -38,7 +21,10 @@ impl Engine {
         Ok(groups)
     }
 
-    pub(super) async fn shared_targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
+    pub(in crate::engine) async fn shared_targets(
+        &self,
+        target_groups: &[TargetGroup],
+    ) -> anyhow::Result<Targets> {
         let mut targets = Targets::default();
         let mut known = self.shared.targets.lock().await;
         known.retain(|_, (at, _)| at.elapsed() < self.share_for());

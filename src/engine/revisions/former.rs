@@ -1,8 +1,8 @@
 //! The release that runs on an instance before it is deployed to: what its own appspec says, and whether a host's word for
 //! it is to be believed.
 
-use super::Engine;
 use crate::{
+    engine::Engine,
     revision::appspec::AppSpec,
     rollout::{
         snapshot::{Attempt, Former, Outcome},
@@ -18,7 +18,7 @@ use tracing::warn;
 
 impl Engine {
     /// The hooks of a release as they were written down when it was deployed; none where this store doesn't know it.
-    pub(super) async fn former_appspec(&self, sha: &str) -> Result<Option<AppSpec>, StoreError> {
+    pub(in crate::engine) async fn former_appspec(&self, sha: &str) -> Result<Option<AppSpec>, StoreError> {
         if let Some(known) = self.formers.lock().unwrap_or_else(PoisonError::into_inner).get(sha) {
             return Ok(known.clone());
         }
@@ -32,7 +32,7 @@ impl Engine {
     }
 
     /// What planning needs to know of the releases that run before: by SHA.
-    pub(super) async fn formers<'a>(
+    pub(in crate::engine) async fn formers<'a>(
         &self,
         records: impl Iterator<Item = &'a Instance>,
     ) -> Result<BTreeMap<String, Former>, StoreError> {
@@ -48,7 +48,7 @@ impl Engine {
 
     /// A host says what is current on it when it has staged. On a fleet that drover has not deployed to before, that is what
     /// a cancel would put back, and run: it counts only if this store or the repository knows it as one of its own.
-    pub(super) async fn vet_what_hosts_say<'a>(
+    pub(in crate::engine) async fn vet_what_hosts_say<'a>(
         &self,
         row: &DeploymentRow,
         records: impl Iterator<Item = &'a Instance>,

@@ -1,7 +1,7 @@
-//! Tasks that go on for as long as the daemon does. A panic in one is a fault of drover's own: it is logged, said in `/readyz`,
+//! The engine's loops: tasks that go on for as long as the daemon does. A panic in one is a fault of drover's own: it is logged, said in `/readyz`,
 //! and the task begins anew after a pause.
 
-use super::Engine;
+use crate::engine::Engine;
 use futures_util::FutureExt as _;
 use std::{
     any::Any,
@@ -11,12 +11,36 @@ use std::{
 };
 use tracing::error;
 
+/// The queue is looked at this often even when nothing wakes it.
+const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
 /// Before a task that panicked begins anew.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A fault is said in `/readyz` for so long: whoever looks after the daemon looks there.
 const SAID: Duration = Duration::from_secs(600);
 
 impl Engine {
+    /// Runs until the daemon stops: starts what is queued, goes on with what is under way.
+    pub async fn run(self: Arc<Self>) {
+        self.keep_running("follows pushes", Engine::follow_pushes);
+        self.keep_running("follows launches", Engine::follow_launches);
+        self.keep_running("removes what is over for long", Engine::follow_retention);
+        if self.public_url.is_none() {
+            self.keep_running("reads uploaded logs", Engine::follow_uploads);
+        }
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.look_at_queue().await {
+                error!("looking at the queue: {error}");
+            }
+            tokio::select! {
+                () = self.queue.notified() => {}
+                () = tokio::time::sleep(QUEUE_INTERVAL) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Runs a task until the daemon stops, and again after a panic.
     pub(super) fn keep_running<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,

@@ -1,8 +1,8 @@
 //! The queue: what is submitted waits its turn; one deployment at a time per Auto Scaling group and target group. A locked
 //! group's deployments wait for the lock to go. An instance that launches waits for nobody.
 
-use super::{Engine, deployment::Deployment, kept, record};
 use crate::{
+    engine::{Engine, deployment::Deployment, intake::lock::lock_words, record, run},
     logs::{lines_of, note_chunk},
     rollout::plan::Explain,
     store::{DeploymentRow, LockRow, StoreError},
@@ -27,7 +27,9 @@ impl Blocker {
     fn words(&self) -> String {
         match self {
             Blocker::Deployment(id) => format!("queued behind deployment {id}, which has the same instances"),
-            Blocker::Lock(lock) => format!("queued: {}", super::group::lock_words(lock, Timestamp::now())),
+            Blocker::Lock(lock) => {
+                format!("queued: {}", lock_words(lock, Timestamp::now()))
+            }
         }
     }
 }
@@ -65,7 +67,7 @@ impl Engine {
         let now = Timestamp::now();
         let locks = self.store.locks(now.as_millisecond()).await?;
         let locks = locks.iter().filter(|lock| lock.group_name == row.group_name);
-        let mut words: Vec<String> = locks.map(|lock| super::group::lock_words(lock, now)).collect();
+        let mut words: Vec<String> = locks.map(|lock| lock_words(lock, now)).collect();
         let mine = self.mutexes(row);
         let unfinished = self.store.unfinished().await?;
         let before = unfinished.iter().filter(|other| !mine.is_disjoint(&self.mutexes(other)));
@@ -183,7 +185,7 @@ impl Engine {
             info!("taking it up");
             let driven = AssertUnwindSafe(Deployment::new(&engine, id, notify).drive()).catch_unwind().await;
             if let Err(panic) = driven {
-                engine.broke(id, &kept::words_of(panic.as_ref())).await;
+                engine.broke(id, &run::words_of(panic.as_ref())).await;
             }
             engine.forget(id);
             engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

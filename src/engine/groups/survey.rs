@@ -1,16 +1,17 @@
 //! A look at what a deployment would find: its groups, its instances, their agents; and everything about them that can be
 //! found wrong before a host is touched. Preparing a deployment begins with it, and a rehearsal.
 
-use super::{
-    Engine,
-    effects::RESTORE_TAG,
-    preconditions::{
-        Trouble, check_group, check_target_groups, left_behind, no_such_group, refuse, target_group_arns,
-    },
-    record,
-};
 use crate::{
     config::Group,
+    engine::{
+        Engine,
+        groups::preconditions::{
+            Trouble, check_group, check_target_groups, left_behind, no_such_group, refuse, target_group_arns,
+        },
+        marks::MOST_STANDBY,
+        marks::RESTORE_TAG,
+        record,
+    },
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
         plan::check_pools,
@@ -27,8 +28,6 @@ use std::{
     time::Duration,
 };
 
-/// A group's tag takes 256 characters, which must name the instances that an operator has put in standby.
-pub(super) const MOST_STANDBY: usize = 6;
 /// DescribeTargetHealth of so many target groups at once, and then one in so long: 30 % of AWS's bucket of 40, and of the
 /// 10 that it refills in a second.
 const BURST: usize = 12;
@@ -39,19 +38,19 @@ const PACE: Duration = Duration::from_millis(330);
 const STRANGER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What was seen.
-pub(super) struct Survey {
+pub(in crate::engine) struct Survey {
     /// The deployment's; of a rollback fitted to the fleet as it is.
-    pub(super) policy: Policy,
-    pub(super) groups: Vec<GroupSight>,
-    pub(super) target_groups: Vec<TargetGroup>,
-    pub(super) members: Vec<Instance>,
-    pub(super) sights: BTreeMap<String, Sight>,
+    pub(in crate::engine) policy: Policy,
+    pub(in crate::engine) groups: Vec<GroupSight>,
+    pub(in crate::engine) target_groups: Vec<TargetGroup>,
+    pub(in crate::engine) members: Vec<Instance>,
+    pub(in crate::engine) sights: BTreeMap<String, Sight>,
     /// Ids of those to be deployed to, and whether their agent can be reached.
-    pub(super) agents: BTreeMap<String, bool>,
+    pub(in crate::engine) agents: BTreeMap<String, bool>,
     /// Members that count: all but an operator's own standby instances.
-    pub(super) total: u32,
+    pub(in crate::engine) total: u32,
     /// Those in service and healthy.
-    pub(super) healthy: u32,
+    pub(in crate::engine) healthy: u32,
 }
 
 /// The Auto Scaling groups that a search was for.
@@ -61,7 +60,7 @@ fn groups_key(groups: &[GroupSight]) -> String {
 
 impl Engine {
     /// Looks, and refuses what can't work. Where CI has built the commit `anew`, nobody has it already.
-    pub(super) async fn survey(
+    pub(in crate::engine) async fn survey(
         &self,
         row: &DeploymentRow,
         group: &Group,
@@ -157,7 +156,10 @@ impl Engine {
     }
 
     /// Checks once more what must hold of a deployment's groups before anything is taken out; the inner error is why not.
-    pub(super) async fn preconditions(&self, row: &DeploymentRow) -> anyhow::Result<Result<(), String>> {
+    pub(in crate::engine) async fn preconditions(
+        &self,
+        row: &DeploymentRow,
+    ) -> anyhow::Result<Result<(), String>> {
         if let Some(why) = self.moved(row) {
             return Ok(Err(why));
         }
@@ -211,7 +213,7 @@ impl Engine {
             for instance in &group.instances {
                 let mut record = Instance::new(&instance.id, &instance.zone, &group.name, now);
                 record.good = good.get(&instance.id).map(|good| good.sha.clone());
-                match super::seen::lifecycle(&instance.lifecycle) {
+                match crate::engine::groups::seen::lifecycle(&instance.lifecycle) {
                     // Its launch is still seen through: it joins afterwards.
                     Lifecycle::InService if launching.contains(&instance.id) => continue,
                     Lifecycle::InService => {}
@@ -305,7 +307,7 @@ impl Engine {
     }
 
     /// Those of these instances whose agent can be reached.
-    pub(super) async fn online(&self, instances: Vec<String>) -> anyhow::Result<Vec<String>> {
+    pub(in crate::engine) async fn online(&self, instances: Vec<String>) -> anyhow::Result<Vec<String>> {
         let agents = self.fleet.agents(&instances).await?;
         Ok(agents.into_iter().filter(|(_, online)| *online).map(|(id, _)| id).collect())
     }

@@ -8,10 +8,12 @@ mod branches;
 mod deliveries;
 mod following;
 
-pub(super) use following::Following;
+pub(in crate::engine) use following::Following;
 
-use super::Engine;
-use crate::store::{DeliveryRow, StoreError};
+use crate::{
+    engine::Engine,
+    store::{DeliveryRow, StoreError},
+};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
@@ -120,7 +122,7 @@ impl Engine {
     }
 
     /// Acts upon deliveries, and polls branches, until the daemon stops.
-    pub(super) async fn follow_pushes(self: Arc<Self>) {
+    pub(in crate::engine) async fn follow_pushes(self: Arc<Self>) {
         let polling = self.config.github.polling().and_then(|pause| Duration::try_from(pause).ok());
         let mut poll = tokio::time::interval(polling.unwrap_or(Duration::from_secs(3600)));
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -2,9 +2,9 @@
 //! again, or terminates it. The wish is written down first and fulfilled whenever the group is looked at, so that it
 //! outlives the daemon.
 
-use super::{Engine, GroupError, SubmitError, record};
 use crate::{
     api::{QuarantineVerb, QuarantinedInstance},
+    engine::{Engine, GroupError, SubmitError, record},
     fleet::autoscaling::GroupSight,
     logs::{lines_of, note_chunk},
     rollout::{
@@ -133,13 +133,16 @@ impl Engine {
     }
 
     /// The record of a quarantined instance in the deployment that took it out.
-    pub(super) async fn kept_record(&self, row: &QuarantineRow) -> anyhow::Result<Option<Instance>> {
+    pub(in crate::engine) async fn kept_record(
+        &self,
+        row: &QuarantineRow,
+    ) -> anyhow::Result<Option<Instance>> {
         let records = record::instances(&self.store, row.deployment).await?;
         Ok(records.into_iter().find(|record| record.id == row.instance))
     }
 
     /// Where a quarantined instance was registered before it was taken out.
-    pub(super) async fn journalled(&self, row: &QuarantineRow) -> anyhow::Result<Vec<Membership>> {
+    pub(in crate::engine) async fn journalled(&self, row: &QuarantineRow) -> anyhow::Result<Vec<Membership>> {
         Ok(self.kept_record(row).await?.map(|record| record.memberships).unwrap_or_default())
     }
 
@@ -153,7 +156,7 @@ impl Engine {
 
     /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What
     /// can't be had of one holds up none of the others.
-    pub(super) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> Result<(), StoreError> {
+    pub(in crate::engine) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> Result<(), StoreError> {
         for row in self.store.quarantines().await? {
             let Some(group) = groups.iter().find(|group| group.name == row.auto_scaling_group) else {
                 continue;

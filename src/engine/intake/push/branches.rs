@@ -1,10 +1,10 @@
 //! Branches that deploy by themselves: their groups are brought to the head.
 
-use super::super::{
-    Engine,
-    submit::{Order, queue},
-};
 use crate::{
+    engine::{
+        Engine,
+        intake::{Order, queue},
+    },
     github::{Commit, GitHubError},
     logs::{lines_of, note_chunk},
     store::{DeliveryRow, StoreError, Tx},
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 /// Why a branch's head is deployed.
 #[derive(Clone, Copy)]
-pub(super) enum Cause<'a> {
+pub(in crate::engine) enum Cause<'a> {
     /// It was pushed.
     Push(&'a DeliveryRow),
     /// Another commit was pushed; the branch has moved on since.
@@ -47,7 +47,7 @@ impl Cause<'_> {
 
 impl Engine {
     /// The branches that deploy by themselves, and their repositories.
-    pub(super) fn followed(&self) -> BTreeSet<(String, String)> {
+    pub(in crate::engine) fn followed(&self) -> BTreeSet<(String, String)> {
         self.groups()
             .filter(|(_, _, group)| group.auto_deploy)
             .map(|(_, application, group)| {
@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// Queues a deployment of the branch's head for each group that isn't being brought to it; ends the delivery with it.
-    pub(super) async fn bring_to_head(
+    pub(in crate::engine) async fn bring_to_head(
         &self,
         repository: &str,
         branch: &str,
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// Looks at the head of each branch that deploys by itself. A head seen for the first time is only remembered.
-    pub(super) async fn poll_branches(&self) {
+    pub(in crate::engine) async fn poll_branches(&self) {
         for (repository, branch) in self.followed() {
             if self.following().waits_for(&repository) {
                 continue;

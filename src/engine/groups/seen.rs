@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A lifecycle state as AWS writes it.
-pub(super) fn lifecycle(name: &str) -> Lifecycle {
+pub(in crate::engine) fn lifecycle(name: &str) -> Lifecycle {
     match name {
         "InService" => Lifecycle::InService,
         "EnteringStandby" => Lifecycle::EnteringStandby,
@@ -19,7 +19,7 @@ pub(super) fn lifecycle(name: &str) -> Lifecycle {
 }
 
 /// An Auto Scaling group as the planner sees it.
-pub(super) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
+pub(in crate::engine) fn group_of(seen: &GroupSight, hold: Option<Hold>) -> Group {
     let GroupSight { min, max, desired, .. } = *seen;
     Group { min, max, desired, suspended: seen.suspended.clone(), hold }
 }

@@ -2,12 +2,15 @@
 //! them held in Pending:Wait; a deployment for that one instance brings it the revision that
 //! [`crate::rollout::arrival`] chooses, and lets it go into service.
 
-use super::{
-    Engine, Order, record,
-    submit::{Only, queue},
-};
 use crate::{
     config::{Application, Group},
+    engine::{
+        Engine,
+        intake::Order,
+        intake::{Only, queue},
+        marks::hook_name,
+        record,
+    },
     fleet::autoscaling::{GroupSight, InstanceSight},
     github::Commit,
     rollout::{
@@ -32,15 +35,8 @@ const AT_MOST: Duration = Duration::from_secs(10);
 /// AWS holds a launch for 48 h at the most, or 100 heartbeats; ids are not given again.
 const LONGEST_HELD: SignedDuration = SignedDuration::from_hours(8 * 24);
 
-/// The name of a deployment group's lifecycle hook: two groups may share an Auto Scaling group, which then waits for
-/// both. AWS takes letters, digits, `-`, `_` and `/`.
-pub(super) fn hook_name(group: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    format!("drover-{}", group.chars().map(plain).collect::<String>())
-}
-
 impl Engine {
-    pub(super) async fn follow_launches(self: Arc<Self>) {
+    pub(in crate::engine) async fn follow_launches(self: Arc<Self>) {
         let pause = Duration::try_from(self.config.server.poll * POLLS).unwrap_or(AT_MOST).min(AT_MOST);
         while !self.stop.is_cancelled() {
             for name in self.config.group_names() {
@@ -224,15 +220,5 @@ impl Engine {
         let row = queue(&mut tx, order, commit, &group.policy).await?;
         tx.commit().await?;
         Ok(row)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hook_is_named_after_the_deployment_group() {
-        assert_eq!(hook_name("eval.api/production"), "drover-eval-api-production");
     }
 }

@@ -1,68 +1,15 @@
 //! What people ask of the engine: submit a deployment, cancel one.
 
-use super::{Engine, record::json};
 use crate::{
     api::Submission,
     config::{Application, Group},
-    github::{Commit, GitHubError},
+    engine::{Engine, SubmitError, record::json},
+    github::Commit,
     logs::{lines_of, note_chunk},
-    rollout::{policy::Policy, state::DeploymentState, verb::Verb},
+    rollout::{policy::Policy, state::DeploymentState},
     store::{DeploymentRow, StoreError, Tx},
 };
 use jiff::Timestamp;
-use thiserror::Error;
-
-/// Why a wish is refused.
-#[derive(Debug, Error)]
-pub enum SubmitError {
-    /// No such group.
-    #[error("no deployment group '{name}' is configured; there are: {known}")]
-    UnknownGroup {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// No such deployment.
-    #[error("there is no deployment {0}")]
-    UnknownDeployment(i64),
-    /// The revision.
-    #[error(transparent)]
-    Revision(#[from] GitHubError),
-    /// The policy that would result.
-    #[error("this policy can't work: {0}")]
-    Policy(String),
-    /// The fleet as it is, or the revision's content.
-    #[error("{0}")]
-    CanNot(String),
-    /// It can't be told just now.
-    #[error("{0}; try again")]
-    Passing(String),
-    /// Too late.
-    #[error("deployment {id} has ended already: {state}")]
-    Ended {
-        /// Which.
-        id: i64,
-        /// How.
-        state: String,
-    },
-    /// No such instance is kept out.
-    #[error("{0} is not in quarantine: 'drover quarantine list' shows which are")]
-    NotQuarantined(String),
-    /// Not to this deployment as it is.
-    #[error("can't {verb} deployment {id}: {why}")]
-    Refused {
-        /// Which.
-        id: i64,
-        /// What was asked.
-        verb: Verb,
-        /// Why not.
-        why: String,
-    },
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 impl Engine {
     /// Resolves the revision to a full SHA that belongs to the group's repository, and queues a deployment of it.
@@ -86,7 +33,7 @@ impl Engine {
     }
 
     /// A configured group, with its application.
-    pub(super) fn known_group(&self, name: &str) -> Result<(&Application, &Group), SubmitError> {
+    pub(in crate::engine) fn known_group(&self, name: &str) -> Result<(&Application, &Group), SubmitError> {
         self.config.group(name).ok_or_else(|| SubmitError::UnknownGroup {
             name: name.to_owned(),
             known: self.config.group_names().collect::<Vec<_>>().join(", "),
@@ -94,7 +41,7 @@ impl Engine {
     }
 
     /// The commit that a SHA, branch or tag names, if it may be deployed to the group.
-    pub(super) async fn resolve(
+    pub(in crate::engine) async fn resolve(
         &self,
         application: &Application,
         group: &Group,
@@ -104,7 +51,10 @@ impl Engine {
     }
 
     /// The group of a wish, and the policy that results from it.
-    pub(super) fn accept(&self, wish: &Submission) -> Result<(&Application, &Group, Policy), SubmitError> {
+    pub(in crate::engine) fn accept(
+        &self,
+        wish: &Submission,
+    ) -> Result<(&Application, &Group, Policy), SubmitError> {
         let (application, group) = self.known_group(&wish.group)?;
         let policy = Policy {
             batch: wish.batch.clone().unwrap_or_else(|| group.policy.batch.clone()),
@@ -143,24 +93,24 @@ impl Engine {
 }
 
 /// Where a deployment comes from.
-pub(super) struct Order<'a> {
+pub(in crate::engine) struct Order<'a> {
     /// `app/env`.
-    pub(super) group: &'a str,
+    pub(in crate::engine) group: &'a str,
     /// `owner/name`.
-    pub(super) repository: &'a str,
+    pub(in crate::engine) repository: &'a str,
     /// What was asked for: a SHA, a branch, a tag.
-    pub(super) requested: &'a str,
+    pub(in crate::engine) requested: &'a str,
     /// Who or what asked.
-    pub(super) by: &'a str,
+    pub(in crate::engine) by: &'a str,
     /// Nobody did: a push, a launch.
-    pub(super) automatic: bool,
+    pub(in crate::engine) automatic: bool,
     /// For this one instance alone.
-    pub(super) only: Option<Only<'a>>,
+    pub(in crate::engine) only: Option<Only<'a>>,
 }
 
 /// One instance of a group.
 #[derive(Clone, Copy)]
-pub(super) enum Only<'a> {
+pub(in crate::engine) enum Only<'a> {
     /// It failed, and is to be tried again.
     Retried(&'a str),
     /// It launches.
@@ -168,7 +118,7 @@ pub(super) enum Only<'a> {
 }
 
 /// Writes a new deployment into the queue.
-pub(super) async fn queue(
+pub(in crate::engine) async fn queue(
     tx: &mut Tx<'_>,
     order: &Order<'_>,
     commit: Commit,

@@ -3,12 +3,12 @@
 //! No host is touched. The diff, a rollback and launches go by it at once; the first deployment finds on the hosts what
 //! CodeDeploy has left (hooks/runner/7-files.sh, 5-hooks.sh).
 
-use super::{
-    Engine, GroupError,
-    record::json,
-    submit::{Order, queue},
-};
 use crate::{
+    engine::{
+        Engine, GroupError,
+        intake::{Order, queue},
+        record::json,
+    },
     logs::{lines_of, note_chunk},
     rollout::snapshot::Lifecycle,
     store::DeploymentRow,
@@ -41,7 +41,9 @@ impl Engine {
         let instances: Vec<&str> = groups
             .iter()
             .flat_map(|group| &group.instances)
-            .filter(|instance| super::seen::lifecycle(&instance.lifecycle) == Lifecycle::InService)
+            .filter(|instance| {
+                crate::engine::groups::seen::lifecycle(&instance.lifecycle) == Lifecycle::InService
+            })
             .map(|instance| instance.id.as_str())
             .collect();
         if instances.is_empty() {

@@ -1,0 +1,102 @@
+//! What was last seen of a deployment's fleet, and what a look has missed.
+
+use crate::{
+    engine::groups::seen::lifecycle,
+    fleet::{FleetError, autoscaling::GroupSight, balancer::TargetGroup},
+    rollout::snapshot::{Blind, Lifecycle, Sight},
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// DescribeAutoScalingGroups is eventually consistent: what one look misses must be missing from another so much later.
+const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
+
+/// Hosts wake a deployment one after the other: for so long one look does for them all. The planner never looks more often
+/// by itself.
+const RECENT: Duration = Duration::from_millis(450);
+
+/// One whole look at a deployment's fleet.
+#[derive(Clone, Default)]
+pub(super) struct Look {
+    pub(super) groups: Vec<GroupSight>,
+    pub(super) target_groups: Vec<TargetGroup>,
+    pub(super) sights: BTreeMap<String, Sight>,
+    /// Target groups that are there no more.
+    pub(super) deleted: Vec<String>,
+}
+
+/// What was last seen of the fleet; since when nothing is seen; what is missed.
+#[derive(Default)]
+pub(super) struct Looks {
+    pub(super) last: Arc<Look>,
+    /// When that was; none: what drover itself has changed since can't be seen in it.
+    pub(super) looked: Option<Instant>,
+    pub(super) blind: Option<Blind>,
+    pub(super) missed: Missed,
+    /// Why Auto Scaling took an instance away, in its own words, once it said so.
+    pub(super) causes: HashMap<String, String>,
+    /// When its history was last read, by Auto Scaling group.
+    pub(super) asked: HashMap<String, Timestamp>,
+}
+
+/// What a look didn't show, and since when.
+#[derive(Default)]
+pub(in crate::engine) struct Missed(HashMap<String, Timestamp>);
+
+impl Missed {
+    /// It is not missed any more.
+    pub(super) fn is_seen(&mut self, what: impl FnOnce() -> String) {
+        if !self.0.is_empty() {
+            self.0.remove(&what());
+        }
+    }
+
+    /// Whether something that is missed now was missed before, long enough ago.
+    pub(super) fn is_missed_twice(&mut self, what: &str) -> bool {
+        let now = Timestamp::now();
+        now >= *self.0.entry(what.to_owned()).or_insert(now) + SECOND_LOOK
+    }
+
+    /// Whether an instance has left its group: it is seen leaving, or two looks have missed it.
+    pub(in crate::engine) fn is_gone(&mut self, group: &GroupSight, instance: &str) -> bool {
+        match group.instances.iter().find(|seen| seen.id == instance) {
+            Some(seen) => lifecycle(&seen.lifecycle) == Lifecycle::Leaving,
+            None => self.is_missed_twice(instance),
+        }
+    }
+}
+
+/// The errors of a tick that only mean that something can't be seen now. AWS's own are such; any other is no mere look.
+pub(super) fn only_unseen<T>(
+    looked: anyhow::Result<T>,
+    unseen: &mut Option<String>,
+) -> anyhow::Result<Option<T>> {
+    match looked {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) => match error.downcast::<FleetError>() {
+            Ok(error) => {
+                unseen.get_or_insert(error.words());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+impl Looks {
+    /// The last look, where another one would hardly show more: it is from a moment ago, and drover has changed nothing on
+    /// the groups since.
+    pub(super) fn recent(&self) -> Option<Arc<Look>> {
+        let fresh = self.looked.is_some_and(|at| at.elapsed() < RECENT);
+        (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))
+    }
+
+    /// Something was changed on the groups.
+    pub(super) fn expire(&mut self) {
+        self.looked = None;
+    }
+}

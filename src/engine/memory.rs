@@ -1,0 +1,37 @@
+//! What the engine remembers for a while, and finds out again after a restart.
+
+use crate::fleet::{autoscaling::GroupSight, balancer::TargetSight};
+use jiff::Timestamp;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, atomic::AtomicU32},
+    time::Instant,
+};
+
+/// An estimate of a rollout's end.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    /// When it is through if all goes well; none where that can't be said.
+    pub(super) until: Option<Timestamp>,
+    /// When to estimate anew.
+    pub(super) due: Timestamp,
+}
+
+/// What is known of the uploads, outside the reader.
+#[derive(Default)]
+pub(super) struct Uploads {
+    /// How many logs are being read.
+    pub(super) open: AtomicU32,
+    /// Deployments whose log says that it can't be read, or that no stream is there.
+    pub(super) said: Mutex<HashSet<i64>>,
+}
+
+/// What was seen, and when.
+type Seen<T> = (Instant, Vec<T>);
+
+/// What was seen lately, by what was asked for. Held while it is asked: the others wait for that answer.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) groups: tokio::sync::Mutex<HashMap<Vec<String>, Seen<GroupSight>>>,
+    pub(super) targets: tokio::sync::Mutex<HashMap<String, Seen<TargetSight>>>,
+}
