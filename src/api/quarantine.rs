@@ -59,7 +59,7 @@ pub struct QuarantinedInstance {
     /// Since when it is kept out.
     pub since: Timestamp,
     /// `release` or `terminate`, where a person has asked for that.
-    pub wish: Option<String>,
+    pub requested: Option<String>,
 }
 
 /// The quarantined instances.

@@ -23,8 +23,8 @@ pub struct Args {
 /// The exit code is 0 once it is written down.
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = AdoptRequest { revision: args.revision };
-    let answer = client.ask(&routes::ADOPT_GROUP, &group_segments(&args.group), &wish).await?.read()?;
+    let request = AdoptRequest { revision: args.revision };
+    let answer = client.ask(&routes::ADOPT_GROUP, &group_segments(&args.group), &request).await?.read()?;
     render::print_or_leave(&answer.done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     Ok(0)
 }

@@ -23,8 +23,8 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let id = args.id;
-    let wish = CancelRequest { now: args.now };
-    let deployment = client.ask(&routes::CANCEL, &[&id.to_string()], &wish).await?.read()?;
+    let request = CancelRequest { now: args.now };
+    let deployment = client.ask(&routes::CANCEL, &[&id.to_string()], &request).await?.read()?;
     let mut said = format!("deployment {id}: {}", deployment.state);
     if deployment.exit_code.is_none() {
         said.push_str(", being cancelled; ");

@@ -38,8 +38,8 @@ pub struct UnlockArgs {
 /// Locks the group. The exit code is 0 once it is locked.
 pub async fn lock(args: LockArgs) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
-    let wish = LockRequest { reason: args.reason, lasts: args.lasts };
-    let answer = client.ask(&routes::LOCK_GROUP, &group_segments(&args.group), &wish).await?.read()?;
+    let request = LockRequest { reason: args.reason, lasts: args.lasts };
+    let answer = client.ask(&routes::LOCK_GROUP, &group_segments(&args.group), &request).await?.read()?;
     let words = answer.locked.as_deref().unwrap_or("locked");
     render::print_or_leave(&format!("{} is {words}\n", args.group))?;
     Ok(0)

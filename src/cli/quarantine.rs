@@ -65,13 +65,14 @@ fn listing(instances: &[QuarantinedInstance], now: Timestamp) -> String {
     }
     let row = |i: &QuarantinedInstance| {
         let since = render::span(render::since(i.since, now));
-        let wish = i.wish.as_ref().map(|wish| format!(" ({wish} is under way)")).unwrap_or_default();
+        let requested =
+            i.requested.as_ref().map(|verb| format!(" ({verb} is under way)")).unwrap_or_default();
         vec![
             i.instance.clone(),
             i.auto_scaling_group.clone(),
             format!("#{}", i.deployment),
             since,
-            format!("{}{wish}", i.reason),
+            format!("{}{requested}", i.reason),
         ]
     };
     let rows: Vec<_> = instances.iter().map(row).collect();

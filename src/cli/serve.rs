@@ -10,7 +10,7 @@ use crate::{
     github::Repositories,
     logs::Logs,
     store::{Claim, Claimed, Database, Store, StoreError},
-    web::{self, Door, Standby, Strangers, Web},
+    web::{self, Acceptor, Standby, Strangers, Web},
 };
 use anyhow::Context as _;
 use std::{
@@ -96,14 +96,14 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let port = listener.local_addr()?.port();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
-    let door = Door { listener: Arc::new(listener), tls };
+    let acceptor = Acceptor { listener: Arc::new(listener), tls };
     let stop = CancellationToken::new();
     let claim = match database.claim().await? {
         Claimed::Ours(claim) => claim,
         Claimed::Theirs(who) => {
             let until = wait_for_end(&stop, args.until_stdin_closes);
             tokio::select! {
-                claim = stand_by(&database, who, &door, &url) => claim,
+                claim = stand_by(&database, who, &acceptor, &url) => claim,
                 end = until => return end.map(|()| 0),
             }
         }
@@ -146,12 +146,12 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         strangers: Strangers::default(),
         downloads: Arc::new(Semaphore::new(web::DOWNLOADS)),
         trusted_proxies,
-        secure: door.tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
+        secure: acceptor.tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         public_url,
         stop: stop.clone(),
     };
     let engine = tokio::spawn(engine.run());
-    let web = tokio::spawn(door.serve(web));
+    let web = tokio::spawn(acceptor.serve(web));
     println!("{}", serde_json::json!({ "ready": { "url": url, "token_file": token_file } }));
     info!(url, epoch = store.epoch(), "serving");
     let deposed = tokio::select! {
@@ -189,12 +189,12 @@ pub(super) fn database(
 }
 
 /// Waits until the active daemon is gone, refusing everything meanwhile.
-async fn stand_by(database: &Database, who: String, door: &Door, url: &str) -> Claim {
+async fn stand_by(database: &Database, who: String, acceptor: &Acceptor, url: &str) -> Claim {
     println!("{}", serde_json::json!({ "standby": { "url": url, "active": who } }));
     info!("standby: {who}");
     let (say, active) = watch::channel(who);
     let stop = CancellationToken::new();
-    tokio::spawn(door.clone().stand_by(Standby { active }, stop.clone()));
+    tokio::spawn(acceptor.clone().stand_by(Standby { active }, stop.clone()));
     loop {
         tokio::time::sleep(STANDBY_INTERVAL).await;
         match database.claim().await {
@@ -222,7 +222,7 @@ async fn stand_by(database: &Database, who: String, door: &Door, url: &str) -> C
     }
 }
 
-/// SIGTERM, SIGINT, the owner's end, or the engine's own wish to stop.
+/// SIGTERM, SIGINT, the owner's end, or the engine's own request to stop.
 async fn wait_for_end(stop: &CancellationToken, until_stdin_closes: bool) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     tokio::select! {

@@ -22,12 +22,12 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 impl Engine {
-    /// Rehearses a wish.
-    pub async fn rehearse(&self, wish: Submission) -> Result<Rehearsal, SubmitError> {
-        let (application, group, policy) = self.accept(&wish)?;
-        let commit = self.resolve(application, group, &wish.revision).await?;
+    /// Rehearses a submission.
+    pub async fn rehearse(&self, submission: Submission) -> Result<Rehearsal, SubmitError> {
+        let (application, group, policy) = self.accept(&submission)?;
+        let commit = self.resolve(application, group, &submission.revision).await?;
         let row = DeploymentRow {
-            group_name: wish.group.clone(),
+            group_name: submission.group.clone(),
             repository: application.repository.clone(),
             sha: commit.sha,
             message: commit.title,
@@ -52,9 +52,9 @@ impl Engine {
             }
             Err(error) => return Err(SubmitError::Passing(format!("{error:#}"))),
         };
-        let anew = self.is_built_anew(&row, &origin, &bundle).await;
-        let anew = anew.map_err(|error| SubmitError::Passing(format!("{error:#}")))?;
-        let survey = match self.survey(&row, group, anew).await {
+        let rebuilt = self.is_another_build(&row, &origin, &bundle).await;
+        let rebuilt = rebuilt.map_err(|error| SubmitError::Passing(format!("{error:#}")))?;
+        let survey = match self.survey(&row, group, rebuilt).await {
             Ok(survey) => survey,
             Err(Trouble::Final(why)) => return Err(SubmitError::CanNot(why)),
             Err(Trouble::Passing(error)) => return Err(SubmitError::Passing(format!("{error:#}"))),

@@ -96,7 +96,7 @@ impl Engine {
 
     /// A deployment that left the queue before it was known which target groups are attached to its Auto Scaling groups may
     /// have to go back: another has the same ones. True if it did.
-    pub(super) async fn goes_back(&self, row: &DeploymentRow) -> anyhow::Result<bool> {
+    pub(super) async fn requeue_if_blocked(&self, row: &DeploymentRow) -> anyhow::Result<bool> {
         if let Some((_, group)) = self.config.group(&row.group_name) {
             let known =
                 |name| self.attached.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name);
@@ -134,7 +134,7 @@ impl Engine {
             return self.end(row.id, "Cancelled", "cancelled in the queue").await;
         }
         let words = blocker.words();
-        // A lock is somebody's wish, and goes when they say so.
+        // A lock goes when the person who set it says so, whatever the deadline.
         if now >= since + limit && !matches!(blocker, Blocker::Lock(_)) {
             return self.end(row.id, "Failed", &format!("not begun within {limit:#}; {words}")).await;
         }

@@ -40,7 +40,7 @@ impl Secrets {
     }
 
     /// What the page's forms of this session carry.
-    pub fn form_word(&self, session: &str) -> String {
+    pub fn csrf_token(&self, session: &str) -> String {
         self.derive(&format!("form {session}"))
     }
 

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 impl Engine {
     /// Does what a person asks of a deployment; asking again is no error. Answers the deployment to look at: this one, or
     /// the new one that does it.
-    pub async fn obey(
+    pub async fn perform_verb(
         &self,
         id: i64,
         verb: Verb,
@@ -54,7 +54,7 @@ impl Engine {
                     Err(why) => return Err(SubmitError::Refused { id, verb, why }),
                 }
             }
-            Ruling::Anew => self.anew(&mut tx, &row, instance, by).await?,
+            Ruling::Anew => self.deploy_again(&mut tx, &row, instance, by).await?,
         };
         tx.commit().await?;
         self.logs.announce(id);
@@ -145,7 +145,7 @@ impl Engine {
 
     /// The same revision once more, to what is left: what has it and is healthy is passed over. One that waits or is under
     /// way already is not begun twice.
-    pub(super) async fn anew(
+    pub(super) async fn deploy_again(
         &self,
         tx: &mut Tx<'_>,
         row: &DeploymentRow,

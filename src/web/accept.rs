@@ -60,14 +60,14 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Where people and hosts come in.
 #[derive(Clone)]
-pub struct Door {
+pub struct Acceptor {
     /// The port.
     pub listener: Arc<TcpListener>,
     /// HTTPS, if that is spoken.
     pub tls: Option<TlsAcceptor>,
 }
 
-impl Door {
+impl Acceptor {
     /// Serves a standby's refusals until the token is cancelled.
     pub async fn stand_by(self, standby: Standby, stop: CancellationToken) {
         self.accept(standby, stop).await;
@@ -81,7 +81,7 @@ impl Door {
 
     async fn accept(self, answers: impl Answers, stop: CancellationToken) {
         let connections = TaskTracker::new();
-        let Door { listener, tls } = self;
+        let Acceptor { listener, tls } = self;
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut said: Option<Instant> = None;
         loop {

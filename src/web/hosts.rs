@@ -94,7 +94,7 @@ async fn bundle(web: &Web, sha: &str, token: &str, range: Option<Range>) -> Resu
         let words = "too many instances download at the same time: try again in a moment";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", words));
     };
-    let path = web.engine.bundle_again(deployment, sha).await.map_err(missing)?;
+    let path = web.engine.bundle_file(deployment, sha).await.map_err(missing)?;
     let mut file = tokio::fs::File::open(&path).await.map_err(|e| missing(e.into()))?;
     let length = file.metadata().await.map_err(|e| missing(e.into()))?.len();
     let from = range.and_then(|range| from_byte(&range, length));
@@ -221,7 +221,7 @@ async fn take(
     Ok(offset + bytes.len() as u64)
 }
 
-/// The host is through: its log must be whole, and its last word is the outcome.
+/// The host is through: its log must be whole, and its last message is the outcome.
 async fn end(web: &Web, number: i64, token: &str, query: End, body: &Bytes) -> Result<Response, Refusal> {
     let ingest = receive(web, number, token).await?;
     let mut ingest = ingest.lock().await;

@@ -8,7 +8,7 @@ pub const LARGEST_JSON: usize = 64 * 1024;
 pub const LARGEST_FORM: usize = 16 * 1024;
 /// The largest webhook. GitHub's own limit is 25 MB; a push of the 2,048 commits that it names at most stays far below this.
 pub const LARGEST_WEBHOOK: usize = 8 * 1024 * 1024;
-/// The largest last word of a host: the runner's last line is short.
+/// The largest last message of a host: the runner's last line is short.
 pub const LARGEST_RESULT: usize = 16 * 1024;
 
 /// How long a body may take, or its connection is cut: the largest that is taken is 8 MiB.

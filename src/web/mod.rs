@@ -20,7 +20,7 @@ mod stream;
 mod view;
 mod webhook;
 
-pub use accept::{Door, bind, tls};
+pub use accept::{Acceptor, bind, tls};
 pub use access::{Failures, first_token};
 pub use answer::Standby;
 pub use body::Strangers;

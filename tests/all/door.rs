@@ -65,8 +65,8 @@ impl Bare {
     async fn sign_in(&self, token: &str) -> Result<String, Response> {
         let page = self.request("GET", "/sign-in").send().await.unwrap();
         let visit = cookie(&page);
-        let word = word(&page.text().await.unwrap());
-        let form = [("word", word.as_str()), ("token", token), ("next", "//evil.example/")];
+        let csrf = csrf_token(&page.text().await.unwrap());
+        let form = [("csrf_token", csrf.as_str()), ("token", token), ("next", "//evil.example/")];
         let answer = self
             .request("POST", "/sign-in")
             .header("origin", &self.url)
@@ -102,8 +102,8 @@ impl Bare {
         (answer.status(), answer.text().await.unwrap())
     }
 
-    async fn submit(&self, cookie: &str, origin: &str, word: &str) -> (StatusCode, String) {
-        let form = [("word", word), ("group", "a/b"), ("revision", "<script>alert(1)?</script>")];
+    async fn submit(&self, cookie: &str, origin: &str, csrf: &str) -> (StatusCode, String) {
+        let form = [("csrf_token", csrf), ("group", "a/b"), ("revision", "<script>alert(1)?</script>")];
         let answer = self
             .request("POST", "/deployments")
             .header("cookie", cookie)
@@ -128,8 +128,8 @@ fn cookie(answer: &Response) -> String {
     set.split(';').next().unwrap().to_owned()
 }
 
-fn word(page: &str) -> String {
-    let at = page.find("name=\"word\" value=\"").unwrap() + 19;
+fn csrf_token(page: &str) -> String {
+    let at = page.find("name=\"csrf_token\" value=\"").unwrap() + 25;
     page[at..].split('"').next().unwrap().to_owned()
 }
 
@@ -164,7 +164,7 @@ async fn every_route_opens_to_its_owner_alone() {
         );
         let statuses = [&nothing, &wrong, &right].map(|answer| answer.status().as_u16());
         match route.role {
-            // Whoever asks. The form without its word is refused as a form, not as a stranger.
+            // Whoever asks. The form without its token is refused as a form, not as a stranger.
             Role::Public if path == "/sign-in" && route.method == "POST" => {
                 assert_eq!(statuses, [403; 3], "{what}")
             }
@@ -187,7 +187,7 @@ async fn every_route_opens_to_its_owner_alone() {
             Role::Session => {
                 assert_eq!(statuses[..2], [303, 303], "{what}");
                 assert!(nothing.headers()["location"].to_str().unwrap().starts_with("/sign-in"), "{what}");
-                // A form needs its word as well; what is no form is answered.
+                // A form needs its token as well; what is no form is answered.
                 let wanted = if route.method == "POST" { 403 } else { 200 };
                 let seen = if statuses[2] == 404 { wanted } else { statuses[2] };
                 assert_eq!(seen, wanted, "{what}");
@@ -209,14 +209,14 @@ async fn every_route_opens_to_its_owner_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_from_elsewhere_or_without_its_word_does_nothing() {
+async fn a_form_from_elsewhere_or_without_its_token_does_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Bare::start(directory.path(), "");
     let session = daemon.sign_in(&daemon.token).await.unwrap();
     let (_, page) = daemon.page("/", &session).await;
-    let good = word(&page);
+    let good = csrf_token(&page);
     let other = daemon.sign_in(&daemon.token).await.unwrap();
-    let others = word(&daemon.page("/", &other).await.1);
+    let others = csrf_token(&daemon.page("/", &other).await.1);
     for (origin, given) in [
         ("http://evil.example", good.as_str()),
         ("null", &good),
@@ -253,8 +253,9 @@ async fn a_session_ends_with_its_token_and_with_signing_out() {
     assert!(last.0 != 0 && last.2.contains("the last token"), "{last:?}");
 
     let session = daemon.sign_in(&daemon.token).await.unwrap();
-    let word = word(&daemon.page("/", &session).await.1);
-    let out = daemon.request("POST", "/sign-out").header("cookie", &session).body(format!("word={word}"));
+    let csrf = csrf_token(&daemon.page("/", &session).await.1);
+    let out =
+        daemon.request("POST", "/sign-out").header("cookie", &session).body(format!("csrf_token={csrf}"));
     assert_eq!(out.send().await.unwrap().headers()["location"], "/sign-in");
     assert_eq!(daemon.page("/", &session).await.0, StatusCode::SEE_OTHER, "signed out");
 }

@@ -46,10 +46,10 @@ async fn a_bundle_is_fetched_once_and_a_damaged_one_again() {
     let (world, _repository) = world(directory.path(), 2, "batch = \"1\"").await;
     let before = world.calls("DownloadTarball").await.len();
     let plan = async || -> Value {
-        let wish = json!({ "group": GROUP, "revision": "main" });
+        let submission = json!({ "group": GROUP, "revision": "main" });
         let request =
             reqwest::Client::new().post(format!("{}/api/v1/plan", world.url)).bearer_auth(&world.token);
-        let answer = request.json(&wish).send().await.unwrap();
+        let answer = request.json(&submission).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         answer.json().await.unwrap()
     };

@@ -166,8 +166,8 @@ async fn play(
         patience: jiff::SignedDuration::from_mins(10),
     };
     let client = Client::new(&daemon)?;
-    let wish = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };
-    let id = client.submit(&wish).await?.read()?.id;
+    let submission = Submission { group: GROUP.into(), revision: target.into(), ..Submission::default() };
+    let id = client.submit(&submission).await?.read()?.id;
     let format = if args.json { Format::Rows } else { Format::Text };
     let query = LogQuery::following();
     let outcome = follow::follow(&client, id, query, format).await?;

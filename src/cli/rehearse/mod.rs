@@ -127,8 +127,9 @@ async fn play(args: &Args, playground: &Playground, targets: &[String]) -> anyho
     };
     let client = Client::new(&daemon)?;
     for target in targets {
-        let wish = Submission { group: GROUP.into(), revision: target.clone(), ..Submission::default() };
-        let id = client.submit(&wish).await?.read()?.id;
+        let submission =
+            Submission { group: GROUP.into(), revision: target.clone(), ..Submission::default() };
+        let id = client.submit(&submission).await?.read()?.id;
         let query = LogQuery::following();
         let outcome = follow::follow(&client, id, query, Format::Text).await?;
         if outcome.detached || outcome.exit_code != 0 {

@@ -83,7 +83,7 @@ impl Deployment<'_> {
         self.stops.remove(&attempt);
         // It was told, whatever it answered; else nobody was.
         if !["success", "failed"].contains(&over.status.as_str()) {
-            let words = format!("the wish to stop did not get through: {}; asking again", over.status);
+            let words = format!("the request to stop did not get through: {}; asking again", over.status);
             self.engine.logs.note(self.id, Some(&over.instance), &words).await?;
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Deployment<'_> {
             self.join(row, &groups, &target_groups, &targets, members).await?;
         }
         let mut sights = targets.sights(&groups, members.iter().map(|member| &member.record));
-        self.see_who_left(&groups, members, &mut sights).await;
+        self.note_departures(&groups, members, &mut sights).await;
         Ok(Look { groups, target_groups, sights, deleted: targets.deleted })
     }
 

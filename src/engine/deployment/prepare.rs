@@ -42,8 +42,8 @@ impl Engine {
         if row.launch != 0 {
             return self.prepare_launch(row, group, &bundle).await;
         }
-        let anew = self.is_built_anew(row, &self.origin(row, &row.sha).await?, &bundle).await?;
-        let survey = self.survey(row, group, anew).await?;
+        let rebuilt = self.is_another_build(row, &self.origin(row, &row.sha).await?, &bundle).await?;
+        let survey = self.survey(row, group, rebuilt).await?;
         let policy = &survey.policy;
         let words = format!(
             "{} instances, {} healthy; batches of {} ({} in all, {}), at least {} stay in service, at most {} may fail",

@@ -57,7 +57,7 @@ impl Deployment<'_> {
 
     /// What is missing from one look is not gone: it is left alone until a second look, or Auto Scaling's own history,
     /// says the same. Of what leaves the history says why.
-    pub(super) async fn see_who_left(
+    pub(super) async fn note_departures(
         &mut self,
         groups: &[GroupSight],
         members: &[Member],

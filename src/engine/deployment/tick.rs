@@ -114,7 +114,7 @@ impl Deployment<'_> {
     }
 
     async fn prepare_or_go_back(&self, row: &DeploymentRow) -> anyhow::Result<Next> {
-        if self.engine.goes_back(row).await? {
+        if self.engine.requeue_if_blocked(row).await? {
             return Ok(Next::Ended);
         }
         self.engine.prepare(row).await?;

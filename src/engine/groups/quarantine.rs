@@ -1,5 +1,5 @@
 //! Quarantined instances: failed, kept out of the balancer, named. A person lets one back in as it is, has it tried
-//! again, or terminates it. The wish is written down first and fulfilled whenever the group is looked at, so that it
+//! again, or terminates it. What is asked for is written down first and fulfilled whenever the group is looked at, so that it
 //! outlives the daemon.
 
 use crate::{
@@ -24,7 +24,7 @@ impl From<QuarantineRow> for QuarantinedInstance {
             deployment: row.deployment,
             reason: row.reason,
             since: record::time(row.since),
-            wish: row.wish,
+            requested: row.wish,
         }
     }
 }
@@ -64,7 +64,7 @@ impl Engine {
             }
             check_room(&row, &groups)?;
         }
-        self.wish(&row, verb, by).await?;
+        self.record_request(&row, verb, by).await?;
         let done = match groups.iter().find(|group| group.name == row.auto_scaling_group) {
             Some(group) => self.fulfil(&row, Some(verb), group).await,
             None => Ok(()),
@@ -87,7 +87,12 @@ impl Engine {
     }
 
     /// Written down, with who asked; a deployment that is still under way no longer keeps it out.
-    async fn wish(&self, row: &QuarantineRow, verb: QuarantineVerb, by: &str) -> Result<(), StoreError> {
+    async fn record_request(
+        &self,
+        row: &QuarantineRow,
+        verb: QuarantineVerb,
+        by: &str,
+    ) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
         tx.set_wish(&row.instance, Some(verb.name()), by).await?;
         let under_way = tx.deployment(row.deployment).await?.is_some_and(|d| d.finished_at.is_none());
@@ -116,11 +121,11 @@ impl Engine {
             return Err(SubmitError::UnknownDeployment(row.deployment).into());
         };
         if failed.finished_at.is_none() {
-            return Ok(self.obey(failed.id, Verb::Retry, Some(&row.instance), by).await?);
+            return Ok(self.perform_verb(failed.id, Verb::Retry, Some(&row.instance), by).await?);
         }
         let wanted = self.store.last_good_row(&failed.group_name).await?.unwrap_or(failed);
         let mut tx = self.store.write().await?;
-        let id = self.anew(&mut tx, &wanted, Some(&row.instance), by).await?;
+        let id = self.deploy_again(&mut tx, &wanted, Some(&row.instance), by).await?;
         tx.commit().await?;
         self.wake(id);
         Ok(id)
@@ -161,9 +166,9 @@ impl Engine {
             let Some(group) = groups.iter().find(|group| group.name == row.auto_scaling_group) else {
                 continue;
             };
-            let wish = row.wish.as_deref().and_then(|name| name.parse().ok());
-            if let Err(error) = self.fulfil(&row, wish, group).await {
-                warn!(instance = row.instance, "what is wished of it in quarantine: {error:#}");
+            let requested = row.wish.as_deref().and_then(|name| name.parse().ok());
+            if let Err(error) = self.fulfil(&row, requested, group).await {
+                warn!(instance = row.instance, "what was asked of it in quarantine: {error:#}");
             }
         }
         Ok(())
@@ -172,7 +177,7 @@ impl Engine {
     async fn fulfil(
         &self,
         row: &QuarantineRow,
-        wish: Option<QuarantineVerb>,
+        requested: Option<QuarantineVerb>,
         group: &GroupSight,
     ) -> anyhow::Result<()> {
         let seen = group.instances.iter().find(|instance| instance.id == row.instance);
@@ -184,7 +189,7 @@ impl Engine {
         };
         let (group, instance) = (group.name.clone(), row.instance.clone());
         let mut effects = Vec::new();
-        match (wish, lifecycle) {
+        match (requested, lifecycle) {
             (_, gone) if gone.starts_with("Terminat") || gone.starts_with("Detach") => {}
             // It can be let back in once it is there.
             (Some(QuarantineVerb::Release), "EnteringStandby") => return Ok(()),

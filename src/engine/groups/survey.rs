@@ -59,12 +59,12 @@ fn groups_key(groups: &[GroupSight]) -> String {
 }
 
 impl Engine {
-    /// Looks, and refuses what can't work. Where CI has built the commit `anew`, nobody has it already.
+    /// Looks, and refuses what can't work. Where CI has `rebuilt` the commit, nobody has it already.
     pub(in crate::engine) async fn survey(
         &self,
         row: &DeploymentRow,
         group: &Group,
-        anew: bool,
+        rebuilt: bool,
     ) -> Result<Survey, Trouble> {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         for name in &group.auto_scaling_groups {
@@ -82,7 +82,7 @@ impl Engine {
         check_target_groups(&arns, &target_groups)?;
         let foreign = self.foreign_target_groups(&groups, &target_groups).await?;
         target_groups.extend(self.fleet.target_groups(&foreign).await?);
-        let (members, sights, total) = self.members(row, &groups, &target_groups, &foreign, anew).await?;
+        let (members, sights, total) = self.members(row, &groups, &target_groups, &foreign, rebuilt).await?;
         if total == 0 {
             return refuse(format!(
                 "the fleet is empty: {} has no instance in service",
@@ -192,7 +192,7 @@ impl Engine {
         groups: &[GroupSight],
         target_groups: &[TargetGroup],
         foreign: &[String],
-        anew: bool,
+        rebuilt: bool,
     ) -> Result<(Vec<Instance>, BTreeMap<String, Sight>, u32), Trouble> {
         let now = Timestamp::now();
         let good = self.store.good_revisions(&row.group_name).await?;
@@ -289,7 +289,7 @@ impl Engine {
             let healthy = sight.is_some_and(|sight| sight.health == Health::Healthy);
             record.healthy_at_start = healthy && sight.is_some_and(|s| s.lifecycle == Lifecycle::InService);
             let has_it = good.get(&record.id).is_some_and(|good| good.runs && good.sha == row.sha);
-            let as_it_is = !anew || row.only_instance.is_some();
+            let as_it_is = !rebuilt || row.only_instance.is_some();
             if record.state() == InstanceState::Pending && healthy && has_it && as_it_is {
                 record.phase = Phase::Skipped;
             }

@@ -20,14 +20,14 @@ pub(in crate::engine) fn lock_words(lock: &LockRow, now: Timestamp) -> String {
 
 impl Engine {
     /// Locks a group: what is submitted waits in its queue. Locking it again is no error for whoever did.
-    pub async fn lock(&self, name: &str, wish: LockRequest, by: &str) -> Result<String, GroupError> {
+    pub async fn lock(&self, name: &str, request: LockRequest, by: &str) -> Result<String, GroupError> {
         self.known_group(name)?;
-        let reason = wish.reason.trim().to_owned();
+        let reason = request.reason.trim().to_owned();
         if reason.is_empty() {
             return Err(GroupError::Refused("a lock wants a reason, for those who meet it".into()));
         }
         let now = Timestamp::now();
-        let until = match wish.lasts {
+        let until = match request.lasts {
             Some(lasts) if !lasts.is_positive() => {
                 return Err(GroupError::Refused(
                     "a lock lasts for a while: write a time such as \"2h\"".into(),
@@ -49,7 +49,7 @@ impl Engine {
         };
         tx.put_lock(&lock).await?;
         let words = lock_words(&lock, now);
-        let lasts = wish.lasts.map(|lasts| format!(" for {}", rehearse::words(lasts))).unwrap_or_default();
+        let lasts = request.lasts.map(|lasts| format!(" for {}", rehearse::words(lasts))).unwrap_or_default();
         tx.add_act(name, now.as_millisecond(), by, &format!("locked{lasts}: {}", lock.reason)).await?;
         tx.commit().await?;
         self.queue.notify_one();

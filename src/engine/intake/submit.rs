@@ -13,13 +13,13 @@ use jiff::Timestamp;
 
 impl Engine {
     /// Resolves the revision to a full SHA that belongs to the group's repository, and queues a deployment of it.
-    pub async fn submit(&self, wish: Submission, by: &str) -> Result<DeploymentRow, SubmitError> {
-        let (application, group, policy) = self.accept(&wish)?;
-        let requested = wish.revision.trim();
+    pub async fn submit(&self, submission: Submission, by: &str) -> Result<DeploymentRow, SubmitError> {
+        let (application, group, policy) = self.accept(&submission)?;
+        let requested = submission.revision.trim();
         let commit = self.resolve(application, group, requested).await?;
         let mut tx = self.store.write().await?;
         let order = Order {
-            group: &wish.group,
+            group: &submission.group,
             repository: &application.repository,
             requested,
             by,
@@ -50,17 +50,17 @@ impl Engine {
         Ok(self.github.resolve(&application.repository, revision.trim(), group.branch(application)).await?)
     }
 
-    /// The group of a wish, and the policy that results from it.
+    /// The group of a submission, and the policy that results from it.
     pub(in crate::engine) fn accept(
         &self,
-        wish: &Submission,
+        submission: &Submission,
     ) -> Result<(&Application, &Group, Policy), SubmitError> {
-        let (application, group) = self.known_group(&wish.group)?;
+        let (application, group) = self.known_group(&submission.group)?;
         let policy = Policy {
-            batch: wish.batch.clone().unwrap_or_else(|| group.policy.batch.clone()),
-            mode: wish.mode.unwrap_or(group.policy.mode),
-            min_in_service: wish.min_in_service.or(group.policy.min_in_service),
-            max_failed: wish.max_failed.unwrap_or(group.policy.max_failed),
+            batch: submission.batch.clone().unwrap_or_else(|| group.policy.batch.clone()),
+            mode: submission.mode.unwrap_or(group.policy.mode),
+            min_in_service: submission.min_in_service.or(group.policy.min_in_service),
+            max_failed: submission.max_failed.unwrap_or(group.policy.max_failed),
             ..group.policy.clone()
         };
         policy.check().map_err(SubmitError::Policy)?;

@@ -28,7 +28,7 @@ impl Engine {
     }
 
     /// Whether this bundle is another build of a commit that the group had before.
-    pub(in crate::engine) async fn is_built_anew(
+    pub(in crate::engine) async fn is_another_build(
         &self,
         row: &DeploymentRow,
         origin: &Origin,
@@ -126,7 +126,7 @@ impl Engine {
 
     /// The bundle of a deployed revision, fetched anew where it isn't on this daemon's disk: a command of the daemon before
     /// may ask for it.
-    pub async fn bundle_again(&self, deployment: i64, sha: &str) -> anyhow::Result<PathBuf> {
+    pub async fn bundle_file(&self, deployment: i64, sha: &str) -> anyhow::Result<PathBuf> {
         let row = self.store.deployment(deployment).await?.context("there is no such deployment")?;
         let origin = self.origin(&row, sha).await?;
         self.fetch_bundle(&origin, sha).await?.map_err(anyhow::Error::msg)?;

@@ -1,5 +1,5 @@
 //! Signing in to the page: a cookie that scripts can't read and that other sites' forms can't send (a link from elsewhere can,
-//! and lands signed in), and a word in every form that only our own pages know.
+//! and lands signed in), and a CSRF token in every form that only our own pages know.
 
 use super::tokens::token_hash;
 use crate::{
@@ -51,7 +51,7 @@ pub fn visit(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Refuses a form that another site posts. Browsers say where a form comes from; what says nothing is no browser, and
-/// has the form's secret word to show.
+/// has the form's CSRF token to show.
 pub fn same_origin(headers: &HeaderMap, public_url: Option<&str>) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let said = text(header::ORIGIN).or_else(|| text(header::REFERER));
@@ -71,18 +71,18 @@ pub fn same_origin(headers: &HeaderMap, public_url: Option<&str>) -> Result<(), 
 }
 
 impl Web {
-    /// The word that the forms of this session (or visit) carry.
-    pub fn form_word(&self, session: &str) -> String {
-        self.secrets.form_word(session)
+    /// The CSRF token that the forms of this session (or visit) carry.
+    pub fn csrf_token(&self, session: &str) -> String {
+        self.secrets.csrf_token(session)
     }
 
-    /// Refuses a form without the session's word.
-    pub fn check_form(&self, session: &str, given: &str) -> Result<(), Refusal> {
-        if same(given, &self.form_word(session)) {
+    /// Refuses a form without the session's CSRF token.
+    pub fn check_csrf_token(&self, session: &str, given: &str) -> Result<(), Refusal> {
+        if same(given, &self.csrf_token(session)) {
             return Ok(());
         }
         let words = "this form is not one that this daemon gave out for this session: reload the page and send it again";
-        Err(Refusal::new(StatusCode::FORBIDDEN, "form-word", words))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "form-csrf_token", words))
     }
 
     /// A fresh visit: its value, and the cookie.

@@ -26,8 +26,8 @@ pub fn handlers(web: &Web) -> Handlers {
         serve(web, routes::REHEARSE, rehearse),
     ];
     handlers.extend(Verb::ALL.map(|verb| {
-        let obey = move |web, caller, id, wish| obey(web, caller, id, verb, wish);
-        serve(web, routes::of_deployment(verb), obey)
+        let perform = move |web, caller, id, request| perform_verb(web, caller, id, verb, request);
+        serve(web, routes::of_deployment(verb), perform)
     }));
     handlers
 }
@@ -37,8 +37,8 @@ async fn list(web: Web, _: Caller, (): (), query: DeploymentQuery) -> Result<Dep
     Ok(DeploymentList { deployments: web.deployment_list(query.group.as_deref(), limit).await? })
 }
 
-async fn submit(web: Web, caller: Caller, (): (), wish: Submission) -> Result<Deployment, Refusal> {
-    let row = web.engine.submit(wish, &caller.name).await?;
+async fn submit(web: Web, caller: Caller, (): (), submission: Submission) -> Result<Deployment, Refusal> {
+    let row = web.engine.submit(submission, &caller.name).await?;
     web.deployment_view(row.id).await
 }
 
@@ -46,27 +46,27 @@ async fn show(web: Web, _: Caller, id: i64, (): ()) -> Result<Deployment, Refusa
     web.deployment_view(id).await
 }
 
-async fn cancel(web: Web, caller: Caller, id: i64, wish: CancelRequest) -> Result<Deployment, Refusal> {
-    web.engine.cancel(id, wish.now, &caller.name).await?;
+async fn cancel(web: Web, caller: Caller, id: i64, request: CancelRequest) -> Result<Deployment, Refusal> {
+    web.engine.cancel(id, request.now, &caller.name).await?;
     web.deployment_view(id).await
 }
 
-async fn rehearse(web: Web, _: Caller, (): (), wish: Submission) -> Result<Rehearsal, Refusal> {
-    Ok(web.engine.rehearse(wish).await?)
+async fn rehearse(web: Web, _: Caller, (): (), submission: Submission) -> Result<Rehearsal, Refusal> {
+    Ok(web.engine.rehearse(submission).await?)
 }
 
 /// Answers the deployment to look at: this one, or the new one that does it.
-async fn obey(
+async fn perform_verb(
     web: Web,
     caller: Caller,
     id: i64,
     verb: Verb,
-    wish: VerbRequest,
+    request: VerbRequest,
 ) -> Result<Deployment, Refusal> {
-    if wish.instance.is_some() && verb != Verb::Retry {
+    if request.instance.is_some() && verb != Verb::Retry {
         let words = format!("'instance' is for retry; {verb} is for the whole deployment");
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid-request", words));
     }
-    let done = web.engine.obey(id, verb, wish.instance.as_deref(), &caller.name).await?;
+    let done = web.engine.perform_verb(id, verb, request.instance.as_deref(), &caller.name).await?;
     web.deployment_view(done).await
 }

@@ -47,8 +47,13 @@ async fn list(web: Web, _: Caller, (): (), (): ()) -> Result<GroupList, Refusal>
     Ok(GroupList { groups })
 }
 
-async fn lock(web: Web, caller: Caller, group: GroupName, wish: LockRequest) -> Result<LockAnswer, Refusal> {
-    let words = web.engine.lock(&group.0, wish, &caller.name).await?;
+async fn lock(
+    web: Web,
+    caller: Caller,
+    group: GroupName,
+    request: LockRequest,
+) -> Result<LockAnswer, Refusal> {
+    let words = web.engine.lock(&group.0, request, &caller.name).await?;
     Ok(LockAnswer { group: group.0, locked: Some(words) })
 }
 
@@ -73,7 +78,7 @@ async fn adopt(
     web: Web,
     caller: Caller,
     group: GroupName,
-    wish: AdoptRequest,
+    request: AdoptRequest,
 ) -> Result<DoneAnswer, Refusal> {
-    Ok(DoneAnswer { done: web.engine.take_over(&group.0, &wish.revision, &caller.name).await? })
+    Ok(DoneAnswer { done: web.engine.take_over(&group.0, &request.revision, &caller.name).await? })
 }

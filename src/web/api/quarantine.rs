@@ -10,8 +10,8 @@ use crate::{
 pub fn handlers(web: &Web) -> Handlers {
     let mut handlers = vec![serve(web, routes::LIST_QUARANTINE, list)];
     handlers.extend(QuarantineVerb::ALL.map(|verb| {
-        let obey = move |web, caller, instance, ()| obey(web, caller, instance, verb);
-        serve(web, routes::of_quarantined(verb), obey)
+        let perform = move |web, caller, instance, ()| perform_verb(web, caller, instance, verb);
+        serve(web, routes::of_quarantined(verb), perform)
     }));
     handlers
 }
@@ -20,7 +20,7 @@ async fn list(web: Web, _: Caller, (): (), (): ()) -> Result<QuarantineList, Ref
     Ok(QuarantineList { instances: web.engine.quarantined().await? })
 }
 
-async fn obey(
+async fn perform_verb(
     web: Web,
     caller: Caller,
     instance: Name,

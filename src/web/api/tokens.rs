@@ -24,9 +24,9 @@ async fn list(web: Web, _: Caller, (): (), (): ()) -> Result<TokenList, Refusal>
     Ok(TokenList { tokens: tokens.collect() })
 }
 
-async fn make(web: Web, caller: Caller, (): (), wish: TokenRequest) -> Result<TokenMade, Refusal> {
-    let token = web.make_token(&wish.name, &caller.name).await?;
-    Ok(TokenMade { name: wish.name, token })
+async fn make(web: Web, caller: Caller, (): (), request: TokenRequest) -> Result<TokenMade, Refusal> {
+    let token = web.make_token(&request.name, &caller.name).await?;
+    Ok(TokenMade { name: request.name, token })
 }
 
 async fn revoke(web: Web, caller: Caller, name: Name, (): ()) -> Result<TokenRevoked, Refusal> {

@@ -2,7 +2,7 @@
 
 use super::{
     form::checked,
-    html::{html, page, see},
+    html::{html, page, redirect},
 };
 use crate::{
     api::{Deployment, Instance},
@@ -33,7 +33,7 @@ const BYTES: usize = 2 * 1024 * 1024;
 #[template(path = "deployment.html", config = "src/web/pages/askama.toml")]
 struct Page<'a> {
     caller: &'a str,
-    word: &'a str,
+    csrf_token: &'a str,
     d: &'a Deployment,
     batches: Vec<Batch<'a>>,
     lines: Vec<Line>,
@@ -128,7 +128,7 @@ pub(super) fn routes(web: Web) -> BoxedFilter<(Response,)> {
         .and(warp::ext::get())
         .and(body(LARGEST_FORM))
         .then(|id: i64, verb: Verb, web: Web, caller: Caller, body: Bytes| async move {
-            page(obey(&web, id, verb, &caller, &body).await)
+            page(perform_verb(&web, id, verb, &caller, &body).await)
         });
     show.or(live).unify().or(log).unify().or(cancel).unify().or(verb).unify().boxed()
 }
@@ -162,7 +162,7 @@ async fn show(web: &Web, id: i64, caller: &Caller, query: &Query) -> Result<Resp
     let one = d.instances().iter().find(|one| Some(one.id.as_str()) == instance);
     let shown = Page {
         caller: &caller.name,
-        word: &web.form_word(&caller.session),
+        csrf_token: &web.csrf_token(&caller.session),
         batches: batches(&d),
         after: lines.last().map_or(0, |line| line.seq).max(d.last_seq),
         d: &d,
@@ -193,15 +193,21 @@ async fn log(
     Ok(stream::respond(web, caller, id, wanted, (form, kind)))
 }
 
-async fn obey(web: &Web, id: i64, verb: Verb, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
+async fn perform_verb(
+    web: &Web,
+    id: i64,
+    verb: Verb,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
     let instance = Some(form.get("instance")).filter(|instance| verb == Verb::Retry && !instance.is_empty());
-    let done = web.engine.obey(id, verb, instance, &caller.name).await?;
-    Ok(see(&format!("/deployments/{done}")))
+    let done = web.engine.perform_verb(id, verb, instance, &caller.name).await?;
+    Ok(redirect(&format!("/deployments/{done}")))
 }
 
 async fn cancel(web: &Web, id: i64, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
     web.engine.cancel(id, form.get("now") == "1", &caller.name).await?;
-    Ok(see(&format!("/deployments/{id}")))
+    Ok(redirect(&format!("/deployments/{id}")))
 }

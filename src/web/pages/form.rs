@@ -20,6 +20,6 @@ impl Form {
 /// Reads a form that a signed-in person sends, and checks its CSRF token.
 pub fn checked(web: &Web, caller: &Caller, body: &[u8]) -> Result<Form, Refusal> {
     let form = Form::read(body);
-    web.check_form(&caller.session, form.get("word"))?;
+    web.check_csrf_token(&caller.session, form.get("csrf_token"))?;
     Ok(form)
 }

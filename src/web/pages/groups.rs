@@ -2,7 +2,7 @@
 
 use super::{
     form::checked,
-    html::{html, page, see},
+    html::{html, page, redirect},
 };
 use crate::{
     api::{Act, LockRequest, QuarantineVerb, QuarantinedInstance, Rehearsal},
@@ -20,7 +20,7 @@ use warp::{Filter, filters::BoxedFilter, reply::Response};
 #[template(path = "groups.html", config = "src/web/pages/askama.toml")]
 struct Groups<'a> {
     caller: &'a str,
-    word: &'a str,
+    csrf_token: &'a str,
     groups: Vec<GroupRow>,
     quarantined: Vec<QuarantinedInstance>,
 }
@@ -39,7 +39,7 @@ struct GroupRow {
 #[template(path = "plan.html", config = "src/web/pages/askama.toml")]
 struct Plan<'a> {
     caller: &'a str,
-    word: &'a str,
+    csrf_token: &'a str,
     plan: Rehearsal,
     batch: &'a str,
 }
@@ -96,7 +96,7 @@ async fn show(web: &Web, caller: &Caller) -> Result<Response, Refusal> {
     }
     let shown = Groups {
         caller: &caller.name,
-        word: &web.form_word(&caller.session),
+        csrf_token: &web.csrf_token(&caller.session),
         groups,
         quarantined: web.engine.quarantined().await?,
     };
@@ -112,15 +112,15 @@ async fn lock(web: &Web, group: &str, caller: &Caller, body: &[u8]) -> Result<Re
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", words)
         })?),
     };
-    let wish = LockRequest { reason: form.get("reason").to_owned(), lasts };
-    web.engine.lock(group, wish, &caller.name).await?;
-    Ok(see("/groups"))
+    let request = LockRequest { reason: form.get("reason").to_owned(), lasts };
+    web.engine.lock(group, request, &caller.name).await?;
+    Ok(redirect("/groups"))
 }
 
 async fn unlock(web: &Web, group: &str, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     checked(web, caller, body)?;
     web.engine.unlock(group, &caller.name).await?;
-    Ok(see("/groups"))
+    Ok(redirect("/groups"))
 }
 
 async fn quarantined(
@@ -132,13 +132,17 @@ async fn quarantined(
 ) -> Result<Response, Refusal> {
     checked(web, caller, body)?;
     let (_, deployment) = web.engine.of_quarantined(instance, verb, &caller.name).await?;
-    Ok(see(&deployment.map_or_else(|| "/groups".to_owned(), |id| format!("/deployments/{id}"))))
+    Ok(redirect(&deployment.map_or_else(|| "/groups".to_owned(), |id| format!("/deployments/{id}"))))
 }
 
 async fn plan(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
-    let plan = web.engine.rehearse(list::wish(&form)?).await?;
-    let shown =
-        Plan { caller: &caller.name, word: &web.form_word(&caller.session), plan, batch: form.get("batch") };
+    let plan = web.engine.rehearse(list::submission(&form)?).await?;
+    let shown = Plan {
+        caller: &caller.name,
+        csrf_token: &web.csrf_token(&caller.session),
+        plan,
+        batch: form.get("batch"),
+    };
     Ok(html(&shown, StatusCode::OK))
 }

@@ -40,7 +40,7 @@ pub fn page(result: Result<Response, Refusal>) -> Response {
 }
 
 /// Sends the browser on to another page.
-pub fn see(path: &str) -> Response {
+pub fn redirect(path: &str) -> Response {
     let location = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/"));
     warp::reply::with_header(StatusCode::SEE_OTHER, header::LOCATION, location).into_response()
 }
@@ -49,10 +49,10 @@ pub fn see(path: &str) -> Response {
 pub fn to_sign_in(method: &Method, uri: &Uri) -> Response {
     let wanted = uri.path_and_query().map_or("/", |path| path.as_str());
     if method != Method::GET || wanted == "/" {
-        return see("/sign-in");
+        return redirect("/sign-in");
     }
     let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", wanted).finish();
-    see(&format!("/sign-in?{query}"))
+    redirect(&format!("/sign-in?{query}"))
 }
 
 /// A SHA as the page shows it.

@@ -2,7 +2,7 @@
 
 use super::{
     form::{Form, checked},
-    html::{html, page, see},
+    html::{html, page, redirect},
 };
 use crate::{
     api::{Deployment, Submission},
@@ -20,7 +20,7 @@ const SHOWN: i64 = 30;
 #[template(path = "list.html", config = "src/web/pages/askama.toml")]
 struct List<'a> {
     caller: &'a str,
-    word: &'a str,
+    csrf_token: &'a str,
     error: Option<&'a str>,
     groups: Vec<GroupChoice>,
     revision: &'a str,
@@ -95,7 +95,7 @@ async fn show(
     let list = List {
         notices,
         caller: &caller.name,
-        word: &web.form_word(&caller.session),
+        csrf_token: &web.csrf_token(&caller.session),
         error: refusal.map(|refusal| refusal.message.as_str()),
         groups,
         revision: form.get("revision"),
@@ -108,25 +108,25 @@ async fn show(
 async fn submit(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     let form = checked(web, caller, body)?;
     match enqueue(web, caller, &form).await {
-        Ok(id) => Ok(see(&format!("/deployments/{id}"))),
+        Ok(id) => Ok(redirect(&format!("/deployments/{id}"))),
         Err(refusal) => show(web, caller, &form, Some(&refusal)).await,
     }
 }
 
 async fn enqueue(web: &Web, caller: &Caller, form: &Form) -> Result<i64, Refusal> {
-    Ok(web.engine.submit(wish(form)?, &caller.name).await?.id)
+    Ok(web.engine.submit(submission(form)?, &caller.name).await?.id)
 }
 
 /// What the form asks for.
-pub(super) fn wish(form: &Form) -> Result<Submission, Refusal> {
+pub(super) fn submission(form: &Form) -> Result<Submission, Refusal> {
     let refused = |code, words: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, code, words);
     if form.get("revision").is_empty() {
         let words = "no revision was given: write a full or abbreviated SHA, a branch or a tag";
         return Err(refused("invalid-revision", words.into()));
     }
-    let mut wish = serde_json::json!({ "group": form.get("group"), "revision": form.get("revision") });
+    let mut submission = serde_json::json!({ "group": form.get("group"), "revision": form.get("revision") });
     if !form.get("batch").is_empty() {
-        wish["batch"] = form.get("batch").into();
+        submission["batch"] = form.get("batch").into();
     }
-    serde_json::from_value(wish).map_err(|e| refused("invalid-policy", format!("the batch: {e}")))
+    serde_json::from_value(submission).map_err(|e| refused("invalid-policy", format!("the batch: {e}")))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     form::{Form, checked},
-    html::{html, page, see},
+    html::{html, page, redirect},
 };
 use crate::web::{
     access::{self, Caller},
@@ -23,7 +23,7 @@ use warp::{Filter, filters::BoxedFilter, reply::Response};
 struct SignIn<'a> {
     error: Option<&'a str>,
     next: &'a str,
-    word: &'a str,
+    csrf_token: &'a str,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,8 +69,8 @@ fn own_path(next: &str) -> &str {
 
 fn show(web: &Web, next: &str, error: Option<&str>, status: StatusCode) -> Response {
     let (visit, cookie) = web.begin_visit();
-    let word = web.form_word(&visit);
-    let mut response = html(&SignIn { error, next: own_path(next), word: &word }, status);
+    let csrf_token = web.csrf_token(&visit);
+    let mut response = html(&SignIn { error, next: own_path(next), csrf_token: &csrf_token }, status);
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -80,7 +80,7 @@ fn show(web: &Web, next: &str, error: Option<&str>, status: StatusCode) -> Respo
 async fn sign_in(web: &Web, peer: IpAddr, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
     access::same_origin(headers, web.public_url.as_deref())?;
     let form = Form::read(body);
-    web.check_form(&access::visit(headers).unwrap_or_default(), form.get("word"))?;
+    web.check_csrf_token(&access::visit(headers).unwrap_or_default(), form.get("csrf_token"))?;
     let next = form.get("next");
     let Some(cookie) = web.begin_session(form.get("token")).await? else {
         let words = "this is not a token of this daemon (or it was revoked)";
@@ -89,7 +89,7 @@ async fn sign_in(web: &Web, peer: IpAddr, headers: &HeaderMap, body: &[u8]) -> R
             Err(refusal) => show(web, next, Some(&refusal.message), refusal.status),
         });
     };
-    let mut response = see(own_path(next));
+    let mut response = redirect(own_path(next));
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -99,7 +99,7 @@ async fn sign_in(web: &Web, peer: IpAddr, headers: &HeaderMap, body: &[u8]) -> R
 async fn sign_out(web: &Web, caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
     checked(web, caller, body)?;
     let cookie = web.end_session(&caller.session).await?;
-    let mut response = see("/sign-in");
+    let mut response = redirect("/sign-in");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

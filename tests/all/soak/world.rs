@@ -174,11 +174,11 @@ impl World {
         let mode = one_of(&mut self.random, &["batch", "window"]);
         let max_failed = one_of(&mut self.random, &["0", "1", "2"]);
         let revision = &self.revisions[(number - 1) % 2];
-        let wish = json!({
+        let submission = json!({
             "group": GROUP, "revision": revision, "batch": batch, "mode": mode, "max_failed": max_failed,
         });
         let troubles = trouble::plan(&mut self.random);
-        let id = self.submit(&wish).await?;
+        let id = self.submit(&submission).await?;
         let begun = Instant::now();
         let mut seen = self.wait_for(id, "exit_code", troubles).await?;
         let state = seen.as_ref().map_or("stuck", |deployment| text(deployment, "state")).to_owned();
@@ -200,11 +200,11 @@ impl World {
         self.look_behind(number).await
     }
 
-    async fn submit(&self, wish: &Value) -> anyhow::Result<i64> {
+    async fn submit(&self, submission: &Value) -> anyhow::Result<i64> {
         let url = format!("{}/api/v1/deployments", self.playground.url);
         let begun = Instant::now();
         loop {
-            let request = self.http.post(&url).bearer_auth(&self.playground.token).json(wish);
+            let request = self.http.post(&url).bearer_auth(&self.playground.token).json(submission);
             let answer = request.send().await?;
             // What passes is tried again, as a person would: GitHub is slow on a machine that is busy.
             let passes = answer.status().is_server_error() && begun.elapsed() < Duration::from_secs(60);

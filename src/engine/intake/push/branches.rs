@@ -38,7 +38,7 @@ impl Cause<'_> {
         Ok(match self {
             // One that has ended is done again: it passes over the instances that have the revision and are healthy.
             Cause::Push(_) => newest.filter(|row| row.finished_at.is_none()).map(|row| row.id),
-            // What came after the head's own deployment (a rollback, say) was somebody's wish.
+            // What came after the head's own deployment (a rollback, say) was asked for by a person.
             Cause::MovedOn(_) => tx.rollout_of(group, sha).await?,
             Cause::Poll => newest.map(|row| row.id),
         })
