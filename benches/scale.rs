@@ -1,7 +1,8 @@
 //! drover at the size of fleets: a tick of the planner, a rehearsal, a whole rollout.
 //!
 //! `cargo bench --bench scale` prints the first two; `cargo bench --bench scale -- 20 1000 50x20` rolls a revision out to so
-//! many instances besides, one fleet after the other, the last of them 50 groups at once: up to 100 real ones in batches of
+//! many instances besides, one fleet after the other, the last of them 50 groups at once, `-- restart` kills the
+//! daemon of a rollout and starts it again. Up to 100 real ones in batches of
 //! 25 %, more of them on paper in batches of 5 % (from 5,000 in a group on of 10 %, below 100 of 25 %). A deregistration delay of 10 s, health checks of 5 s × 2, hooks of about a second.
 //!
 //! Everything is computed from the simulated cloud's event log: target states and the commands' own start and end. The
@@ -215,9 +216,30 @@ async fn rollout(fleet: Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A daemon is killed in the middle of a rollout to 1,000 paper instances, and started again.
+async fn restart() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (mut setup, target) = setup(directory.path(), 1, 1_000)?;
+    (setup.paper, setup.policy) = (true, "batch = \"5%\"".into());
+    let pattern = serde_json::json!({ "download_seconds": 2, "hook_seconds": 1, "lines": 10 });
+    let seconds = ground::restart(setup, &target, &pattern).await?;
+    println!(
+        "\n1,000 paper instances, kill -9 and a new daemon: from its start to its first effect {seconds:.2} s"
+    );
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
     planning();
-    let fleets: Vec<Fleet> = std::env::args().skip(1).filter_map(|text| Fleet::read(&text)).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Runtime::new()?;
-    fleets.into_iter().try_for_each(|fleet| runtime.block_on(rollout(fleet)))
+    for argument in &arguments {
+        match (argument.as_str(), Fleet::read(argument)) {
+            ("restart", _) => runtime.block_on(restart())?,
+            (_, Some(fleet)) => runtime.block_on(rollout(fleet))?,
+            // What cargo passes to every bench.
+            _ => {}
+        }
+    }
+    Ok(())
 }

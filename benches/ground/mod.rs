@@ -4,7 +4,7 @@ pub mod course;
 
 use anyhow::Context as _;
 use drover::{
-    cli::demo::playground::{Named, Playground, Setup},
+    cli::demo::playground::{GROUP, Named, Playground, Setup},
     revision::bundle,
     sim::sample,
 };
@@ -121,6 +121,52 @@ pub async fn roll(setup: Setup, revision: &str, pattern: Option<&Value>) -> anyh
         memory: peak,
         transactions: transactions.unwrap_or("unknown").to_owned(),
     })
+}
+
+/// The time from the start of a daemon to its first effect, in seconds: the one before it was killed while its first batch
+/// drained, and by the new one's start all of that batch waits for its commands.
+pub async fn restart(setup: Setup, revision: &str, pattern: &Value) -> anyhow::Result<f64> {
+    let batch = setup.instances as usize / 20;
+    let mut playground = Playground::start(setup).await?;
+    playground.control("paper/sample", pattern).await?;
+    let http = reqwest::Client::new();
+    let url = format!("{}/api/v1/deployments", playground.url);
+    let submission = json!({ "group": GROUP, "revision": revision });
+    http.post(&url).bearer_auth(&playground.token).json(&submission).send().await?.error_for_status()?;
+    targets_are(&playground, "draining", batch).await?;
+    playground.kill_daemon().await?;
+    targets_are(&playground, "unused", batch).await?;
+    let calls = playground.look("audit?after=0").await?;
+    let last = calls["calls"].as_array().and_then(|all| all.last()?["seq"].as_i64()).unwrap_or(0);
+    let started = jiff::Timestamp::now().as_millisecond();
+    playground.start_daemon().await?;
+    let limit = Instant::now() + Duration::from_secs(60);
+    let first = loop {
+        let calls = playground.look(&format!("audit?after={last}")).await?;
+        let calls = calls["calls"].as_array().cloned().unwrap_or_default();
+        if let Some(effect) = calls.iter().find(|call| call["mutating"] == true) {
+            break effect["at"].as_i64().context("a call without its time")?;
+        }
+        anyhow::ensure!(Instant::now() < limit, "no effect came after the restart");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    playground.stop().await;
+    Ok((first - started) as f64 / 1000.0)
+}
+
+/// Waits until at least so many targets have come to a state since the start.
+async fn targets_are(playground: &Playground, state: &str, count: usize) -> anyhow::Result<()> {
+    let limit = Instant::now() + Duration::from_secs(120);
+    loop {
+        let events = playground.look("events?after=0").await?;
+        let events = events["events"].as_array().cloned().unwrap_or_default();
+        let came = events.iter().filter(|e| e["kind"] == "target-state" && e["detail"]["to"] == state);
+        if came.count() >= count {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < limit, "no {count} targets are {state}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Deploys to one group; its last state, and the time from the submission to the end.

@@ -8,7 +8,7 @@ use crate::{
         state::{DeploymentState, Instance},
         verb::Standing,
     },
-    store::{DeploymentRow, Store, StoreError},
+    store::{DeploymentRow, InstanceWrite, Store, StoreError},
 };
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -20,6 +20,15 @@ pub(super) fn time(milliseconds: i64) -> Timestamp {
 pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
     // Our own types, with string keys: serialising them can't fail.
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// An instance's record as the store takes it.
+pub(super) fn write_of(instance: &Instance) -> InstanceWrite {
+    InstanceWrite {
+        instance: instance.id.clone(),
+        state: instance.state().to_string(),
+        record: json(instance),
+    }
 }
 
 /// The policy that was written down with the submission. One that can't be read is never guessed.

@@ -178,30 +178,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Adds an attempt.
-    pub async fn insert_attempt(
-        &mut self,
-        number: i64,
-        deployment: i64,
-        instance: &str,
-        dispatch: &str,
-        first_event: &str,
-        at: i64,
-    ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO attempts (number, deployment, instance, dispatch, first_event, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(number)
-        .bind(deployment)
-        .bind(instance)
-        .bind(dispatch)
-        .bind(first_event)
-        .bind(at)
-        .execute(&mut *self.inner)
-        .await?;
-        Ok(())
-    }
-
     /// How and when it ended (JSON); the first word stands. True if this was it.
     pub async fn set_outcome(&mut self, number: i64, outcome: &str, at: i64) -> Result<bool> {
         let query = "UPDATE attempts SET outcome = $2, ended_at = $3 WHERE number = $1 AND outcome IS NULL";

@@ -75,30 +75,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps an instance out.
-    pub async fn put_quarantine(
-        &mut self,
-        group: &str,
-        instance: &str,
-        deployment: i64,
-        reason: &str,
-        at: i64,
-    ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO quarantines (auto_scaling_group, instance, deployment, reason, since) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (auto_scaling_group, instance) DO UPDATE SET deployment = excluded.deployment, \
-             reason = excluded.reason, since = excluded.since, wish = NULL, wished_by = NULL",
-        )
-        .bind(group)
-        .bind(instance)
-        .bind(deployment)
-        .bind(text(reason))
-        .bind(at)
-        .execute(&mut *self.inner)
-        .await?;
-        Ok(())
-    }
-
     /// What a person wants of a quarantined instance.
     pub async fn set_wish(&mut self, instance: &str, wish: Option<&str>, by: &str) -> Result<()> {
         sqlx::query("UPDATE quarantines SET wish = $2, wished_by = $3 WHERE instance = $1")
@@ -107,40 +83,6 @@ impl Tx<'_> {
             .bind(text(by))
             .execute(&mut *self.inner)
             .await?;
-        Ok(())
-    }
-
-    /// Ends a quarantine, if there is one.
-    pub async fn end_quarantine(&mut self, instance: &str) -> Result<()> {
-        sqlx::query("DELETE FROM quarantines WHERE instance = $1")
-            .bind(instance)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
-
-    /// Something is about to be run on the instance: what it has is not known to be its last good revision.
-    pub async fn set_dirty(&mut self, group_name: &str, instance: &str) -> Result<()> {
-        sqlx::query("UPDATE revisions SET dirty = 1 WHERE group_name = $1 AND instance = $2")
-            .bind(group_name)
-            .bind(instance)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
-
-    /// The instance has this revision, validated and healthy.
-    pub async fn put_good(&mut self, group_name: &str, instance: &str, sha: &str, at: i64) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO revisions (group_name, instance, sha, since) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (group_name, instance) DO UPDATE SET sha = excluded.sha, since = excluded.since, dirty = 0",
-        )
-        .bind(group_name)
-        .bind(instance)
-        .bind(sha)
-        .bind(at)
-        .execute(&mut *self.inner)
-        .await?;
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Log lines, in chunks.
 
 use super::{Result, Store, Tx, text};
-use sqlx::Row;
 
 /// Lines to be stored.
 #[derive(Clone, Debug)]
@@ -102,37 +101,6 @@ impl Store {
 impl Tx<'_> {
     /// Stores lines under the deployment's next numbers and answers the last one.
     pub async fn append_log(&mut self, deployment: i64, chunk: &NewChunk<'_>) -> Result<i64> {
-        let lines =
-            i64::try_from(chunk.payload.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(i64::MAX);
-        let last: i64 = sqlx::query("SELECT last_seq FROM deployments WHERE id = $1")
-            .bind(deployment)
-            .fetch_one(&mut *self.inner)
-            .await?
-            .get(0);
-        if lines == 0 {
-            return Ok(last);
-        }
-        sqlx::query(
-            "INSERT INTO chunks (deployment, first_seq, lines, at, instance, event, attempt, source, payload) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(deployment)
-        .bind(last + 1)
-        .bind(lines)
-        .bind(chunk.at)
-        .bind(chunk.instance)
-        .bind(chunk.event.map(text))
-        .bind(chunk.attempt)
-        .bind(chunk.source)
-        .bind(chunk.payload)
-        .execute(&mut *self.inner)
-        .await?;
-        sqlx::query("UPDATE deployments SET last_seq = $2, log_bytes = log_bytes + $3 WHERE id = $1")
-            .bind(deployment)
-            .bind(last + lines)
-            .bind(i64::try_from(chunk.payload.len()).unwrap_or(0))
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(last + lines)
+        self.append_logs(deployment, std::slice::from_ref(chunk)).await
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod acts;
 mod backup;
+mod bulk;
 mod database;
 mod deliveries;
 mod deployments;
@@ -20,6 +21,7 @@ mod watched;
 
 pub use access::TokenRow;
 pub use acts::ActRow;
+pub use bulk::{InstanceWrite, QuarantineWrite};
 pub use database::{Claim, Claimed, Database, Server};
 pub use deliveries::DeliveryRow;
 pub use deployments::DeploymentRow;

@@ -6,11 +6,12 @@ use crate::{
     logs::{lines_of, note_chunk},
     rollout::{
         plan::{Change, Plan},
-        state::InstanceState,
+        state::{Instance, InstanceState},
     },
-    store::DeploymentRow,
+    store::{DeploymentRow, InstanceWrite, QuarantineWrite, StoreError, Tx},
 };
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 use tracing::info;
 
 /// What became of a plan's changes.
@@ -21,6 +22,65 @@ pub(super) enum Recorded {
     GoesOn,
     /// A person has asked something meanwhile: a plan must be made afresh.
     Outdated,
+}
+
+/// What a plan changes of instances, gathered so that it is written in the same number of statements however many they are.
+#[derive(Default)]
+struct Writes {
+    records: BTreeMap<String, InstanceWrite>,
+    /// Lines of the deployment's log, each of an instance or of the deployment itself.
+    notes: Vec<(Option<String>, Vec<u8>)>,
+    /// The revision that each of these instances is known to run well.
+    goods: BTreeMap<String, String>,
+    /// Instances whose quarantine ends.
+    freed: BTreeSet<String>,
+    quarantined: BTreeMap<String, QuarantineWrite>,
+}
+
+impl Writes {
+    fn note(&mut self, instance: Option<&str>, words: &str) {
+        self.notes.push((instance.map(str::to_owned), lines_of(words)));
+    }
+
+    fn change_instance(&mut self, instance: &Instance, note: Option<&str>) {
+        self.records.insert(instance.id.clone(), record::write_of(instance));
+        if let Some(note) = note {
+            info!(instance = instance.id, "{}: {note}", instance.state());
+            self.note(Some(&instance.id), &format!("{}: {note}", instance.state()));
+        }
+        if instance.state() == InstanceState::Restored {
+            self.freed.insert(instance.id.clone());
+            // One that nothing was run on may have had another release than its last good one before.
+            if let Some(good) = instance.good.as_ref().filter(|_| instance.touched) {
+                self.goods.insert(instance.id.clone(), good.clone());
+            }
+        }
+        // Without a note nothing has befallen it now: it is in quarantine since before.
+        let fell = instance.failure().filter(|failure| failure.quarantined && note.is_some());
+        if let Some(failure) = fell {
+            let quarantine = QuarantineWrite {
+                auto_scaling_group: instance.group.clone(),
+                instance: instance.id.clone(),
+                reason: failure.fault.words(),
+            };
+            self.quarantined.insert(instance.id.clone(), quarantine);
+        }
+    }
+
+    /// Writes everything gathered.
+    async fn flush(self, tx: &mut Tx<'_>, row: &DeploymentRow, at: i64) -> Result<(), StoreError> {
+        let Writes { records, notes, goods, freed, quarantined } = self;
+        tx.put_instances(row.id, &records.into_values().collect::<Vec<_>>()).await?;
+        tx.put_goods(&row.group_name, &goods.into_iter().collect::<Vec<_>>(), at).await?;
+        tx.end_quarantines(&freed.into_iter().collect::<Vec<_>>()).await?;
+        tx.put_quarantines(row.id, &quarantined.into_values().collect::<Vec<_>>(), at).await?;
+        if !notes.is_empty() {
+            let notes: Vec<_> =
+                notes.iter().map(|(instance, text)| note_chunk(instance.as_deref(), text)).collect();
+            tx.append_logs(row.id, &notes).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Deployment<'_> {
@@ -41,60 +101,37 @@ impl Deployment<'_> {
         if tx.deployment(row.id).await?.is_none_or(|fresh| fresh.version != row.version) {
             return Ok(Recorded::Outdated);
         }
+        let mut writes = Writes::default();
         for change in &plan.changes {
             match change {
-                Change::Instance(instance, note) => {
-                    let record = record::json(instance);
-                    tx.put_instance(row.id, &instance.id, &instance.state().to_string(), &record).await?;
-                    if let Some(note) = note {
-                        info!(instance = instance.id, "{}: {note}", instance.state());
-                        let text = format!("{}: {note}", instance.state());
-                        tx.append_log(row.id, &note_chunk(Some(&instance.id), &lines_of(&text))).await?;
-                    }
-                    if instance.state() == InstanceState::Restored {
-                        tx.end_quarantine(&instance.id).await?;
-                        // One that nothing was run on may have had another release than its last good one before.
-                        if let Some(good) = instance.good.as_ref().filter(|_| instance.touched) {
-                            tx.put_good(&row.group_name, &instance.id, good, at).await?;
-                        }
-                    }
-                    // Without a note nothing has befallen it now: it is in quarantine since before.
-                    let fell = instance.failure().filter(|failure| failure.quarantined && note.is_some());
-                    if let Some(failure) = fell {
-                        let reason = failure.fault.words();
-                        tx.put_quarantine(&instance.group, &instance.id, row.id, &reason, at).await?;
-                    }
-                }
+                Change::Instance(instance, note) => writes.change_instance(instance, note.as_deref()),
                 Change::Good(instance) => {
-                    tx.put_good(&row.group_name, instance, &row.sha, at).await?;
-                    tx.end_quarantine(instance).await?;
+                    writes.goods.insert(instance.clone(), row.sha.clone());
+                    writes.freed.insert(instance.clone());
                 }
                 Change::Batch(number) => {
                     tx.set_batch(row.id, i64::from(*number)).await?;
-                    tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("batch {number} begins"))))
-                        .await?;
+                    writes.note(None, &format!("batch {number} begins"));
                 }
                 Change::BatchDone => {
                     tx.set_batch_done(row.id, at).await?;
                 }
                 Change::Settled => {
                     tx.set_settled(row.id).await?;
-                    let text = "the group is in order: it waits for a person";
-                    tx.append_log(row.id, &note_chunk(None, &lines_of(text))).await?;
+                    writes.note(None, "the group is in order: it waits for a person");
                 }
                 Change::Report(lines) => {
-                    for (instance, words) in lines {
-                        tx.append_log(row.id, &note_chunk(Some(instance), &lines_of(words))).await?;
-                    }
+                    lines.iter().for_each(|(instance, words)| writes.note(Some(instance), words));
                 }
                 Change::RollBack { reason } => {
+                    // It goes by what the store has, and writes lines of its own.
+                    std::mem::take(&mut writes).flush(&mut tx, row, at).await?;
                     match self.engine.roll_back(&mut tx, row, reason, "on_failure").await? {
                         Ok(new) => rollback = Some(new),
                         Err(why) => {
                             let reason = format!("{reason}; {why}");
                             tx.set_state(row.id, "Halted", Some(&reason), at, false).await?;
-                            tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("Halted: {reason}"))))
-                                .await?;
+                            writes.note(None, &format!("Halted: {reason}"));
                         }
                     }
                 }
@@ -104,10 +141,11 @@ impl Deployment<'_> {
                     let text =
                         reason.as_ref().map_or(state.to_string(), |reason| format!("{state}: {reason}"));
                     info!("{text}");
-                    tx.append_log(row.id, &note_chunk(None, &lines_of(&text))).await?;
+                    writes.note(None, &text);
                 }
             }
         }
+        writes.flush(&mut tx, row, at).await?;
         tx.commit().await?;
         self.engine.logs.announce(row.id);
         if let Some(new) = rollback {

@@ -117,19 +117,13 @@ impl Deployment<'_> {
         let former = adopted.as_ref().map(|(sha, appspec, digest)| Former { sha, appspec, digest });
         let script =
             self.script(row, job, &id, (&release, &source), events, (&appspec, former), rows.clone())?;
-        let mut written = Vec::new();
         let mut attempts = Vec::new();
         for (order, sent) in orders.iter().zip(&rows) {
-            tx.insert_attempt(sent.attempt, row.id, &order.instance, &id, order.first.name(), now).await?;
-            written.extend(self.assign(&mut tx, row, order, sent.attempt, kind, seconds).await?);
             let failed = missing.as_ref().map(|reason| {
                 let cause = Cause::Undelivered(reason.clone());
                 let fault = Fault { event: order.first, hook: None, cause, tail: Vec::new() };
                 json(&Outcome::Failed(fault))
             });
-            if let Some(outcome) = &failed {
-                tx.set_outcome(sent.attempt, outcome, now).await?;
-            }
             attempts.push(AttemptRow {
                 number: sent.attempt,
                 deployment: row.id,
@@ -143,6 +137,8 @@ impl Deployment<'_> {
                 created_at: now,
             });
         }
+        tx.insert_attempts(&attempts).await?;
+        let written = self.assign(&mut tx, row, &attempts, kind, seconds).await?;
         let (runner, packed) = runner();
         tx.keep_runner(runner, packed).await?;
         tx.insert_dispatch(&DispatchRow {
@@ -183,27 +179,32 @@ impl Deployment<'_> {
         }
     }
 
-    /// The instance's record now waits for this attempt.
+    /// Writes down that the instances' records wait for these attempts, and answers the records.
     async fn assign(
         &self,
         tx: &mut Tx<'_>,
         row: &DeploymentRow,
-        order: &Order,
-        attempt: i64,
+        attempts: &[AttemptRow],
         kind: DispatchKind,
         seconds: i64,
-    ) -> anyhow::Result<Option<Instance>> {
-        let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(None) };
-        record.begin(attempt, Some(seconds));
-        if kind != DispatchKind::Stage {
-            record.attempts += 1;
+    ) -> anyhow::Result<Vec<Instance>> {
+        let ids: Vec<&str> = attempts.iter().map(|attempt| attempt.instance.as_str()).collect();
+        let texts = tx.records_of(row.id, &ids).await?;
+        let mut records: Vec<Instance> =
+            texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        for record in &mut records {
+            let attempt = attempts.iter().find(|attempt| attempt.instance == record.id);
+            let Some(attempt) = attempt else { continue };
+            record.begin(attempt.number, Some(seconds));
+            record.attempts += u32::from(kind != DispatchKind::Stage);
+            record.touched |= matches!(kind, DispatchKind::Run | DispatchKind::Restore);
         }
         if matches!(kind, DispatchKind::Run | DispatchKind::Restore) {
-            record.touched = true;
-            tx.set_dirty(&row.group_name, &record.id).await?;
+            let ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
+            tx.set_dirty(&row.group_name, &ids).await?;
         }
-        tx.put_instance(row.id, &record.id, &record.state().to_string(), &json(&record)).await?;
-        Ok(Some(record))
+        tx.put_instances(row.id, &records.iter().map(record::write_of).collect::<Vec<_>>()).await?;
+        Ok(records)
     }
 
     /// Sends a recorded dispatch and records its fate. An answer that is lost leaves it open: see `adopt`.

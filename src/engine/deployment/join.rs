@@ -60,15 +60,19 @@ impl Deployment<'_> {
             }
         }
         let mut tx = self.engine.store.write().await?;
-        for record in &new {
-            tx.put_instance(row.id, &record.id, &record.state().to_string(), &record::json(record)).await?;
-            let words = match record.state() {
-                InstanceState::Skipped => "came into service during the rollout, with its revision",
-                _ => "came into service during the rollout: it joins",
-            };
-            let text = lines_of(words);
-            tx.append_log(row.id, &note_chunk(Some(&record.id), &text)).await?;
-        }
+        tx.put_instances(row.id, &new.iter().map(record::write_of).collect::<Vec<_>>()).await?;
+        let lines: Vec<(&str, Vec<u8>)> = new
+            .iter()
+            .map(|record| {
+                let words = match record.state() {
+                    InstanceState::Skipped => "came into service during the rollout, with its revision",
+                    _ => "came into service during the rollout: it joins",
+                };
+                (record.id.as_str(), lines_of(words))
+            })
+            .collect();
+        let notes: Vec<_> = lines.iter().map(|(id, text)| note_chunk(Some(id), text)).collect();
+        tx.append_logs(row.id, &notes).await?;
         tx.commit().await?;
         self.engine.logs.announce(row.id);
         put(members, new);
@@ -126,9 +130,7 @@ impl Deployment<'_> {
             return Ok(());
         }
         let mut tx = self.engine.store.write().await?;
-        for record in &changed {
-            tx.put_instance(row.id, &record.id, &record.state().to_string(), &record::json(record)).await?;
-        }
+        tx.put_instances(row.id, &changed.iter().map(record::write_of).collect::<Vec<_>>()).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -106,9 +106,7 @@ impl Engine {
         words: &str,
     ) -> Result<(), Trouble> {
         let mut tx = self.store.write().await?;
-        for record in members {
-            tx.put_instance(row.id, &record.id, &record.state().to_string(), &json(record)).await?;
-        }
+        tx.put_instances(row.id, &members.iter().map(record::write_of).collect::<Vec<_>>()).await?;
         let prepared = DeploymentRow {
             revision: Some(json(&bundle.appspec)),
             bundle_sha256: Some(bundle.sha256.clone()),

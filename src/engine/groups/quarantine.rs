@@ -212,7 +212,7 @@ impl Engine {
             self.act_alone(&effect).await??;
         }
         let mut tx = self.store.write().await?;
-        tx.end_quarantine(&row.instance).await?;
+        tx.end_quarantines(std::slice::from_ref(&row.instance)).await?;
         Ok(tx.commit().await?)
     }
 }

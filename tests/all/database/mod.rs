@@ -4,6 +4,7 @@ mod pair;
 mod server;
 mod standby;
 mod store;
+mod trips;
 
 pub use pair::{Front, Second};
 pub use server::Postgres;

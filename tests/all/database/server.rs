@@ -120,6 +120,10 @@ impl Postgres {
         self.url(name)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self, database: &str) -> String {
         let password = PASSWORD.replace(' ', "%20");
         format!("postgres://drover:{password}@127.0.0.1:{}/{database}", self.port)

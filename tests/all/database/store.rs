@@ -1,7 +1,7 @@
 //! The store's own rules, on a file and on a server.
 
 use super::{opened, server::Postgres};
-use drover::store::{Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError};
+use drover::store::{AttemptRow, Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError};
 use sha2::Digest as _;
 
 /// Each of these runs on a file, and all of them on one server, each in a database of its own.
@@ -93,7 +93,7 @@ async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
             tx.append_log(id, &chunk).await.unwrap();
         }
         let number = tx.next_attempt(1).await.unwrap();
-        tx.insert_attempt(number, id, "i-1", &format!("d-{id}"), "ApplicationStop", 1).await.unwrap();
+        tx.insert_attempts(&[attempt_of(number, id, &format!("d-{id}"), 1)]).await.unwrap();
         tx.set_state(id, state, None, id, state != "Rolling").await.unwrap();
         tx.commit().await.unwrap();
         ids.push(id);
@@ -138,7 +138,7 @@ async fn a_log_is_asked_for_anew_after_any_error_of_the_store() {
     let store = std::sync::Arc::new(opened(&database).await.unwrap());
     let id = deployment(&store).await;
     let mut tx = store.write().await.unwrap();
-    tx.insert_attempt(7, id, "i-1", "d", "ApplicationStop", 1).await.unwrap();
+    tx.insert_attempts(&[attempt_of(7, id, "d", 1)]).await.unwrap();
     tx.commit().await.unwrap();
     let logs = drover::logs::Logs::new(std::sync::Arc::clone(&store), 1 << 20);
     let ingest = logs.receive(7, "nonce").await.unwrap();
@@ -166,7 +166,7 @@ async fn a_log_over_its_budget_is_complete_and_says_what_is_not_kept() {
         [(1, 101, None), (2, 100 + margin, None), (3, 300 + margin, Some("of attempt 3, 200 bytes of log"))]
     {
         let mut tx = store.write().await.unwrap();
-        tx.insert_attempt(attempt, id, "i-1", "d", "ApplicationStop", 1).await.unwrap();
+        tx.insert_attempts(&[attempt_of(attempt, id, "d", 1)]).await.unwrap();
         tx.commit().await.unwrap();
         let before = store.deployment(id).await.unwrap().unwrap().last_seq;
         let text = "line\n".repeat(size / 5) + &"x".repeat(size % 5);
@@ -322,7 +322,7 @@ async fn attempt_numbers_only_rise(database: Database) {
     let id = deployment(&store).await;
     let mut tx = store.write().await.unwrap();
     let first = tx.next_attempt(1000).await.unwrap();
-    tx.insert_attempt(first, id, "i-1", "d", "ApplicationStop", 0).await.unwrap();
+    tx.insert_attempts(&[attempt_of(first, id, "d", 0)]).await.unwrap();
     assert_eq!(
         (first, tx.next_attempt(10).await.unwrap(), tx.next_attempt(2000).await.unwrap()),
         (1000, 1001, 2000)
@@ -387,4 +387,19 @@ async fn what_can_not_be_opened_is_named() {
     assert!(error.contains("check that the server runs") && !error.contains("secret"), "{error}");
     let error = Database::server("mysql://x:secret@y/z").unwrap_err();
     assert!(error.contains("postgres://USER@HOST/NAME") && !error.contains("secret"), "{error}");
+}
+
+fn attempt_of(number: i64, deployment: i64, dispatch: &str, created_at: i64) -> AttemptRow {
+    AttemptRow {
+        number,
+        deployment,
+        instance: "i-1".into(),
+        dispatch: dispatch.into(),
+        first_event: "ApplicationStop".into(),
+        outcome: None,
+        log_bytes: 0,
+        log_complete: 0,
+        created_at,
+        ended_at: None,
+    }
 }
