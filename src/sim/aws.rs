@@ -1,4 +1,6 @@
-//! The AWS side of the port: who signed, for which service, whether a limit or a fault strikes, the audit line.
+//! The AWS side of the port: checks the signature, finds the service, applies limits and faults, and writes the audit log.
+
+mod distort;
 
 use std::sync::Arc;
 
@@ -10,13 +12,13 @@ use serde_json::{Value, json};
 use super::audit::{self, Call as Line};
 use super::cloud::Cloud;
 use super::faults::Kind;
-use super::server::{Answer, Call, response};
 use super::state::State;
+use super::wire::call::{Call, HttpAnswer, response};
 use super::wire::{ApiError, json as json_wire, query, sigv4};
-use super::{autoscaling, elb, reads, throttle};
+use super::{autoscaling, elb, throttle};
 
 /// Answers a signed request.
-pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
+pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> HttpAnswer {
     let scope = sigv4::scope(&call.headers);
     let target = call.header("x-amz-target");
     let service = match &scope {
@@ -44,10 +46,10 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         ),
     };
     let (result, lost, request_id) = cloud.with(|state| {
-        let request_id = state.uuid();
+        let request_id = state.random_uuid();
         let at = state.clock.unix_ms();
         let (result, fault) = match verified {
-            Ok(()) => perform(state, &service, &action, &params),
+            Ok(()) => perform_call(state, &service, &action, &params),
             Err(e) => (Err(e), None),
         };
         let lost = fault.as_deref() == Some("lose-response");
@@ -65,15 +67,16 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
         });
         (result, lost, request_id)
     });
-    (!lost).then(|| write(&service, &action, &result, &request_id))
+    (!lost).then(|| write_answer(&service, &action, &result, &request_id))
 }
 
-/// Systems Manager and CloudWatch Logs; the others speak the query protocol.
+/// Whether a service speaks JSON, as Systems Manager and CloudWatch Logs do; the others speak the query protocol.
 fn speaks_json(service: &str) -> bool {
     ["ssm", "logs"].contains(&service)
 }
 
-fn perform(
+/// Performs a call within its rate limit; returns its result and the fault that struck, if one did.
+fn perform_call(
     state: &mut State,
     service: &str,
     action: &str,
@@ -83,7 +86,7 @@ fn perform(
     if let Err(e) = state.throttle.take(service, action, now) {
         return (Err(e), None);
     }
-    let ids = instances(params);
+    let ids = named_instances(params);
     let before = [Kind::Throttle, Kind::Error];
     if let Some(fault) = state.faults.strike(&before, action, &ids, &mut state.chance) {
         let error = if fault.kind == Kind::Throttle {
@@ -107,7 +110,7 @@ fn perform(
     };
     let (result, distorted) = match result {
         Ok(answer) => {
-            let (answer, fault) = reads::distort(state, action, params, answer);
+            let (answer, fault) = distort::distort(state, action, params, answer);
             (Ok(answer), fault)
         }
         Err(error) => (Err(error), None),
@@ -119,8 +122,8 @@ fn perform(
     (result, lost.map(|f| f.kind.name()))
 }
 
-/// The instances that a call names, for matching faults.
-fn instances(params: &Value) -> Vec<String> {
+/// Returns the instances that a call names, for matching faults.
+fn named_instances(params: &Value) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     let texts = |v: &Value| v.as_array().cloned().unwrap_or_default();
     ids.extend(texts(&params["InstanceIds"]).iter().filter_map(|v| v.as_str().map(str::to_owned)));
@@ -129,7 +132,8 @@ fn instances(params: &Value) -> Vec<String> {
     ids
 }
 
-fn write(
+/// Writes the answer in the service's protocol.
+fn write_answer(
     service: &str,
     action: &str,
     result: &Result<Value, ApiError>,

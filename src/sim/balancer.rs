@@ -1,144 +1,49 @@
 //! The simulated load balancer's data path: a real HTTP/1.1 reverse proxy in front of the instances. It counts every
-//! request and every failed one and never tries another target. Which target gets a request is not decided here.
+//! request and every failed one and never tries a second target. Which target gets a request is decided by [`Targets`].
 
 mod exchange;
+mod headers;
+mod ledger;
+mod outcome;
 mod tunnel;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::instance::Host;
-use exchange::{Exchange, Relayed};
+pub use outcome::{Counts, Ended, Outcome, Picked, Targets};
 
-/// How long a target may take to accept a connection: the real one's time-out.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long nothing may be said on an exchange: the real one's default idle time-out.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+use exchange::{BoxError, Exchange, Relayed};
+use headers::{add_upgrade_headers, forwarded_request, requested_upgrade, strip_connection_headers};
+use ledger::Ledger;
 
-/// Headers that belong to one connection and are not passed on.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The target that a request goes to.
-#[derive(Clone)]
-pub struct Picked {
-    /// The instance's id.
-    pub instance_id: String,
-    /// The instance; none where its processes are gone and its target isn't unhealthy yet.
-    pub host: Option<Arc<Host>>,
-    /// The port the target group sends to.
-    pub port: u16,
-}
-
-/// Chooses targets and is told what came of each request.
-pub trait Targets: Send + Sync + 'static {
-    /// The target of a new request: never a draining one; None where the target group has none to send to.
-    fn pick(&self) -> Option<Picked>;
-    /// Called once a request, when it has ended.
-    fn record(&self, outcome: Outcome);
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ended {
-    /// The whole response went to the client, or the balancer's own error did.
-    Complete,
-    /// The target broke off within the response, or let a WebSocket's connection fall.
-    TargetBroke,
-    /// It was still going on when the deregistration delay ended.
-    Deregistered,
-    /// Nothing was said for the idle time-out.
-    Idle,
-    /// The client went away first.
-    ClientLeft,
-}
-
-/// What came of one request.
-#[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
-    /// The target; None where there was none.
-    pub instance_id: Option<String>,
-    /// The request's method.
-    pub method: String,
-    /// The request's path without its query.
-    pub path: String,
-    /// The status that the client got; 0 where it left before there was one.
-    pub status: u16,
-    /// True where the status is the balancer's own (502, 503, 504), with the reason.
-    pub balancer_error: Option<String>,
-    /// Whether the connection became a tunnel (WebSocket).
-    pub upgraded: bool,
-    /// How it ended.
-    pub ended: Ended,
-    /// Milliseconds from its arrival to its end.
-    pub millis: u64,
-}
-
-/// What a balancer has seen since it began.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Counts {
-    /// Requests received, those in flight included.
-    pub requests: u64,
-    /// Answers 502, 503 and 504 made by the balancer itself.
-    pub balancer_5xx: u64,
-    /// Statuses of 500 and above that came from targets.
-    pub target_5xx: u64,
-    /// Responses that a target broke off.
-    pub broken: u64,
-    /// Requests cut at the end of a deregistration delay.
-    pub deregistered: u64,
-    /// Requests by instance id, those in flight included.
-    pub by_target: HashMap<String, u64>,
-}
+/// How long a target may take to accept a connection, as at AWS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle: AWS's default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A load balancer's listener and the requests on their way through it.
 pub struct Balancer {
-    targets: Arc<dyn Targets>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    counts: Counts,
-    open: HashMap<String, Open>,
-}
-
-/// The requests in flight to one target.
-#[derive(Default)]
-struct Open {
-    requests: usize,
-    close: CancellationToken,
+    ledger: Arc<Ledger>,
 }
 
 impl Balancer {
-    /// A balancer over these targets; it does nothing until [`Balancer::serve`].
+    /// Makes a balancer over these targets; it does nothing until [`Balancer::serve`].
     pub fn new(targets: Arc<dyn Targets>) -> Arc<Balancer> {
-        Arc::new(Balancer { targets, state: Mutex::default() })
+        Arc::new(Balancer { ledger: Arc::new(Ledger::new(targets)) })
     }
 
     /// Serves a listener until `shutdown`, then closes every connection.
@@ -150,7 +55,7 @@ impl Balancer {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = self.clone().connection(stream, peer, shutdown.clone());
+                    let connection = self.clone().serve_connection(stream, peer, shutdown.clone());
                     tokio::spawn(shutdown.clone().run_until_cancelled_owned(connection));
                 }
                 // Out of descriptors, or a client that left: later ones may fare better.
@@ -159,33 +64,32 @@ impl Balancer {
         }
     }
 
-    /// Ends the requests in flight to a target: what happens when its deregistration delay is over.
+    /// Ends the requests in flight to a target, as happens when its deregistration delay is over.
     pub fn close_target(&self, instance_id: &str) {
-        if let Some(open) = self.state().open.get_mut(instance_id) {
-            std::mem::take(&mut open.close).cancel();
-        }
+        self.ledger.close_target(instance_id);
     }
 
-    /// The number of requests and tunnels in flight to a target.
+    /// Returns the number of requests and tunnels in flight to a target.
     pub fn in_flight(&self, instance_id: &str) -> usize {
-        self.state().open.get(instance_id).map_or(0, |open| open.requests)
+        self.ledger.in_flight(instance_id)
     }
 
-    /// What has been seen so far.
+    /// Returns what has been counted so far.
     pub fn counts(&self) -> Counts {
-        self.state().counts.clone()
+        self.ledger.counts()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+    async fn serve_connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        shutdown: CancellationToken,
+    ) {
         // A missing TCP_NODELAY costs time only.
         drop(stream.set_nodelay(true));
         let service = service_fn(move |request| {
             let (balancer, shutdown) = (self.clone(), shutdown.clone());
-            async move { Ok::<_, Infallible>(balancer.request(request, peer, shutdown).await) }
+            async move { Ok::<_, Infallible>(balancer.answer(request, peer, shutdown).await) }
         });
         let serving = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
@@ -195,15 +99,15 @@ impl Balancer {
         }
     }
 
-    async fn request(
+    async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
         shutdown: CancellationToken,
     ) -> Response<Body> {
-        let mut exchange = Exchange::begin(self.clone(), &request);
-        let Some(picked) = self.targets.pick() else {
-            return refuse(exchange, StatusCode::SERVICE_UNAVAILABLE, "no target to send to".into());
+        let mut exchange = Exchange::begin(Arc::clone(&self.ledger), &request);
+        let Some(picked) = self.ledger.pick_target() else {
+            return refuse_request(exchange, StatusCode::SERVICE_UNAVAILABLE, "no target to send to".into());
         };
         let closed = exchange.assign(&picked.instance_id);
         let answered = tokio::select! {
@@ -225,13 +129,13 @@ impl Balancer {
                 let target = hyper::upgrade::on(&mut response);
                 let tunnel = tunnel::run(client, target, exchange, closed, IDLE_TIMEOUT);
                 tokio::spawn(shutdown.run_until_cancelled_owned(tunnel));
-                response.map(|_| empty())
+                response.map(|_| empty_body())
             }
-            Err((status, reason)) => refuse(exchange, status, reason),
+            Err((status, reason)) => refuse_request(exchange, status, reason),
         }
     }
 
-    /// Sends a request to its target; an upgraded answer comes with the client's side of the tunnel.
+    /// Sends a request to its target and returns the answer; an upgraded one comes with the client's side of the tunnel.
     async fn forward(
         &self,
         picked: &Picked,
@@ -260,17 +164,17 @@ impl Balancer {
                 tracing::debug!(%error, "a target's connection ended");
             }
         });
-        let upgrade = upgrade_of(request.headers());
+        let upgrade = requested_upgrade(request.headers());
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let request = prepare(request, peer, upgrade);
+        let request = forwarded_request(request, peer, upgrade);
         match tokio::time::timeout(IDLE_TIMEOUT, sender.send_request(request)).await {
             Ok(Ok(mut response)) => {
                 let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                let upgrade = upgrade_of(response.headers());
-                strip(response.headers_mut());
+                let upgrade = requested_upgrade(response.headers());
+                strip_connection_headers(response.headers_mut());
                 match (switching, client) {
                     (true, Some(client)) => {
-                        pass_upgrade(response.headers_mut(), upgrade);
+                        add_upgrade_headers(response.headers_mut(), upgrade);
                         Ok((response, Some(client)))
                     }
                     (true, None) => Err(bad("an unasked switch of protocols by", &"refused")),
@@ -286,7 +190,8 @@ impl Balancer {
     }
 }
 
-fn refuse(mut exchange: Exchange, status: StatusCode, reason: String) -> Response<Body> {
+/// Answers a request in the place of its target, with the reason for the record.
+fn refuse_request(mut exchange: Exchange, status: StatusCode, reason: String) -> Response<Body> {
     tracing::debug!(%status, reason, "the balancer answers itself");
     exchange.outcome.status = status.as_u16();
     exchange.outcome.balancer_error = Some(reason);
@@ -299,63 +204,7 @@ fn refuse(mut exchange: Exchange, status: StatusCode, reason: String) -> Respons
     response
 }
 
-fn empty() -> Body {
+/// Makes a body without content.
+fn empty_body() -> Body {
     http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-fn strip(headers: &mut HeaderMap) {
-    // A header named by Connection belongs to the connection as well.
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-}
-
-/// The protocol that a message wants to switch to.
-fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let wanted = headers.get_all(header::CONNECTION).iter().any(|value| {
-        value
-            .to_str()
-            .is_ok_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
-    });
-    headers.get(header::UPGRADE).filter(|_| wanted).cloned()
-}
-
-fn pass_upgrade(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
-    if let Some(protocol) = upgrade {
-        headers.insert(header::UPGRADE, protocol);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-}
-
-fn prepare(
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-    upgrade: Option<HeaderValue>,
-) -> Request<Incoming> {
-    *request.version_mut() = Version::HTTP_11;
-    let path = request.uri().path_and_query().cloned();
-    if let Some(path) = path {
-        *request.uri_mut() = path.into();
-    }
-    let headers = request.headers_mut();
-    strip(headers);
-    pass_upgrade(headers, upgrade);
-    let mut chain = peer.ip().to_string();
-    if let Some(before) = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-        chain = format!("{before}, {chain}");
-    }
-    if let Ok(chain) = HeaderValue::from_str(&chain) {
-        headers.insert("x-forwarded-for", chain);
-    }
-    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    request
 }

@@ -1,4 +1,4 @@
-//! Joins the balancer to the state: which target gets a request, and what is written down of it.
+//! Joins the balancers to the state, which chooses the target of each request and records how it ended.
 
 use std::sync::{Arc, Weak};
 
@@ -15,6 +15,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Makes the pool of this target group.
     pub(super) fn new(cloud: &Arc<Cloud>, target_group: &str) -> Self {
         Self { cloud: Arc::downgrade(cloud), target_group: target_group.to_owned() }
     }
@@ -31,13 +32,14 @@ impl Targets for Pool {
 
     fn record(&self, outcome: Outcome) {
         if let Some(cloud) = self.cloud.upgrade() {
-            cloud.with(|state| state.request_ended(&self.target_group, &outcome));
+            cloud.with(|state| state.record_request(&self.target_group, &outcome));
         }
     }
 }
 
 impl State {
-    fn request_ended(&mut self, arn: &str, outcome: &Outcome) {
+    /// Counts a request that has ended, and writes an event where it failed.
+    fn record_request(&mut self, arn: &str, outcome: &Outcome) {
         let Some(group) = self.elb.target_groups.get_mut(arn) else { return };
         group.requests += 1;
         let kind = match (&outcome.balancer_error, outcome.ended) {

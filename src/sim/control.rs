@@ -1,4 +1,4 @@
-//! The control API `/_sim/…`: the world, instances, faults, logs. Its endpoints are listed in the parent module's doc.
+//! The control API `/_sim/…`: the world, instances, faults, logs. Its endpoints are listed in the documentation of [`super`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::cloud::Cloud;
 use super::faults::{Fault, Kind};
 use super::instance::Host;
-use super::server::{Call, json_response};
 use super::state::{Effect, Lifecycle, State};
+use super::wire::call::{Call, json_response};
 use super::wire::json as json_wire;
 use super::world::World;
 
-/// Status and JSON.
+/// The status and the JSON of an answer.
 type Outcome = (u16, Value);
 
 #[derive(Deserialize)]
@@ -61,15 +61,18 @@ struct Shown {
     name: Option<String>,
 }
 
+/// Makes the answer that a request is refused.
 fn refused(message: impl Into<String>) -> Outcome {
     (400, json!({"error": message.into()}))
 }
 
+/// Makes the answer that there is no such thing.
 fn missing(what: &str) -> Outcome {
     (404, json!({"error": format!("there is no {what}")}))
 }
 
-fn read<T: DeserializeOwned>(call: &Call) -> Result<T, Outcome> {
+/// Reads a request's body.
+fn read_body<T: DeserializeOwned>(call: &Call) -> Result<T, Outcome> {
     serde_json::from_slice(&call.body).map_err(|e| refused(format!("unreadable body: {e}")))
 }
 
@@ -82,19 +85,20 @@ pub async fn answer(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Response<
     json_response(status, &body)
 }
 
+/// Finds the endpoint of a request and answers it; errors are answers as well.
 async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome, Outcome> {
     let after = || call.query().get("after").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
     match (&call.method, rest) {
-        (&Method::GET, ["world"]) => Ok((200, cloud.with(|s| s.world()))),
+        (&Method::GET, ["world"]) => Ok((200, cloud.with(|s| s.describe_world()))),
         (&Method::POST, ["world"]) => {
-            let world: World = read(call)?;
+            let world: World = read_body(call)?;
             cloud.with(|s| s.create_world(world)).map(|v| (200, v)).map_err(|e| refused(e.message))
         }
         (&Method::GET, ["audit"]) => Ok((200, cloud.with(|s| s.audit.after(after())))),
         (&Method::GET, ["events"]) => Ok((200, cloud.with(|s| s.events.after(after())))),
         (&Method::GET, ["faults"]) => Ok((200, cloud.with(|s| json!({"faults": s.faults.list()})))),
         (&Method::POST, ["faults"]) => {
-            let fault: Fault = read(call)?;
+            let fault: Fault = read_body(call)?;
             cloud.with(|s| s.post_fault(fault)).map(|f| (200, f))
         }
         (&Method::DELETE, ["faults"]) => Ok((200, cloud.with(|s| json!({"cleared": s.faults.clear(None)})))),
@@ -111,7 +115,7 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             Ok((200, json!({})))
         }
         (&Method::POST, ["reach"]) => {
-            let address = read::<Reach>(call)?.address;
+            let address = read_body::<Reach>(call)?.address;
             if !address.ip().is_loopback() {
                 return Err(refused(format!("{address} is no loopback address")));
             }
@@ -129,7 +133,7 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             Ok((200, json!({})))
         }
         (&Method::POST, ["github", "rename"]) => {
-            let Rename { from, to } = read(call)?;
+            let Rename { from, to } = read_body(call)?;
             if cloud.github.rename(&from, &to) {
                 Ok((200, json!({})))
             } else {
@@ -137,7 +141,7 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             }
         }
         (&Method::POST, ["github", "app"]) => {
-            cloud.github.apps.register(read(call)?);
+            cloud.github.apps.register(read_body(call)?);
             Ok((200, json!({})))
         }
         (&Method::POST, ["github", "revoke"]) => {
@@ -145,54 +149,49 @@ async fn route(cloud: &Arc<Cloud>, call: &Call, rest: &[&str]) -> Result<Outcome
             Ok((200, json!({})))
         }
         (&Method::POST, ["github", "lag"]) => {
-            cloud.github.lag(read::<Lag>(call)?.on).await;
+            cloud.github.set_lag(read_body::<Lag>(call)?.on).await;
             Ok((200, json!({})))
         }
         (&Method::POST, ["instance-policy"]) => {
-            let policy = read(call)?;
+            let policy = read_body(call)?;
             cloud.with(|s| s.instance_policy = policy);
             Ok((200, json!({})))
         }
         (&Method::POST, ["parameters"]) => {
-            let p: Parameter = read(call)?;
+            let p: Parameter = read_body(call)?;
             let kind = p.kind.unwrap_or_else(|| "SecureString".to_owned());
             cloud.with(|s| s.parameters.insert(p.name, (kind, p.value)));
             Ok((200, json!({})))
         }
         (&Method::POST, ["aws", service, action]) => {
-            let params: Value = read(call)?;
-            cloud.with(|s| s.operate(service, action, &params))
+            let params: Value = read_body(call)?;
+            cloud.with(|s| s.make_operator_call(service, action, &params))
         }
         (&Method::POST, ["paper", group]) => {
-            let pattern = read(call)?;
+            let pattern = read_body(call)?;
             cloud.with(|s| s.change_pattern(group, pattern)).map(|v| (200, v)).map_err(|e| refused(e.message))
         }
         (&Method::POST, ["instances", id, "lifecycle"]) => {
-            let name = read::<Shown>(call)?.name;
-            cloud.with(|s| s.show(id, name))
+            let name = read_body::<Shown>(call)?.name;
+            cloud.with(|s| s.set_shown_state(id, name))
         }
-        (&Method::POST, ["instances", id, verb]) => instance(cloud, call, id, verb).await,
+        (&Method::POST, ["instances", id, verb]) => act_on_instance(cloud, call, id, verb).await,
         _ => Err(missing(&format!("such endpoint: {} {}", call.method, call.uri.path()))),
     }
 }
 
-async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Result<Outcome, Outcome> {
+/// Carries out a verb on an instance.
+async fn act_on_instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Result<Outcome, Outcome> {
     let is_up = cloud.with(|s| s.instances.get(id).is_some_and(|i| i.is_up()));
     if !is_up {
         return Err(missing(&format!("running instance '{id}'")));
     }
     match verb {
-        "terminate" => drop(cloud.with(|s| s.kill(id))),
-        "cut" => drop(cloud.with(|s| s.cut(id, None))),
-        "restore" => cloud.with(|s| {
-            if let Some(instance) = s.instances.get_mut(id) {
-                instance.cut = None;
-            }
-            s.effects.push(Effect::Restore(id.to_owned()));
-            s.events.push(id, "network-restored", json!({}));
-        }),
+        "terminate" => drop(cloud.with(|s| s.kill_instance(id))),
+        "cut" => drop(cloud.with(|s| s.cut_network(id, None))),
+        "restore" => cloud.with(|s| s.restore_network(id)),
         verb if cloud.host(id).is_none() => {
-            if !cloud.with(|s| s.order_paper(id, verb)) {
+            if !cloud.with(|s| s.order_paper_agent(id, verb)) {
                 return Err(refused(format!(
                     "'{id}' is a paper instance: it has no processes, and no '{verb}'"
                 )));
@@ -203,7 +202,7 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
             s.effects.push(Effect::Reboot(id.to_owned()));
         }),
         "stop-agent" | "start-agent" | "kill-agent" => {
-            let host = running(cloud, id)?;
+            let host = running_host(cloud, id)?;
             let done = match verb {
                 "stop-agent" => host.stop_agent().await,
                 "start-agent" => host.start_agent().await,
@@ -212,8 +211,8 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
             done.map_err(|e| (500, json!({"error": format!("{verb} could not be done on {id}: {e}")})))?;
         }
         "exec" => {
-            let argv = read::<Exec>(call)?.argv;
-            let host = running(cloud, id)?;
+            let argv = read_body::<Exec>(call)?.argv;
+            let host = running_host(cloud, id)?;
             return match host.exec(&argv).await {
                 Ok(done) => {
                     let (stdout, stderr) =
@@ -228,14 +227,19 @@ async fn instance(cloud: &Arc<Cloud>, call: &Call, id: &str, verb: &str) -> Resu
     Ok((200, json!({})))
 }
 
-/// The process tree of an instance that has one.
-fn running(cloud: &Arc<Cloud>, id: &str) -> Result<Arc<Host>, Outcome> {
+/// Returns the process tree of an instance that has one.
+fn running_host(cloud: &Arc<Cloud>, id: &str) -> Result<Arc<Host>, Outcome> {
     cloud.host(id).ok_or_else(|| missing(&format!("running instance '{id}'")))
 }
 
 impl State {
-    /// Makes an operator's call: no limit, no fault, no line in the audit log.
-    fn operate(&mut self, service: &str, action: &str, params: &Value) -> Result<Outcome, Outcome> {
+    /// Makes an operator's call, which meets no limit and no fault and is not in the audit log.
+    fn make_operator_call(
+        &mut self,
+        service: &str,
+        action: &str,
+        params: &Value,
+    ) -> Result<Outcome, Outcome> {
         let answer = match service {
             "autoscaling" => self.autoscaling(action, params),
             "elasticloadbalancing" => self.elasticloadbalancing(action, params),
@@ -247,8 +251,8 @@ impl State {
         }
     }
 
-    /// Has Auto Scaling show another name than the lifecycle state's, or that again.
-    fn show(&mut self, id: &str, name: Option<String>) -> Result<Outcome, Outcome> {
+    /// Makes Auto Scaling show this name in the place of the lifecycle state's; `None` makes it show that again.
+    fn set_shown_state(&mut self, id: &str, name: Option<String>) -> Result<Outcome, Outcome> {
         if name.as_deref() == Some("") {
             return Err(refused("'name' must be a lifecycle state's name, or null"));
         }
@@ -258,7 +262,7 @@ impl State {
         Ok((200, json!({})))
     }
 
-    /// Takes a fault in; one that acts at once is carried out.
+    /// Adds a fault; one that acts at once is carried out.
     pub fn post_fault(&mut self, mut fault: Fault) -> Result<Value, Outcome> {
         if !(0.0..=1.0).contains(&fault.probability) {
             return Err(refused("'probability' must be between 0 and 1"));
@@ -280,16 +284,17 @@ impl State {
             fault.matches.instance = fit.get(at).cloned();
         }
         if fault.kind.acts_at_once() {
-            self.act_at_once(&fault)?;
+            self.carry_out_fault(&fault)?;
         }
         if fault.kind == Kind::StaleRead {
-            self.reads.keep();
+            self.reads.start_keeping();
         }
         let fault = self.faults.add(fault);
         Ok(json!({"id": fault.id, "instance": fault.matches.instance}))
     }
 
-    fn act_at_once(&mut self, fault: &Fault) -> Result<(), Outcome> {
+    /// Carries out a fault that acts at once.
+    fn carry_out_fault(&mut self, fault: &Fault) -> Result<(), Outcome> {
         let kind = fault.kind.name();
         let Some(id) = fault.matches.instance.clone() else {
             return Err(refused(format!("'{kind}' needs match.instance: an id, or \"random\"")));
@@ -304,8 +309,8 @@ impl State {
             Kind::AgentOffline => instance.agent.offline_until = Some(until),
             Kind::HealthFail => instance.health_fault = Some((false, until)),
             Kind::HealthSlow => instance.health_fault = Some((true, until)),
-            Kind::TerminateInstance => drop(self.kill(&id)),
-            Kind::NetworkCut => drop(self.cut(&id, Some(seconds))),
+            Kind::TerminateInstance => drop(self.kill_instance(&id)),
+            Kind::NetworkCut => drop(self.cut_network(&id, Some(seconds))),
             Kind::HookExit => {
                 let Some(event) = fault.event.clone() else {
                     return Err(refused("'hook-exit' needs 'event', such as \"AfterInstall\""));

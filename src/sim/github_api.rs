@@ -1,4 +1,5 @@
-//! The GitHub side of the port: the token, limits, faults and the audit line around [`super::github`].
+//! The GitHub side of the port: checks the token, applies limits and faults, and writes the audit log around
+//! [`super::github`].
 
 use std::sync::Arc;
 
@@ -10,17 +11,17 @@ use super::audit::Call as Line;
 use super::cloud::Cloud;
 use super::faults::Kind;
 use super::github::{GitHub, Reply, Request, error};
-use super::server::{Answer, Call, json_response, response};
 use super::throttle;
+use super::wire::call::{Call, HttpAnswer, json_response, response};
 
 /// Answers a request for `/repos/…`, `/repositories/…` or an archive's short-lived address.
-pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> Answer {
+pub async fn answer(cloud: &Arc<Cloud>, call: &Call) -> HttpAnswer {
     let segments = call.segments();
     let query = call.query();
     let download = segments.first().is_some_and(|s| s == "_codeload");
     let action = if download { "DownloadTarball" } else { GitHub::action(&segments) };
     let (id, struck) = cloud.with(|state| {
-        let id = state.uuid();
+        let id = state.random_uuid();
         let now = state.clock.now();
         if state.throttle.take("github", action, now).is_err() {
             return (id, Some((Kind::Throttle, None, None)));

@@ -1,10 +1,13 @@
 //! The simulated cloud: AWS's and GitHub's APIs on one loopback port, with instances, agents and balancers that are
 //! real behind them. A process of its own (`drover sim`), so that a daemon under test can be killed beside it.
 //!
-//! It is a house of its own: it knows nothing of the daemon's modules (but for [`paper`], which reads the scripts that it is
-//! sent by [`crate::revision::script`]), and only the command line and tests enter it.
-//! Handlers change [`state::State`], which does no I/O; [`cloud::Cloud`] carries out what it orders; [`server`] tells
-//! the protocols apart.
+//! It imports nothing of the daemon's modules (except that [`paper`] reads the scripts that it is sent by
+//! [`crate::revision::script`]), and only the command line and tests import it.
+//!
+//! No file imports another in a circle. From the bottom up: the types of each service import no state; [`state::State`] holds
+//! them and does no I/O; the services implement their calls, and the passing of time, on it; [`cloud::Cloud`] shares it among
+//! tasks; `perform` carries out the effects that it orders; the handlers of each API answer requests; [`server`] tells the
+//! APIs apart.
 //!
 //! # Access
 //! Only loopback is listened on, and only requests whose `Host` header names it are answered. AWS calls must be signed
@@ -122,6 +125,8 @@
 //! - Request limits other than ELBv2's Describe* are assumptions; see [`throttle`].
 //! - There are no alarms, scheduled actions or IAM: every signed call is allowed.
 
+pub mod account;
+mod agent_api;
 pub mod audit;
 pub mod autoscaling;
 mod aws;
@@ -139,13 +144,17 @@ mod iam;
 pub mod instance;
 pub mod load;
 pub mod objects;
+mod outages;
 pub mod paper;
+mod perform;
 pub mod reads;
+mod s3;
 pub mod sample;
 pub mod server;
 pub mod ssm;
 pub mod state;
 pub mod throttle;
+mod tick;
 pub mod wire;
 pub mod world;
 
@@ -157,32 +166,33 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use account::REGION;
 use cloud::{Cloud, Secrets};
 use github::{GitHub, RepositorySpec};
-use state::{REGION, State};
+use state::State;
 use wire::sigv4::Keys;
 use world::World;
 
-/// What a simulated cloud is started with.
+/// The arguments that a simulated cloud is started with.
 #[derive(Clone, Debug)]
 pub struct SimSpec {
     /// Where the API is served; loopback only.
     pub listen: SocketAddr,
-    /// Where the instances' files are kept.
+    /// The directory in which the instances' files are kept.
     pub data: PathBuf,
     /// Git repositories served as GitHub's.
     pub repositories: Vec<RepositorySpec>,
     /// Git repositories that are forks of those: `name` is the parent's.
     pub forks: Vec<RepositorySpec>,
-    /// What there is at the start.
+    /// The groups and target groups that exist at the start.
     pub world: World,
     /// What the cloud's own waits are divided by.
     pub time_scale: f64,
-    /// Seed of all chance.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Loopback addresses that instances can reach.
+    /// The loopback addresses that instances can reach.
     pub reach: Vec<SocketAddr>,
-    /// Instances have this machine's network instead of networks of their own.
+    /// Whether instances have this machine's network instead of networks of their own.
     pub share_network: bool,
 }
 
@@ -226,7 +236,8 @@ impl Sim {
         let mut state = State::new(spec.time_scale, spec.seed);
         state.share_network = spec.share_network;
         state.reach = spec.reach;
-        let cloud = Cloud::new(state, github, secrets, address, data, paper::Uplink::new()?);
+        let cloud =
+            Cloud::new(state, github, secrets, address, data, paper::Uplink::new()?, perform::perform);
         let made = cloud.with(|s| s.create_world(spec.world));
         made.map_err(|e| anyhow::anyhow!("the world description can't be carried out: {}", e.message))?;
         let tasks = vec![
@@ -236,7 +247,7 @@ impl Sim {
         Ok(Self { cloud, tasks })
     }
 
-    /// The document that tells callers how to get in.
+    /// Returns the document that tells callers the address and the credentials.
     pub fn ready(&self) -> Value {
         let secrets = &self.cloud.secrets;
         json!({"ready": {
@@ -249,7 +260,7 @@ impl Sim {
         }})
     }
 
-    /// Ends everything, all instances included.
+    /// Shuts everything down, all instances included.
     pub async fn shut_down(self) {
         self.cloud.shut_down().await;
         for task in self.tasks {
@@ -258,6 +269,7 @@ impl Sim {
     }
 }
 
+/// Makes a random secret of this many bytes, in hexadecimal.
 fn secret(bytes: usize) -> String {
     hex::encode((0..bytes).map(|_| rand::random::<u8>()).collect::<Vec<u8>>())
 }

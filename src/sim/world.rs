@@ -1,4 +1,4 @@
-//! The world description: what groups and target groups there are, made at the start or by `POST /_sim/world`.
+//! The world description: the groups and target groups that are created at the start or by `POST /_sim/world`.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::elb::TargetGroupSpec;
 use super::state::{Lifecycle, State};
 use super::wire::ApiError;
 
-/// What there shall be, in addition to what there is.
+/// What is to be created, in addition to what there is.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct World {
@@ -21,7 +21,7 @@ pub struct World {
 }
 
 impl State {
-    /// Creates what a description asks for, and answers with addresses and ids; instances come up afterwards.
+    /// Creates what a description asks for and returns it with addresses and ids; instances start afterwards.
     pub fn create_world(&mut self, world: World) -> Result<Value, ApiError> {
         let mut target_groups = Vec::new();
         for spec in &world.target_groups {
@@ -35,7 +35,7 @@ impl State {
             self.create_group(spec)?;
         }
         self.tick_groups();
-        let mut all = self.world();
+        let mut all = self.describe_world();
         if let Some(listed) = all["target_groups"].as_array_mut() {
             listed.retain(|g| target_groups.iter().any(|arn| g["arn"] == **arn));
         }
@@ -45,8 +45,8 @@ impl State {
         Ok(all)
     }
 
-    /// Everything there is, with its state.
-    pub fn world(&self) -> Value {
+    /// Describes all target groups and groups with their states.
+    pub fn describe_world(&self) -> Value {
         let target_groups: Vec<Value> = self
             .elb
             .target_groups
@@ -86,7 +86,7 @@ impl State {
                             "running": i.is_up() && !i.dead,
                             "booted": i.booted,
                             "agent_seen": i.agent.last_ping.is_some(),
-                            "agent_online": self.is_online(i),
+                            "agent_online": self.is_agent_online(i),
                             "limits": i.host.as_ref().map(|h| h.limits().to_vec()).unwrap_or_default(),
                         })
                     })

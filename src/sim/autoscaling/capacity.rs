@@ -1,16 +1,13 @@
 //! What a group does by itself: launch, go into service, replace, scale in, even out its zones.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
-use super::Group;
+use super::group::Group;
 use crate::sim::elb::TargetState;
-use crate::sim::ssm::AgentLink;
 use crate::sim::state::{Effect, Instance, Lifecycle, State};
 
 impl State {
-    /// One look at all groups and instances.
+    /// Moves instances on, replaces unhealthy ones, and brings the groups that are due to their desired capacity.
     pub fn tick_groups(&mut self) {
         let now = self.clock.now();
         let ids: Vec<String> = self
@@ -21,7 +18,7 @@ impl State {
             })
             .map(|i| i.id.clone())
             .collect();
-        ids.iter().for_each(|id| self.advance(id));
+        ids.iter().for_each(|id| self.advance_instance(id));
         let due: Vec<String> =
             self.groups.values().filter(|g| g.next_look <= now).map(|g| g.name.clone()).collect();
         for name in due {
@@ -37,8 +34,8 @@ impl State {
         });
     }
 
-    /// Moves an instance on from a state that doesn't last.
-    fn advance(&mut self, id: &str) {
+    /// Moves an instance on from a lifecycle state that doesn't last.
+    fn advance_instance(&mut self, id: &str) {
         let now = self.clock.now();
         let Some(instance) = self.instances.get(id) else { return };
         let group = instance.group.clone();
@@ -79,68 +76,7 @@ impl State {
         }
     }
 
-    /// The process tree runs: the instance goes into service, or waits for its group's launch hooks first.
-    pub fn launched(&mut self, id: &str, host: std::sync::Arc<crate::sim::instance::Host>) {
-        let limits = host.limits().to_vec();
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.host = Some(host);
-        self.came_up(id, &limits);
-    }
-
-    /// Goes on with a launched instance.
-    pub(in crate::sim) fn came_up(&mut self, id: &str, limits: &[String]) {
-        let ready = self.clock.now() + self.clock.wait(1.0);
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.ready_at = Some(ready);
-        let detail = json!({"group": instance.group, "zone": instance.zone, "limits": limits});
-        self.events.push(id, "instance-launched", detail);
-        if instance.dead {
-            self.effects.push(Effect::Terminate(id.to_owned()));
-        } else {
-            self.wait_for_hooks(id);
-        }
-    }
-
-    /// Its user-data has run.
-    pub fn booted(&mut self, id: &str) {
-        if let Some(instance) = self.instances.get_mut(id) {
-            instance.booted = true;
-            self.events.push(id, "instance-booted", json!({}));
-        }
-    }
-
-    /// The process tree could not be started.
-    pub fn launch_failed(&mut self, id: &str, why: &str) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.dead = true;
-        let group = instance.group.clone();
-        self.events.push(id, "instance-launch-failed", json!({"why": why}));
-        self.activity(&group, id, "Launching a new EC2 instance", why, "Failed");
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.next_look = self.clock.now() + self.clock.wait(10.0);
-        }
-    }
-
-    /// The process tree, or what stands for it, is gone.
-    pub fn host_gone(&mut self, id: &str) {
-        if let Some(instance) = self.instances.get_mut(id) {
-            instance.host = None;
-            instance.paper = None;
-        }
-    }
-
-    /// Takes an instance out for good: first its targets drain.
-    pub fn begin_terminating(&mut self, id: &str, why: &str) {
-        self.move_to(id, Lifecycle::Terminating, "instance-terminating", json!({"why": why}));
-        if let Some(instance) = self.instances.get_mut(id) {
-            instance.actions.clear();
-        }
-        for arn in self.elb.groups_of(id) {
-            self.deregister(&arn, id, None);
-        }
-    }
-
-    /// Marks members unhealthy, and takes out the ones that are.
+    /// Marks members that fail their checks as unhealthy, and takes unhealthy ones out.
     fn check_health(&mut self, name: &str) {
         let now = self.clock.now();
         let Some(group) = self.groups.get(name) else { return };
@@ -188,14 +124,14 @@ impl State {
                 false => "an ELB system health check failure.",
             };
             let cause = format!("an instance was taken out of service in response to {cause}");
-            self.activity(name, &id, "Terminating EC2 instance", &cause, "InProgress");
+            self.record_activity(name, &id, "Terminating EC2 instance", &cause, "InProgress");
         }
     }
 
-    /// Launches what is missing and takes out what is too much.
+    /// Launches the instances that are missing and takes out those beyond the desired capacity.
     fn keep_capacity(&mut self, name: &str) {
         let now = self.clock.now();
-        let counts = self.zone_counts(name);
+        let counts = self.count_by_zone(name);
         let active: i64 = counts.iter().map(|(_, n)| n).sum();
         let Some(group) = self.groups.get_mut(name) else { return };
         let wanted = if group.deleting { 0 } else { group.desired };
@@ -234,8 +170,8 @@ impl State {
         }
     }
 
-    /// How many instances count in each of a group's zones.
-    fn zone_counts(&self, name: &str) -> Vec<(String, i64)> {
+    /// Counts the active instances in each of a group's zones.
+    fn count_by_zone(&self, name: &str) -> Vec<(String, i64)> {
         let zones = self.groups.get(name).map(|g| g.zones.clone()).unwrap_or_default();
         let mut counts: Vec<(String, i64)> = zones.into_iter().map(|zone| (zone, 0)).collect();
         for instance in self.instances.values().filter(|i| i.group == name && i.lifecycle.is_active()) {
@@ -246,45 +182,23 @@ impl State {
         counts
     }
 
-    /// Starts one instance in the emptiest zone.
+    /// Launches one instance in the emptiest zone and returns its id.
     fn launch_one(&mut self, name: &str, cause: &str) -> Option<String> {
-        let (zone, _) = self.zone_counts(name).into_iter().min_by_key(|(_, count)| *count)?;
-        let id = format!("i-0{}", self.hex(16));
+        let (zone, _) = self.count_by_zone(name).into_iter().min_by_key(|(_, count)| *count)?;
+        let id = format!("i-0{}", self.random_hex(16));
         let now = self.clock.now();
         let protected = self.groups.get(name).is_some_and(|g: &Group| g.protect_new);
-        self.instances.insert(
-            id.clone(),
-            Instance {
-                id: id.clone(),
-                group: name.to_owned(),
-                zone,
-                lifecycle: Lifecycle::Pending,
-                since: now,
-                shown: None,
-                actions: BTreeMap::new(),
-                ready_at: None,
-                in_service_at: None,
-                healthy: true,
-                ailing_since: None,
-                protected,
-                host: None,
-                paper: None,
-                booted: false,
-                dead: false,
-                health_fault: None,
-                cut: None,
-                agent: AgentLink::default(),
-            },
-        );
-        self.activity(name, &id, "Launching a new EC2 instance", cause, "InProgress");
+        let instance = Instance::pending(id.clone(), name, zone, protected, now);
+        self.instances.insert(id.clone(), instance);
+        self.record_activity(name, &id, "Launching a new EC2 instance", cause, "InProgress");
         self.effects.push(Effect::Launch(id.clone()));
         Some(id)
     }
 
-    /// Takes the oldest unprotected instance of the fullest zone out.
+    /// Takes out the oldest unprotected instance of the fullest zone.
     fn scale_in_one(&mut self, name: &str) {
         let deleting = self.groups.get(name).is_some_and(|g| g.deleting);
-        let counts = self.zone_counts(name);
+        let counts = self.count_by_zone(name);
         let count = |zone: &str| counts.iter().find(|(z, _)| z == zone).map_or(0, |(_, n)| *n);
         let victim = self
             .instances
@@ -298,7 +212,7 @@ impl State {
         if let Some(id) = victim {
             self.begin_terminating(&id, "scale-in");
             let cause = "an instance was taken out of service in response to a difference between desired and actual capacity.";
-            self.activity(name, &id, "Terminating EC2 instance", cause, "InProgress");
+            self.record_activity(name, &id, "Terminating EC2 instance", cause, "InProgress");
         }
     }
 }

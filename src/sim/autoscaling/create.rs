@@ -6,13 +6,16 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::hooks::{self, HookSpec};
-use super::{Group, LaunchConfiguration, Tag, WarmPool, group_arn};
+use super::arn::group_arn;
+use super::group::{Group, LaunchConfiguration, Tag};
+use super::hook::{HookSpec, read_hooks};
+use super::warm_pool::WarmPool;
+use crate::sim::account::REGION;
 use crate::sim::paper::Pattern;
-use crate::sim::state::{Lifecycle, REGION, State};
+use crate::sim::state::{Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
-fn largest() -> i64 {
+fn default_max_size() -> i64 {
     100
 }
 
@@ -26,7 +29,7 @@ pub struct GroupSpec {
     #[serde(default)]
     pub min: i64,
     /// MaxSize; 100 by default.
-    #[serde(default = "largest")]
+    #[serde(default = "default_max_size")]
     pub max: i64,
     /// DesiredCapacity; MinSize by default.
     #[serde(default)]
@@ -46,10 +49,10 @@ pub struct GroupSpec {
     /// The script that a new instance runs once.
     #[serde(default)]
     pub user_data: Option<String>,
-    /// Its instances have neither namespaces nor processes; see [`crate::sim::paper`].
+    /// Whether its instances have neither namespaces nor processes; see [`crate::sim::paper`].
     #[serde(default)]
     pub paper: bool,
-    /// How attempts on them go.
+    /// How attempts on those instances go.
     #[serde(default)]
     pub paper_pattern: Option<Pattern>,
     /// Environment of the instances' processes.
@@ -100,7 +103,7 @@ impl State {
         }
         let calls: Vec<Value> = spec.lifecycle_hooks.iter().map(HookSpec::as_call).collect();
         let calls: Vec<Params<'_>> = calls.iter().map(|c| Params::new(c, "ValidationError")).collect();
-        let hooks = hooks::read_all(&calls)?;
+        let hooks = read_hooks(&calls)?;
         let zones = if spec.zones.is_empty() {
             ["a", "b", "c"].iter().map(|z| format!("{REGION}{z}")).collect()
         } else {
@@ -160,7 +163,7 @@ impl State {
             .ok_or_else(|| ApiError::validation(format!("Launch configuration name not found - {config}")))?
             .user_data
             .clone();
-        let hooks = hooks::read_all(&p.objects("LifecycleHookSpecificationList"))?;
+        let hooks = read_hooks(&p.objects("LifecycleHookSpecificationList"))?;
         let tags = p.objects("Tags");
         let tag =
             |t: &Params<'_>| Some((t.str("Key")?.to_owned(), t.str("Value").unwrap_or_default().to_owned()));
@@ -189,7 +192,7 @@ impl State {
     }
 
     pub(super) fn delete_group(&mut self, p: Params<'_>) -> Answer {
-        let name = self.named(p)?.name.clone();
+        let name = self.named_group(p)?.name.clone();
         let peopled =
             self.instances.values().any(|i| i.group == name && i.lifecycle != Lifecycle::Terminated);
         if peopled && p.bool("ForceDelete") != Some(true) {
@@ -198,7 +201,7 @@ impl State {
                 "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) still in the group.",
             ));
         }
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         (group.min, group.desired, group.deleting) = (0, 0, true);
         for id in self.members(&name) {
             if self.instances[&id].lifecycle != Lifecycle::Terminating {
@@ -215,7 +218,7 @@ impl State {
                 "Provided Target Groups may not be valid: {unknown} not found"
             )));
         }
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         let name = group.name.clone();
         let new: Vec<String> = arns.into_iter().filter(|a| !group.target_groups.contains(a)).collect();
         group.target_groups.extend(new.iter().cloned());

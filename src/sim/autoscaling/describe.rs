@@ -1,9 +1,11 @@
-//! What can be asked of Auto Scaling.
+//! The calls that describe groups, instances, activities and tags.
 
 use serde_json::{Value, json};
 
-use super::{Group, WarmPool, activity_json, instance_json};
-use crate::sim::state::{ACCOUNT, Lifecycle, State};
+use super::group::Group;
+use super::warm_pool::WarmPool;
+use crate::sim::account::ACCOUNT;
+use crate::sim::state::{Instance, Lifecycle, State};
 use crate::sim::wire::{Answer, Params};
 
 impl State {
@@ -23,7 +25,7 @@ impl State {
             .groups
             .values()
             .filter(|g| names.is_empty() || names.contains(&g.name) || names.contains(&g.arn))
-            .filter(|g| filters.iter().all(|(name, values)| matches(g, name, values)))
+            .filter(|g| filters.iter().all(|(name, values)| meets_filter(g, name, values)))
             .map(|g| self.group_json(g))
             .collect();
         let (page, next) = p.page(groups, "NextToken", "MaxRecords", (50, 100))?;
@@ -104,7 +106,7 @@ impl State {
             .filter(|g| wanted.is_none_or(|w| w == g.name))
             .flat_map(|g| g.activities.iter().map(|a| (g.name.as_str(), a)))
             .filter(|(_, a)| ids.is_empty() || ids.contains(&a.id))
-            .map(|(name, a)| activity_json(name, a))
+            .map(|(name, a)| a.json(name))
             .collect();
         let (page, next) = p.page(activities, "NextToken", "MaxRecords", (100, 100))?;
         Ok(json!({"Activities": page, "NextToken": next}))
@@ -130,7 +132,20 @@ impl State {
     }
 }
 
-fn matches(group: &Group, filter: &str, values: &[String]) -> bool {
+fn instance_json(i: &Instance, launch_configuration: &str) -> Value {
+    json!({
+        "InstanceId": i.id,
+        "InstanceType": "t3.small",
+        "AvailabilityZone": i.zone,
+        "LifecycleState": i.state_name(),
+        "HealthStatus": if i.healthy { "Healthy" } else { "Unhealthy" },
+        "LaunchConfigurationName": launch_configuration,
+        "ProtectedFromScaleIn": i.protected,
+    })
+}
+
+/// Whether a group meets a filter on its tags.
+fn meets_filter(group: &Group, filter: &str, values: &[String]) -> bool {
     match filter.strip_prefix("tag:") {
         Some(key) => group.tags.get(key).is_some_and(|t| values.contains(&t.value)),
         None if filter == "tag-key" => group.tags.keys().any(|k| values.contains(k)),

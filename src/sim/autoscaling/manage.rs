@@ -1,8 +1,8 @@
-//! Sizes, suspended processes, protection, tags, termination on request.
+//! Calls that change groups and instances: sizes, suspended processes, health, protection, tags, termination.
 
 use serde_json::json;
 
-use super::{PROCESSES, Tag, activity_json};
+use super::group::{PROCESSES, Tag};
 use crate::sim::state::{Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
@@ -15,7 +15,7 @@ impl State {
         if wanted.is_empty() {
             wanted = PROCESSES.iter().map(|p| (*p).to_owned()).collect();
         }
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         group.suspended.retain(|s| !wanted.contains(s));
         if suspend {
             group.suspended.extend(wanted);
@@ -27,7 +27,7 @@ impl State {
         let (min, max) = (p.int("MinSize")?, p.int("MaxSize")?);
         let (desired, grace) = (p.int("DesiredCapacity")?, p.int("HealthCheckGracePeriod")?);
         let known = p.strings("AvailabilityZones");
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         let (min, max) = (min.unwrap_or(group.min), max.unwrap_or(group.max));
         if min < 0 || max < min {
             return Err(ApiError::validation(format!(
@@ -58,7 +58,7 @@ impl State {
 
     pub(super) fn set_desired_capacity(&mut self, p: Params<'_>) -> Answer {
         let wanted = p.int("DesiredCapacity")?;
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         let Some(wanted) = wanted else { return Err(p.need("DesiredCapacity").unwrap_err()) };
         if wanted < group.min {
             return Err(ApiError::validation(format!(
@@ -77,7 +77,7 @@ impl State {
     }
 
     pub(super) fn set_instance_health(&mut self, p: Params<'_>) -> Answer {
-        let id = self.managed(p)?;
+        let id = self.named_member(p)?;
         let healthy = match p.need("HealthStatus")? {
             "Healthy" => true,
             "Unhealthy" => false,
@@ -92,7 +92,7 @@ impl State {
     }
 
     pub(super) fn set_instance_protection(&mut self, p: Params<'_>) -> Answer {
-        let group = self.named(p)?.name.clone();
+        let group = self.named_group(p)?.name.clone();
         let ids = p.strings("InstanceIds");
         let protect = p.bool("ProtectedFromScaleIn").unwrap_or_default();
         if ids.len() > 50 {
@@ -113,7 +113,7 @@ impl State {
     }
 
     pub(super) fn terminate_instance(&mut self, p: Params<'_>) -> Answer {
-        let id = self.managed(p)?;
+        let id = self.named_member(p)?;
         let Some(decrement) = p.bool("ShouldDecrementDesiredCapacity") else {
             return Err(p.need("ShouldDecrementDesiredCapacity").unwrap_err());
         };
@@ -136,22 +136,8 @@ impl State {
         let shrinking = if decrement { ", shrinking the capacity" } else { "" };
         let cause =
             format!("instance {id} was taken out of service in response to a user request{shrinking}.");
-        let activity = self.activity(&name, &id, "Terminating EC2 instance", &cause, "InProgress");
-        Ok(json!({"Activity": activity_json(&name, &activity)}))
-    }
-
-    /// The present member that `InstanceId` names.
-    fn managed(&self, p: Params<'_>) -> Result<String, ApiError> {
-        let id = p.need("InstanceId")?;
-        self.instances
-            .get(id)
-            .filter(|i| !matches!(i.lifecycle, Lifecycle::Terminating | Lifecycle::Terminated))
-            .map(|i| i.id.clone())
-            .ok_or_else(|| {
-                ApiError::validation(format!(
-                    "Instance Id not found - No managed instance found for instance ID: {id}"
-                ))
-            })
+        let activity = self.record_activity(&name, &id, "Terminating EC2 instance", &cause, "InProgress");
+        Ok(json!({"Activity": activity.json(&name)}))
     }
 
     pub(super) fn change_tags(&mut self, p: Params<'_>, set: bool) -> Answer {

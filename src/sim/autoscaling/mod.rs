@@ -1,138 +1,46 @@
-//! Amazon EC2 Auto Scaling: groups that launch, terminate and replace, launch hooks, standby, suspended processes, tags;
-//! instance refreshes and warm pools in name only.
+//! Amazon EC2 Auto Scaling: groups that launch, terminate and replace instances, launch hooks, standby, suspended processes,
+//! tags; instance refreshes and warm pools in name only.
+//!
+//! The files that define what a group consists of (`group`, `hook`, `activity` …) don't import the state; the others
+//! implement calls and the passing of time on it.
 
-mod actions;
+mod action_calls;
+mod activity;
+mod arn;
 mod capacity;
 mod create;
 mod describe;
-mod hooks;
+mod group;
+mod history;
+mod hook;
+mod hook_calls;
+mod launch;
+mod lifecycle_action;
+mod lookup;
 mod manage;
 mod refresh;
+mod refresh_calls;
 mod standby;
+mod termination;
+mod waiting;
 mod warm_pool;
-
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+mod warm_pool_calls;
 
 use serde_json::{Value, json};
 
-use super::paper::Pattern;
-use super::state::{ACCOUNT, Instance, REGION, State};
+use super::state::State;
 use super::wire::{Answer, ApiError, Params};
 
-pub use actions::{ActionResult, LifecycleAction};
+pub use activity::Activity;
 pub use create::GroupSpec;
-pub use hooks::{Hook, HookSpec};
+pub use group::{Group, LaunchConfiguration, PROCESSES, Tag};
+pub use hook::{Hook, HookSpec};
+pub use lifecycle_action::{ActionResult, LifecycleAction};
 pub use refresh::Refresh;
 pub use warm_pool::WarmPool;
 
 /// XML namespace of the service's answers.
 pub const NAMESPACE: &str = "http://autoscaling.amazonaws.com/doc/2011-01-01/";
-
-/// The processes that can be suspended.
-pub const PROCESSES: [&str; 9] = [
-    "Launch",
-    "Terminate",
-    "AddToLoadBalancer",
-    "AlarmNotification",
-    "AZRebalance",
-    "HealthCheck",
-    "InstanceRefresh",
-    "ReplaceUnhealthy",
-    "ScheduledActions",
-];
-
-/// What CreateLaunchConfiguration keeps.
-#[derive(Clone, Debug, Default)]
-pub struct LaunchConfiguration {
-    /// The script that a new instance runs once.
-    pub user_data: Option<String>,
-}
-
-/// A tag on a group.
-#[derive(Clone, Debug)]
-pub struct Tag {
-    /// Its value.
-    pub value: String,
-    /// Whether new instances get it.
-    pub propagate: bool,
-}
-
-/// One line of a group's history.
-#[derive(Clone, Debug)]
-pub struct Activity {
-    id: String,
-    description: String,
-    cause: String,
-    instance: String,
-    start: String,
-    end: Option<String>,
-    status: &'static str,
-    /// Why it came to nothing.
-    message: Option<String>,
-}
-
-/// An Auto Scaling group.
-#[derive(Debug)]
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// Its ARN.
-    pub arn: String,
-    /// MinSize.
-    pub min: i64,
-    /// MaxSize.
-    pub max: i64,
-    /// DesiredCapacity.
-    pub desired: i64,
-    /// Availability zones.
-    pub zones: Vec<String>,
-    /// ARNs of the attached target groups.
-    pub target_groups: Vec<String>,
-    /// Whether the balancer's health checks count (type `ELB`).
-    pub elb_health: bool,
-    /// Health check grace period, seconds.
-    pub grace: i64,
-    /// The script that a new instance runs once.
-    pub user_data: Option<String>,
-    /// How attempts on its instances go, where they are paper instances.
-    pub paper: Option<Pattern>,
-    /// Environment of the instances' processes.
-    pub env: Vec<(String, String)>,
-    /// The launch configuration's name.
-    pub launch_configuration: String,
-    /// Tags by key.
-    pub tags: BTreeMap<String, Tag>,
-    /// Suspended processes.
-    pub suspended: Vec<String>,
-    /// Lifecycle hooks by name.
-    pub hooks: BTreeMap<String, Hook>,
-    /// Its warm pool, if it has one.
-    pub warm_pool: Option<WarmPool>,
-    /// Its instance refreshes, oldest first.
-    pub refreshes: Vec<Refresh>,
-    /// When it was created.
-    pub created: String,
-    /// New instances are protected from scale-in.
-    pub protect_new: bool,
-    /// History, newest first.
-    pub activities: VecDeque<Activity>,
-    /// When its capacity is looked at next.
-    pub next_look: Instant,
-    /// Since when the zones are uneven.
-    pub uneven_since: Option<Instant>,
-    /// The instance launched to even the zones out.
-    pub rebalancing: Option<String>,
-    /// DeleteAutoScalingGroup was called.
-    pub deleting: bool,
-}
-
-impl Group {
-    /// Whether a process runs.
-    pub fn runs(&self, process: &str) -> bool {
-        !self.suspended.iter().any(|p| p == process)
-    }
-}
 
 impl State {
     /// Answers a call of the Auto Scaling API.
@@ -179,92 +87,6 @@ impl State {
             )),
         }
     }
-
-    /// The group that `AutoScalingGroupName` names.
-    pub(crate) fn named(&mut self, p: Params<'_>) -> Result<&mut Group, ApiError> {
-        let name = p.need("AutoScalingGroupName")?;
-        self.groups.get_mut(name).ok_or_else(unknown_group)
-    }
-
-    /// Writes an activity into a group's history and answers with it.
-    fn activity(
-        &mut self,
-        group: &str,
-        instance: &str,
-        doing: &str,
-        cause: &str,
-        status: &'static str,
-    ) -> Activity {
-        let start = jiff::Timestamp::now().to_string();
-        let id = self.uuid();
-        let description = if instance.is_empty() { doing.to_owned() } else { format!("{doing}: {instance}") };
-        let end = (status == "Successful").then(|| start.clone());
-        let cause = format!("At {start} {cause}");
-        let instance = instance.to_owned();
-        let activity = Activity { id, description, cause, instance, start, end, status, message: None };
-        if let Some(group) = self.groups.get_mut(group) {
-            group.activities.push_front(activity.clone());
-            group.activities.truncate(500);
-        }
-        activity
-    }
-
-    /// Ends an instance's activities that are still under way.
-    fn end_activities(&mut self, group: &str, instance: &str) {
-        if let Some(group) = self.groups.get_mut(group) {
-            for activity in group.activities.iter_mut().filter(|a| a.instance == instance && a.end.is_none())
-            {
-                activity.end = Some(jiff::Timestamp::now().to_string());
-                activity.status = "Successful";
-            }
-        }
-    }
-}
-
-fn unknown_group() -> ApiError {
-    ApiError::validation("AutoScalingGroup name not found - AutoScalingGroup not found")
-}
-
-fn activity_json(group: &str, a: &Activity) -> Value {
-    json!({
-        "ActivityId": a.id,
-        "AutoScalingGroupName": group,
-        "AutoScalingGroupARN": group_arn(group),
-        "Description": a.description,
-        "Cause": a.cause,
-        "StartTime": a.start,
-        "EndTime": a.end,
-        "StatusCode": a.status,
-        "StatusMessage": a.message,
-        "Progress": if a.end.is_some() { 100 } else { 50 },
-        "Details": "{}",
-    })
-}
-
-/// A group's ARN; the id inside is made of its name, so that it is the same in every run.
-pub fn group_arn(name: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let h = hex::encode(Sha256::digest(name.as_bytes()));
-    format!(
-        "arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:{}-{}-{}-{}-{}:autoScalingGroupName/{name}",
-        &h[..8],
-        &h[8..12],
-        &h[12..16],
-        &h[16..20],
-        &h[20..32]
-    )
-}
-
-fn instance_json(i: &Instance, launch_configuration: &str) -> Value {
-    json!({
-        "InstanceId": i.id,
-        "InstanceType": "t3.small",
-        "AvailabilityZone": i.zone,
-        "LifecycleState": i.state_name(),
-        "HealthStatus": if i.healthy { "Healthy" } else { "Unhealthy" },
-        "LaunchConfigurationName": launch_configuration,
-        "ProtectedFromScaleIn": i.protected,
-    })
 }
 
 #[cfg(test)]

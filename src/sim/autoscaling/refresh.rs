@@ -1,26 +1,28 @@
-//! Instance refreshes in name only: one that is started is in progress until it is cancelled, and replaces nothing.
+//! An instance refresh in name only: it is in progress until it is cancelled, and replaces nothing.
 
 use serde_json::{Value, json};
-
-use super::Group;
-use crate::sim::state::State;
-use crate::sim::wire::{Answer, ApiError, Params};
 
 /// An instance refresh.
 #[derive(Clone, Debug)]
 pub struct Refresh {
-    id: String,
-    strategy: String,
-    preferences: Option<Value>,
-    /// How many instances there were to be replaced.
-    instances: usize,
-    start: String,
-    /// When it was cancelled.
-    end: Option<String>,
+    pub(super) id: String,
+    pub(super) strategy: String,
+    pub(super) preferences: Option<Value>,
+    /// How many instances there were to be replaced when it was started.
+    pub(super) instances: usize,
+    pub(super) start: String,
+    /// When it was cancelled, if it was.
+    pub(super) end: Option<String>,
 }
 
 impl Refresh {
-    fn json(&self, group: &str) -> Value {
+    /// Whether it has not been cancelled.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Describes the refresh as AWS does.
+    pub(super) fn json(&self, group: &str) -> Value {
         let cancelled = self.end.is_some();
         json!({
             "InstanceRefreshId": self.id,
@@ -34,104 +36,5 @@ impl Refresh {
             "Preferences": self.preferences,
             "Strategy": self.strategy,
         })
-    }
-}
-
-impl Group {
-    /// Refuses what can't be done during an instance refresh.
-    pub(super) fn not_refreshing(&self) -> Result<(), ApiError> {
-        if self.refreshes.iter().all(|r| r.end.is_some()) {
-            return Ok(());
-        }
-        Err(ApiError::refused(
-            "InstanceRefreshInProgress",
-            "An Instance Refresh is already in progress and blocks the execution of this Instance Refresh.",
-        ))
-    }
-}
-
-impl State {
-    pub(super) fn start_refresh(&mut self, p: Params<'_>) -> Answer {
-        let strategy = p.str("Strategy").unwrap_or("Rolling").to_owned();
-        if !["Rolling", "ReplaceRootVolume"].contains(&strategy.as_str()) {
-            return Err(p.error(format!("Value '{strategy}' at 'strategy' is not valid")));
-        }
-        let id = self.uuid();
-        let name = self.named(p)?.name.clone();
-        let instances =
-            self.instances.values().filter(|i| i.group == name && i.lifecycle.is_active()).count();
-        let group = self.named(p)?;
-        group.not_refreshing()?;
-        group.refreshes.push(Refresh {
-            id: id.clone(),
-            strategy,
-            preferences: p.get("Preferences").filter(|v| v.is_object()).cloned(),
-            instances,
-            start: jiff::Timestamp::now().to_string(),
-            end: None,
-        });
-        Ok(json!({"InstanceRefreshId": id}))
-    }
-
-    pub(super) fn cancel_refresh(&mut self, p: Params<'_>) -> Answer {
-        let group = self.named(p)?;
-        let Some(refresh) = group.refreshes.last_mut().filter(|r| r.end.is_none()) else {
-            return Err(ApiError::refused(
-                "ActiveInstanceRefreshNotFound",
-                format!(
-                    "No in progress or pending Instance Refresh found for Auto Scaling group {}",
-                    group.name
-                ),
-            ));
-        };
-        refresh.end = Some(jiff::Timestamp::now().to_string());
-        Ok(json!({"InstanceRefreshId": refresh.id}))
-    }
-
-    /// Newest first.
-    pub(super) fn describe_refreshes(&mut self, p: Params<'_>) -> Answer {
-        let ids = p.strings("InstanceRefreshIds");
-        let group = self.named(p)?;
-        let refreshes: Vec<Value> = group
-            .refreshes
-            .iter()
-            .rev()
-            .filter(|r| ids.is_empty() || ids.contains(&r.id))
-            .map(|r| r.json(&group.name))
-            .collect();
-        let (page, next) = p.page(refreshes, "NextToken", "MaxRecords", (50, 100))?;
-        Ok(json!({"InstanceRefreshes": page, "NextToken": next}))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sim::world::World;
-
-    #[test]
-    fn a_refresh_is_in_progress_until_it_is_cancelled() {
-        let mut state = State::new(1000.0, 7);
-        let world: World = serde_json::from_value(json!({"groups": [{"name": "web", "min": 2}]})).unwrap();
-        state.create_world(world).unwrap();
-        let mut call = |action: &str| state.autoscaling(action, &json!({"AutoScalingGroupName": "web"}));
-        assert_eq!(call("CancelInstanceRefresh").unwrap_err().code, "ActiveInstanceRefreshNotFound");
-        let first = call("StartInstanceRefresh").unwrap()["InstanceRefreshId"].clone();
-        assert_eq!(call("StartInstanceRefresh").unwrap_err().code, "InstanceRefreshInProgress");
-        assert_eq!(call("PutWarmPool").unwrap_err().code, "InstanceRefreshInProgress");
-        let listed = call("DescribeInstanceRefreshes").unwrap()["InstanceRefreshes"].clone();
-        assert_eq!(
-            (&listed[0]["Status"], &listed[0]["InstancesToUpdate"]),
-            (&json!("InProgress"), &json!(2))
-        );
-        assert_eq!(call("CancelInstanceRefresh").unwrap()["InstanceRefreshId"], first);
-        let second = call("StartInstanceRefresh").unwrap()["InstanceRefreshId"].clone();
-        let listed = call("DescribeInstanceRefreshes").unwrap()["InstanceRefreshes"].clone();
-        assert_eq!((&listed[0]["InstanceRefreshId"], &listed[1]["Status"]), (&second, &json!("Cancelled")));
-        let one = json!({"AutoScalingGroupName": "web", "InstanceRefreshIds": [first]});
-        let found = state.autoscaling("DescribeInstanceRefreshes", &one).unwrap();
-        assert_eq!(found["InstanceRefreshes"].as_array().unwrap().len(), 1);
-        let odd = json!({"AutoScalingGroupName": "web", "Strategy": "Fast"});
-        assert_eq!(state.autoscaling("StartInstanceRefresh", &odd).unwrap_err().code, "ValidationError");
     }
 }

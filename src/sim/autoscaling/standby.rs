@@ -1,22 +1,21 @@
-//! EnterStandby and ExitStandby with their rules: all or nothing, at most 20 ids.
+//! The calls EnterStandby and ExitStandby, which move all the instances that they name or none, at most 20.
 
 use serde_json::{Value, json};
 
-use super::activity_json;
 use crate::sim::state::{Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
-/// At most this many instances a call.
+/// The most instances that a call may name.
 const MOST: usize = 20;
 
 impl State {
     pub(super) fn enter_standby(&mut self, p: Params<'_>) -> Answer {
-        let ids = self.instances_for(p, Lifecycle::InService)?;
+        let ids = self.members_in_state(p, Lifecycle::InService)?;
         let Some(decrement) = p.bool("ShouldDecrementDesiredCapacity") else {
             return Err(p.need("ShouldDecrementDesiredCapacity").unwrap_err());
         };
         let count = ids.len() as i64;
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         if decrement && group.desired - count < group.min {
             return Err(ApiError::validation(format!(
                 "AutoScalingGroup {} has min-size={}, max-size={}, and desired-size={}. To place into standby {count} \
@@ -52,15 +51,16 @@ impl State {
             } else {
                 format!("instance {id} was moved to standby in response to a user request.")
             };
-            let activity = self.activity(&name, id, "Moving EC2 instance to Standby", &cause, "InProgress");
-            activities.push(activity_json(&name, &activity));
+            let activity =
+                self.record_activity(&name, id, "Moving EC2 instance to Standby", &cause, "InProgress");
+            activities.push(activity.json(&name));
         }
         Ok(json!({"Activities": activities}))
     }
 
     pub(super) fn exit_standby(&mut self, p: Params<'_>) -> Answer {
-        let ids = self.instances_for(p, Lifecycle::Standby)?;
-        let group = self.named(p)?;
+        let ids = self.members_in_state(p, Lifecycle::Standby)?;
+        let group = self.named_group(p)?;
         let count = ids.len() as i64;
         if !group.runs("Launch") {
             return Err(ApiError::validation(format!(
@@ -96,15 +96,15 @@ impl State {
                 from + 1
             );
             let activity =
-                self.activity(&name, id, "Moving EC2 instance out of Standby", &cause, "InProgress");
-            activities.push(activity_json(&name, &activity));
+                self.record_activity(&name, id, "Moving EC2 instance out of Standby", &cause, "InProgress");
+            activities.push(activity.json(&name));
         }
         Ok(json!({"Activities": activities}))
     }
 
-    /// The call's instances, all of them members in the state `wanted`.
-    fn instances_for(&mut self, p: Params<'_>, wanted: Lifecycle) -> Result<Vec<String>, ApiError> {
-        let group = self.named(p)?.name.clone();
+    /// Returns the ids that a call names, if all of them are members in the lifecycle state `wanted`.
+    fn members_in_state(&mut self, p: Params<'_>, wanted: Lifecycle) -> Result<Vec<String>, ApiError> {
+        let group = self.named_group(p)?.name.clone();
         let ids = p.strings("InstanceIds");
         if ids.is_empty() {
             return Err(ApiError::validation("At least one instance ID must be specified."));

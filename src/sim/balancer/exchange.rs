@@ -1,4 +1,4 @@
-//! One request on its way: counted at its beginning, recorded once at its end, however it ends.
+//! One request on its way through the balancer: counted when it begins, and recorded once when it ends, however it ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,19 +12,24 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Balancer, BoxError, Ended, Outcome};
+use super::ledger::Ledger;
+use super::outcome::{Ended, Outcome};
 
-/// Records its outcome when dropped; an end that nobody named is the client's leaving.
+/// Any error of a body.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request under way; it records its outcome when it is dropped. Where nobody has said how it ended, the client has left.
 pub(super) struct Exchange {
-    balancer: Arc<Balancer>,
+    ledger: Arc<Ledger>,
     pub(super) outcome: Outcome,
     pub(super) ended: Option<Ended>,
     begun: Instant,
 }
 
 impl Exchange {
-    pub(super) fn begin(balancer: Arc<Balancer>, request: &Request<Incoming>) -> Exchange {
-        balancer.state().counts.requests += 1;
+    /// Begins the record of a request that has just arrived.
+    pub(super) fn begin(ledger: Arc<Ledger>, request: &Request<Incoming>) -> Exchange {
+        ledger.count_arrival();
         let outcome = Outcome {
             instance_id: None,
             method: request.method().to_string(),
@@ -35,17 +40,13 @@ impl Exchange {
             ended: Ended::ClientLeft,
             millis: 0,
         };
-        Exchange { balancer, outcome, ended: None, begun: Instant::now() }
+        Exchange { ledger, outcome, ended: None, begun: Instant::now() }
     }
 
     /// Counts the request as its target's; the token is cancelled when the target is closed.
     pub(super) fn assign(&mut self, instance_id: &str) -> CancellationToken {
         self.outcome.instance_id = Some(instance_id.to_owned());
-        let mut state = self.balancer.state();
-        *state.counts.by_target.entry(instance_id.to_owned()).or_default() += 1;
-        let open = state.open.entry(instance_id.to_owned()).or_default();
-        open.requests += 1;
-        open.close.clone()
+        self.ledger.assign(instance_id)
     }
 }
 
@@ -53,29 +54,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.outcome.ended = self.ended.unwrap_or(Ended::ClientLeft);
         self.outcome.millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        {
-            let mut state = self.balancer.state();
-            let counts = &mut state.counts;
-            match (&self.outcome.balancer_error, self.outcome.status) {
-                (Some(_), _) => counts.balancer_5xx += 1,
-                (None, 500..) => counts.target_5xx += 1,
-                _ => {}
-            }
-            match self.outcome.ended {
-                Ended::TargetBroke => counts.broken += 1,
-                Ended::Deregistered => counts.deregistered += 1,
-                Ended::Complete | Ended::Idle | Ended::ClientLeft => {}
-            }
-            if let Some(id) = &self.outcome.instance_id
-                && let Some(open) = state.open.get_mut(id)
-            {
-                open.requests -= 1;
-                if open.requests == 0 {
-                    state.open.remove(id);
-                }
-            }
-        }
-        self.balancer.targets.record(self.outcome.clone());
+        self.ledger.record(&self.outcome);
     }
 }
 
@@ -89,6 +68,7 @@ pub(super) struct Relayed {
 }
 
 impl Relayed {
+    /// Relays this body; `patience` is how long neither side may be idle.
     pub(super) fn new(
         inner: Incoming,
         mut exchange: Exchange,
@@ -107,7 +87,7 @@ impl Relayed {
         }
     }
 
-    fn end(&mut self, how: Ended) {
+    fn set_end(&mut self, how: Ended) {
         self.exchange.ended.get_or_insert(how);
     }
 }
@@ -121,7 +101,7 @@ impl hyper::body::Body for Relayed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.closed.as_mut().poll(cx).is_ready() {
-            self.end(Ended::Deregistered);
+            self.set_end(Ended::Deregistered);
             return Poll::Ready(Some(Err("the target's deregistration delay is over".into())));
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
@@ -130,21 +110,21 @@ impl hyper::body::Body for Relayed {
                 self.idle.as_mut().reset(deadline);
                 // With a Content-Length nobody asks again after the last byte.
                 if self.inner.is_end_stream() {
-                    self.end(Ended::Complete);
+                    self.set_end(Ended::Complete);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.end(Ended::TargetBroke);
+                self.set_end(Ended::TargetBroke);
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
-                self.end(Ended::Complete);
+                self.set_end(Ended::Complete);
                 Poll::Ready(None)
             }
             Poll::Pending => {
                 ready!(self.idle.as_mut().poll(cx));
-                self.end(Ended::Idle);
+                self.set_end(Ended::Idle);
                 Poll::Ready(Some(Err("the target said nothing for the idle time-out".into())))
             }
         }

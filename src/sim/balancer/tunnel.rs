@@ -1,4 +1,5 @@
-//! An upgraded connection (a WebSocket): bytes both ways until one side ends, the target is closed, or nothing is said.
+//! An upgraded connection (a WebSocket): bytes are passed both ways until one side ends, the target is closed, or the
+//! connection has been idle for too long.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -10,14 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Ended;
 use super::exchange::Exchange;
+use super::outcome::Ended;
 
-/// How long the target may go on after the client has said its last.
+/// How long the target may go on sending after the client has closed its side.
 const AFTER_CLIENT: Duration = Duration::from_secs(5);
 
-/// Carries a tunnel to its end. At the end of a deregistration delay the client sees an orderly end of the connection;
-/// where the target lets go of it, a reset.
+/// Runs a tunnel until it ends. At the end of a deregistration delay the client sees an orderly end of the connection;
+/// where the target drops the connection, a reset.
 pub(super) async fn run(
     client: OnUpgrade,
     target: OnUpgrade,
@@ -34,7 +35,7 @@ pub(super) async fn run(
         return;
     }
     let how = tokio::select! {
-        how = both_ways(&mut client, &mut target, patience) => how,
+        how = copy_both_ways(&mut client, &mut target, patience) => how,
         () = closed.cancelled() => Ended::Deregistered,
     };
     exchange.ended = Some(how);
@@ -46,7 +47,7 @@ pub(super) async fn run(
     }
 }
 
-async fn both_ways(client: &mut TcpStream, target: &mut TokioIo<Upgraded>, patience: Duration) -> Ended {
+async fn copy_both_ways(client: &mut TcpStream, target: &mut TokioIo<Upgraded>, patience: Duration) -> Ended {
     let last = Mutex::new(Instant::now());
     let (mut client_read, mut client_write) = client.split();
     let (mut target_read, mut target_write) = tokio::io::split(target);

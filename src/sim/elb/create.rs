@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{HealthCheck, Listener, LoadBalancer, TargetGroup, arn, missing_target_group};
+use super::answers::{listener_json, load_balancer_json, target_group_json};
+use super::resources::{Listener, LoadBalancer, resource_arn, target_group_not_found};
+use super::target_group::{HealthCheck, TargetGroup, check_attribute};
 use crate::sim::state::{Effect, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
@@ -18,11 +20,11 @@ pub struct HealthCheckSpec {
     pub path: String,
     /// Seconds between checks, 5–300; 30 by default.
     pub interval: i64,
-    /// Seconds, 2–120; 5 by default.
+    /// Seconds until a check has failed, 2–120; 5 by default.
     pub timeout: i64,
-    /// 2–10; 5 by default.
+    /// Passes until an unhealthy target is healthy, 2–10; 5 by default.
     pub healthy_threshold: i64,
-    /// 2–10; 2 by default.
+    /// Failures until a target is unhealthy, 2–10; 2 by default.
     pub unhealthy_threshold: i64,
     /// Statuses that pass; `200` by default.
     pub matcher: String,
@@ -56,10 +58,10 @@ pub struct TargetGroupSpec {
     /// Its health check.
     #[serde(default)]
     pub health_check: HealthCheckSpec,
-    /// Seconds, 0–3600; 300 by default.
+    /// Seconds that a deregistered target drains, 0–3600; 300 by default.
     #[serde(default = "default_delay")]
     pub deregistration_delay: i64,
-    /// Seconds, 0 (off, the default) or 30–900.
+    /// Seconds in which a new target's share of the requests rises: 0 (at once, the default) or 30–900.
     #[serde(default)]
     pub slow_start: i64,
     /// The port that the balancer listens on, on loopback; 0 (the default) takes a free one.
@@ -67,7 +69,8 @@ pub struct TargetGroupSpec {
     pub listener_port: u16,
 }
 
-fn in_range(what: &str, value: i64, low: i64, high: i64) -> Result<(), ApiError> {
+/// Checks that a number is within AWS's range.
+fn check_range(what: &str, value: i64, low: i64, high: i64) -> Result<(), ApiError> {
     if (low..=high).contains(&value) {
         return Ok(());
     }
@@ -75,18 +78,18 @@ fn in_range(what: &str, value: i64, low: i64, high: i64) -> Result<(), ApiError>
 }
 
 impl State {
-    /// Creates a target group without a load balancer.
+    /// Creates a target group without a load balancer and returns its ARN.
     pub fn create_target_group(&mut self, spec: &TargetGroupSpec) -> Result<String, ApiError> {
         let check = &spec.health_check;
-        in_range("Health check interval", check.interval, 5, 300)?;
-        in_range("Health check timeout", check.timeout, 2, 120)?;
-        in_range("Healthy threshold count", check.healthy_threshold, 2, 10)?;
-        in_range("Unhealthy threshold count", check.unhealthy_threshold, 2, 10)?;
+        check_range("Health check interval", check.interval, 5, 300)?;
+        check_range("Health check timeout", check.timeout, 2, 120)?;
+        check_range("Healthy threshold count", check.healthy_threshold, 2, 10)?;
+        check_range("Unhealthy threshold count", check.unhealthy_threshold, 2, 10)?;
         if check.timeout >= check.interval {
             let message = "Health check interval must be greater than the timeout.";
             return Err(ApiError::refused("InvalidConfigurationRequest", message));
         }
-        let arn = arn("targetgroup", &spec.name);
+        let arn = resource_arn("targetgroup", &spec.name);
         if self.elb.target_groups.contains_key(&arn) {
             return Err(ApiError::refused(
                 "DuplicateTargetGroupName",
@@ -133,7 +136,7 @@ impl State {
         Ok(arn)
     }
 
-    /// Puts a load balancer and a listener on loopback in front of a target group.
+    /// Puts a listener on loopback in front of a target group and returns its description.
     pub fn serve_target_group(&mut self, arn: &str, balancer: &str, port: u16) -> Result<Value, ApiError> {
         let refused = |e: std::io::Error| {
             ApiError::refused(
@@ -144,7 +147,7 @@ impl State {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let group = self.elb.target_groups.get_mut(arn).ok_or_else(|| missing_target_group(arn))?;
+        let group = self.elb.target_groups.get_mut(arn).ok_or_else(|| target_group_not_found(arn))?;
         if group.address.is_some() {
             return Err(ApiError::refused(
                 "TargetGroupAssociationLimit",
@@ -161,7 +164,7 @@ impl State {
             port: address.port(),
             target_group: arn.to_owned(),
         };
-        let json = super::describe::listener_json(&entry);
+        let json = listener_json(&entry);
         self.elb.listeners.push(entry);
         let waiting: Vec<String> =
             self.elb.target_groups[arn].targets.keys().map(|(id, _)| id.clone()).collect();
@@ -170,9 +173,9 @@ impl State {
         Ok(json)
     }
 
-    /// Adds a load balancer; its ARN.
+    /// Adds a load balancer and returns its ARN.
     pub fn add_load_balancer(&mut self, name: &str) -> Result<String, ApiError> {
-        let arn = arn("loadbalancer/app", name);
+        let arn = resource_arn("loadbalancer/app", name);
         if self.elb.load_balancers.iter().any(|l| l.arn == arn) {
             return Err(ApiError::refused(
                 "DuplicateLoadBalancerName",
@@ -212,17 +215,17 @@ impl State {
             listener_port: 0,
         };
         let arn = self.create_target_group(&spec)?;
-        Ok(json!({"TargetGroups": [super::describe::target_group_json(&self.elb.target_groups[&arn])]}))
+        Ok(json!({"TargetGroups": [target_group_json(&self.elb.target_groups[&arn])]}))
     }
 
     pub(super) fn create_load_balancer(&mut self, p: Params<'_>) -> Answer {
         self.add_load_balancer(p.need("Name")?)?;
-        let added: Vec<Value> =
-            self.elb.load_balancers.last().map(super::describe::load_balancer_json).into_iter().collect();
+        let added: Vec<Value> = self.elb.load_balancers.last().map(load_balancer_json).into_iter().collect();
         Ok(json!({"LoadBalancers": added}))
     }
 
-    /// A port below 1024 may not be had here: a free one is taken, and the answer names it.
+    /// Creates a listener. In the place of a port below 1024, which may be forbidden here, a free one is taken; the answer
+    /// names it.
     pub(super) fn create_listener(&mut self, p: Params<'_>) -> Answer {
         let balancer = p.need("LoadBalancerArn")?;
         if !self.elb.load_balancers.iter().any(|l| l.arn == balancer) {
@@ -242,22 +245,4 @@ impl State {
         };
         Ok(json!({"Listeners": [self.serve_target_group(group, balancer, port)?]}))
     }
-}
-
-/// AWS's ranges for the attributes that are obeyed here.
-pub(super) fn check_attribute(key: &str, value: &str) -> Result<(), ApiError> {
-    let range: (i64, i64) = match key {
-        "deregistration_delay.timeout_seconds" => (0, 3600),
-        "slow_start.duration_seconds" if value == "0" => (0, 0),
-        "slow_start.duration_seconds" => (30, 900),
-        _ => return Ok(()),
-    };
-    let ok = value.parse::<i64>().is_ok_and(|v| (range.0..=range.1).contains(&v));
-    if ok {
-        return Ok(());
-    }
-    Err(ApiError::validation(format!(
-        "'{value}' is not a valid value for '{key}': it must be between {} and {}",
-        range.0, range.1
-    )))
 }

@@ -1,60 +1,12 @@
-//! What can be asked of ELBv2, and the attributes of target groups.
+//! The calls that describe resources and the health of targets, and those about the attributes of target groups.
 
 use serde_json::{Value, json};
 
-use super::{Listener, LoadBalancer, TargetGroup, missing_target_group};
+use super::answers::{attributes_json, listener_json, load_balancer_json, target_group_json};
+use super::resources::target_group_not_found;
+use super::target_group::check_attribute;
 use crate::sim::state::{Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
-
-pub(super) fn target_group_json(g: &TargetGroup) -> Value {
-    json!({
-        "TargetGroupArn": g.arn,
-        "TargetGroupName": g.name,
-        "Protocol": "HTTP",
-        "ProtocolVersion": "HTTP1",
-        "Port": g.port,
-        "VpcId": "vpc-00000000000000001",
-        "HealthCheckProtocol": "HTTP",
-        "HealthCheckPort": "traffic-port",
-        "HealthCheckEnabled": true,
-        "HealthCheckIntervalSeconds": g.check.interval,
-        "HealthCheckTimeoutSeconds": g.check.timeout,
-        "HealthyThresholdCount": g.check.healthy_threshold,
-        "UnhealthyThresholdCount": g.check.unhealthy_threshold,
-        "HealthCheckPath": g.check.path,
-        "Matcher": {"HttpCode": g.check.matcher},
-        "LoadBalancerArns": g.load_balancer.iter().collect::<Vec<_>>(),
-        "TargetType": "instance",
-        "IpAddressType": "ipv4",
-    })
-}
-
-pub(super) fn load_balancer_json(l: &LoadBalancer) -> Value {
-    json!({
-        "LoadBalancerArn": l.arn,
-        "LoadBalancerName": l.name,
-        "DNSName": "127.0.0.1",
-        "CreatedTime": l.created,
-        "Scheme": "internal",
-        "VpcId": "vpc-00000000000000001",
-        "State": {"Code": "active"},
-        "Type": "application",
-        "AvailabilityZones": [],
-        "SecurityGroups": [],
-        "IpAddressType": "ipv4",
-    })
-}
-
-pub(super) fn listener_json(l: &Listener) -> Value {
-    let forward = json!({"TargetGroups": [{"TargetGroupArn": l.target_group, "Weight": 1}]});
-    json!({
-        "ListenerArn": l.arn,
-        "LoadBalancerArn": l.load_balancer,
-        "Port": l.port,
-        "Protocol": "HTTP",
-        "DefaultActions": [{"Type": "forward", "TargetGroupArn": l.target_group, "ForwardConfig": forward}],
-    })
-}
 
 impl State {
     pub(super) fn describe_target_groups(&self, p: Params<'_>) -> Answer {
@@ -62,7 +14,7 @@ impl State {
         let balancer = p.str("LoadBalancerArn");
         let groups = &self.elb.target_groups;
         if let Some(unknown) = arns.iter().find(|a| !groups.contains_key(*a)) {
-            return Err(missing_target_group(unknown));
+            return Err(target_group_not_found(unknown));
         }
         if let Some(unknown) = names.iter().find(|n| !groups.values().any(|g| g.name == **n)) {
             return Err(ApiError::refused(
@@ -82,11 +34,11 @@ impl State {
     }
 
     pub(super) fn describe_target_group_attributes(&mut self, p: Params<'_>) -> Answer {
-        Ok(json!({"Attributes": attributes_json(self.target_group(p)?)}))
+        Ok(json!({"Attributes": attributes_json(self.elb.named_target_group(p)?)}))
     }
 
     pub(super) fn modify_target_group_attributes(&mut self, p: Params<'_>) -> Answer {
-        let group = self.target_group(p)?;
+        let group = self.elb.named_target_group(p)?;
         let attributes = p.objects("Attributes");
         for attribute in &attributes {
             let (key, value) = (attribute.need("Key")?, attribute.str("Value").unwrap_or_default());
@@ -95,7 +47,7 @@ impl State {
                     "Target group attribute key '{key}' is not recognized"
                 )));
             }
-            super::create::check_attribute(key, value)?;
+            check_attribute(key, value)?;
         }
         for attribute in &attributes {
             let (key, value) = (attribute.need("Key")?, attribute.str("Value").unwrap_or_default());
@@ -118,7 +70,7 @@ impl State {
                 ));
             }
         }
-        let group = self.target_group(p)?;
+        let group = self.elb.named_target_group(p)?;
         let describe = |id: &str, port: u16| {
             let health = match group.targets.get(&(id.to_owned(), port)) {
                 Some(t) => json!({
@@ -193,8 +145,4 @@ impl State {
         let (page, next) = p.page(found, "Marker", "PageSize", (400, 400))?;
         Ok(json!({"Listeners": page, "NextMarker": next}))
     }
-}
-
-fn attributes_json(group: &TargetGroup) -> Vec<Value> {
-    group.attributes.iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect()
 }

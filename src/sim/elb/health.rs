@@ -1,16 +1,16 @@
-//! Health checks: which are due, and what their results make of a target.
+//! Health checks: which are due, and how their results change a target's state.
 
 use std::time::Duration;
 
-use super::targets::change;
-use super::{Found, Probe, TargetState};
+use super::probe::{Found, Probe};
+use super::target_group::TargetState;
 use crate::sim::state::{Effect, Instance, State};
 
-/// However large the time scale, a check may take this long, so that a loaded machine fails no healthy target.
+/// The shortest time-out of a check, whatever the time scale, so that no healthy target fails on a loaded machine.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(750);
 
 impl State {
-    /// Orders the checks that are due.
+    /// Orders the health checks that are due.
     pub(super) fn order_checks(&mut self) {
         let now = self.clock.now();
         let mut of_paper = Vec::new();
@@ -34,7 +34,7 @@ impl State {
                         "Elb.InitialHealthChecking",
                         "Initial health checks in progress",
                     );
-                    change(&mut self.events, &group.name, instance, target, to);
+                    target.move_to(to, (&group.name, instance), &mut self.events);
                 }
                 let probe = Probe {
                     target_group: group.arn.clone(),
@@ -45,16 +45,16 @@ impl State {
                 };
                 let checked = self.instances.get(instance);
                 match checked.filter(|i| self.groups.get(&i.group).is_some_and(|g| g.paper.is_some())) {
-                    Some(paper) => of_paper.push((probe, check_paper(paper, &group.check.matcher))),
+                    Some(paper) => of_paper.push((probe, check_paper_instance(paper, &group.check.matcher))),
                     None => self.effects.push(Effect::HealthCheck(probe)),
                 }
             }
         }
-        of_paper.iter().for_each(|(probe, found)| self.checked(probe, found));
+        of_paper.iter().for_each(|(probe, found)| self.record_check(probe, found));
     }
 
-    /// Takes a check's result in: the first pass makes a new target healthy, later changes need the thresholds.
-    pub fn checked(&mut self, probe: &Probe, found: &Found) {
+    /// Records a check's result: the first pass makes a new target healthy, later changes need the thresholds.
+    pub fn record_check(&mut self, probe: &Probe, found: &Found) {
         let now = self.clock.now();
         let Some(group) = self.elb.target_groups.get_mut(&probe.target_group) else { return };
         let check = group.check.clone();
@@ -94,12 +94,12 @@ impl State {
                 }
             }
         };
-        change(&mut self.events, &group.name, &probe.instance, target, (to.0, to.1, &to.2));
+        target.move_to((to.0, to.1, &to.2), (&group.name, &probe.instance), &mut self.events);
     }
 }
 
-/// What a check of a paper instance finds: no request is made.
-fn check_paper(instance: &Instance, matcher: &str) -> Found {
+/// Returns what a check of a paper instance finds; no request is made.
+fn check_paper_instance(instance: &Instance, matcher: &str) -> Found {
     match (instance.health_fault, instance.cut) {
         (Some((true, _)), _) | (None, Some(_)) => Found::Nothing,
         (Some((false, _)), _) => Found::Status(503),

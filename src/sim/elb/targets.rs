@@ -1,35 +1,15 @@
-//! Registering, deregistering and draining targets; which target gets the next request.
+//! Registering, deregistering and draining targets, and the choice of the target that gets the next request.
 
 use rand::Rng;
 use serde_json::json;
 
-use super::{Target, TargetGroup, TargetState, missing_target_group};
-use crate::sim::audit::Events;
+use super::resources::target_group_not_found;
+use super::target_group::{Target, TargetGroup, TargetState};
 use crate::sim::state::{Effect, Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
-/// Moves a target to another state and writes the event.
-pub(super) fn change(
-    events: &mut Events,
-    group: &str,
-    instance: &str,
-    target: &mut Target,
-    to: (TargetState, &'static str, &str),
-) {
-    let (state, reason, description) = to;
-    target.description = description.to_owned();
-    if target.state == state && target.reason == reason {
-        return;
-    }
-    let detail =
-        json!({"target_group": group, "from": target.state.name(), "to": state.name(), "reason": reason});
-    target.state = state;
-    target.reason = reason;
-    events.push(instance, "target-state", detail);
-}
-
 impl State {
-    /// Registers a target; one that drains goes straight back to healthy.
+    /// Registers an instance as a target; one that drains goes straight back to healthy.
     pub fn register(&mut self, arn: &str, instance: &str, port: Option<u16>) {
         let now = self.clock.now();
         let first_check = now + self.clock.wait(1.0);
@@ -52,11 +32,11 @@ impl State {
                 target.drain_until = None;
                 target.next_check = first_check;
                 target.healthy_since = Some(now);
-                change(&mut self.events, &name, instance, target, (TargetState::Healthy, "", ""));
+                target.move_to((TargetState::Healthy, "", ""), (&name, instance), &mut self.events);
             }
             Some(target) if target.state == TargetState::Unused && in_use => {
                 target.next_check = first_check;
-                change(&mut self.events, &name, instance, target, start);
+                target.move_to(start, (&name, instance), &mut self.events);
             }
             Some(_) => {}
             None => {
@@ -95,11 +75,11 @@ impl State {
                 "Target.DeregistrationInProgress",
                 "Target deregistration is in progress",
             );
-            change(&mut self.events, &name, instance, target, to);
+            target.move_to(to, (&name, instance), &mut self.events);
         }
     }
 
-    /// Ends the drains that are over and orders the checks that are due.
+    /// Ends the drains that are over and orders the health checks that are due.
     pub fn tick_targets(&mut self) {
         let now = self.clock.now();
         for group in self.elb.target_groups.values_mut() {
@@ -121,8 +101,8 @@ impl State {
         self.order_checks();
     }
 
-    /// The instance and port that the next request goes to: in turn among the healthy, or, where none is, among all
-    /// that don't drain (the balancer fails open).
+    /// Returns the instance and port that the next request goes to: in turn among the healthy targets, or, where none is
+    /// healthy, among all that don't drain (the balancer fails open).
     pub fn pick_target(&mut self, arn: &str) -> Option<(String, u16)> {
         let now = self.clock.now();
         let group = self.elb.target_groups.get_mut(arn)?;
@@ -152,7 +132,7 @@ impl State {
 
     pub(super) fn register_targets(&mut self, p: Params<'_>) -> Answer {
         let targets = named_targets(p)?;
-        let arn = self.target_group(p)?.arn.clone();
+        let arn = self.elb.named_target_group(p)?.arn.clone();
         let unfit: Vec<&str> = targets
             .iter()
             .map(|(id, _)| id.as_str())
@@ -177,12 +157,12 @@ impl State {
         Ok(json!({}))
     }
 
-    /// An id that isn't registered is passed over, as AWS does.
+    /// Deregisters the targets that a call names; an id that isn't registered is passed over, as AWS does.
     pub(super) fn deregister_targets(&mut self, p: Params<'_>) -> Answer {
         let targets = named_targets(p)?;
-        let arn = self.target_group(p)?.arn.clone();
+        let arn = self.elb.named_target_group(p)?.arn.clone();
         if !self.elb.target_groups.contains_key(&arn) {
-            return Err(missing_target_group(&arn));
+            return Err(target_group_not_found(&arn));
         }
         for (id, port) in &targets {
             self.deregister(&arn, id, *port);
@@ -191,6 +171,7 @@ impl State {
     }
 }
 
+/// Reads the instances and ports that a call names as targets.
 fn named_targets(p: Params<'_>) -> Result<Vec<(String, Option<u16>)>, ApiError> {
     let targets = p.objects("Targets");
     if targets.is_empty() {

@@ -1,5 +1,5 @@
-//! A GitHub App: it asks as itself by a JWT that its private key has signed, and as its installation by a token that it was
-//! given for an hour.
+//! A GitHub App. It makes requests as itself with a JWT that its private key has signed, and as its installation with a token
+//! that is good for an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Reply, error, not_found};
+use super::reply::{Reply, error, not_found};
 
-/// GitHub gives an installation's token for so long.
+/// How long an installation's token is good at GitHub.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-/// GitHub takes no JWT that is good for longer.
+/// The longest time for which a JWT may be good, seconds; GitHub refuses others.
 const LONGEST_JWT: u64 = 600;
 /// The number of the one installation.
 const INSTALLATION: u64 = 4711;
@@ -23,9 +23,9 @@ const INSTALLATION: u64 = 4711;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// App ID.
+    /// The app's id.
     id: u64,
-    /// Of its key pair, in PEM.
+    /// The public key of its key pair, in PEM.
     public_key: String,
     /// The repositories that it is installed on.
     repositories: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Apps(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     app: Option<Registration>,
-    /// Tokens of its installation, and until when each is good.
+    /// The tokens of its installation, and until when each is good.
     tokens: HashMap<String, Instant>,
 }
 
@@ -54,17 +54,17 @@ impl Apps {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers the app, in place of the one before.
+    /// Registers the app, in the place of an earlier one.
     pub fn register(&self, app: Registration) {
         *self.state() = State { app: Some(app), ..State::default() };
     }
 
-    /// Takes no token any more that was given until now.
+    /// Revokes all tokens that were given until now.
     pub fn revoke(&self) {
         self.state().tokens.clear();
     }
 
-    /// Whether this is a token of the installation, and the repository, where the question is about one, is its own.
+    /// Whether this is a token of the installation and, where a repository is named, the app is installed on it.
     pub fn admits(&self, token: &str, repository: Option<&str>) -> bool {
         let state = self.state();
         let installed = |app: &Registration| {
@@ -74,7 +74,8 @@ impl Apps {
             && state.app.as_ref().is_some_and(installed)
     }
 
-    /// The app's own questions: its installation on a repository, a token for it. None: the path is no such question.
+    /// Answers the requests that an app makes as itself: its installation on a repository, and a token for it. Returns `None`
+    /// for any other request.
     pub fn answer(&self, method: &http::Method, path: &[&str], jwt: &str, scale: f64) -> Option<Reply> {
         let mut state = self.state();
         let asks = match (method.as_str(), path) {
@@ -90,7 +91,7 @@ impl Apps {
         let Some(app) = state.app.clone() else {
             return Some(error(401, "A JSON web token could not be decoded"));
         };
-        if let Err(why) = app.check(jwt) {
+        if let Err(why) = app.check_jwt(jwt) {
             return Some(error(401, why));
         }
         Some(match asks {
@@ -115,7 +116,8 @@ impl Apps {
 }
 
 impl Registration {
-    fn check(&self, jwt: &str) -> Result<(), &'static str> {
+    /// Checks a JWT of the app; an error is GitHub's message.
+    fn check_jwt(&self, jwt: &str) -> Result<(), &'static str> {
         let key = DecodingKey::from_rsa_pem(self.public_key.as_bytes());
         let mut wanted = Validation::new(Algorithm::RS256);
         wanted.leeway = 0;

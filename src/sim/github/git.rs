@@ -15,11 +15,11 @@ use tokio::process::Command;
 pub struct Git {
     path: PathBuf,
     alternates: OsString,
-    /// What the API still shows.
+    /// The past state that the API still shows, if it lags.
     past: Arc<Mutex<Option<Past>>>,
 }
 
-/// A repository as it was: GitHub's API knows a pushed commit some time after the webhook was sent.
+/// A repository as it was, for the time in which GitHub's API doesn't know a pushed commit though the webhook was sent.
 #[derive(Debug, Default)]
 struct Past {
     /// Commits by `refs/…`.
@@ -52,7 +52,7 @@ impl Git {
         Ok(())
     }
 
-    /// Runs git; its standard output where it succeeded.
+    /// Runs git and returns its standard output, if it succeeded.
     pub async fn bytes(&self, args: &[&str]) -> Option<Vec<u8>> {
         let mut command = Command::new("git");
         command.arg("-c").arg("safe.directory=*").arg("-C").arg(&self.path).args(args);
@@ -64,13 +64,13 @@ impl Git {
         output.status.success().then_some(output.stdout)
     }
 
-    /// As [`Self::bytes`], as trimmed text.
+    /// Runs git as [`Self::bytes`] does and returns its standard output as trimmed text.
     pub async fn text(&self, args: &[&str]) -> Option<String> {
         Some(String::from_utf8_lossy(&self.bytes(args).await?).trim_end().to_owned())
     }
 
-    /// Shows from now on what is there at this moment, or again what is there.
-    pub async fn lag(&self, lags: bool) {
+    /// Shows the repository as it is at this moment from now on; or, with `false`, as it is whenever it is asked for.
+    pub async fn set_lag(&self, lags: bool) {
         let past = if lags {
             let refs = self.text(&["for-each-ref", "--format=%(refname) %(objectname)"]).await;
             let refs = refs.unwrap_or_default();
@@ -85,10 +85,10 @@ impl Git {
         *self.past.lock().unwrap_or_else(PoisonError::into_inner) = past;
     }
 
-    /// The commit that a full or abbreviated SHA, a branch or a tag names; an ambiguous abbreviation names none. A tag goes
-    /// before a branch of its name, as in git.
+    /// Returns the commit that a full or abbreviated SHA, a branch or a tag names; an ambiguous abbreviation names none. A
+    /// tag goes before a branch of its name, as in git.
     pub async fn commit(&self, reference: &str) -> Option<String> {
-        let found = self.present(reference).await?;
+        let found = self.find_present(reference).await?;
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(past) = past.as_ref() else { return Some(found) };
         let named = [
@@ -100,7 +100,8 @@ impl Git {
         shown.or_else(|| past.commits.contains(&found).then_some(found))
     }
 
-    async fn present(&self, reference: &str) -> Option<String> {
+    /// Finds a commit in the repository as it is now.
+    async fn find_present(&self, reference: &str) -> Option<String> {
         if reference.is_empty()
             || reference.starts_with('-')
             || reference.contains([':', '^', '~', '@', ' ', '*'])

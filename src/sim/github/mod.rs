@@ -1,11 +1,13 @@
 //! GitHub's REST API over real git repositories.
 //!
-//! Served: a repository, its commits (by SHA, abbreviation, branch or tag), branches, refs, comparisons, contents and
-//! archives. A commit that exists only in a fork is served through the parent, as GitHub does. A renamed repository is
-//! redirected to by its number. The API may lag: it then shows commits, branches and comparisons as they were.
+//! It serves repositories, their commits (by SHA, abbreviation, branch or tag), branches, refs, comparisons, contents and
+//! archives. A commit that exists only in a fork is served through the parent, as GitHub does. A request for the former name
+//! of a renamed repository is redirected by its number. The API may lag: it then shows commits, branches and comparisons as
+//! they were.
 
 pub mod app;
 mod git;
+mod reply;
 mod shape;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,10 +15,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use serde_json::{Value, json};
+pub use reply::{Reply, error};
 
 use git::Git;
+use reply::not_found;
 
 /// How long an archive's address is good.
 const LINK_LIFE: Duration = Duration::from_secs(300);
@@ -26,21 +28,8 @@ const LINK_LIFE: Duration = Duration::from_secs(300);
 pub struct RepositorySpec {
     /// `owner/name`.
     pub name: String,
-    /// Where it lies.
+    /// The path of the git repository.
     pub path: PathBuf,
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub enum Reply {
-    /// JSON with a status.
-    Json(u16, Value),
-    /// A redirection to this path on the same host.
-    Redirect(String),
-    /// The repository has another name now: the path by its number.
-    Moved(String),
-    /// Bytes of a media type.
-    Bytes(&'static str, Vec<u8>),
 }
 
 /// A request for the API.
@@ -58,18 +47,19 @@ pub struct Request<'a> {
     pub raw: bool,
 }
 
-/// All repositories.
+/// All repositories, with their names and the addresses of archives.
 #[derive(Debug, Default)]
 pub struct GitHub {
-    /// By number, from 1.
+    /// The repositories in the order of their numbers, which begin at 1.
     repositories: Vec<Git>,
     names: Mutex<Names>,
+    /// The archives' addresses by token: until when each is good, the repository's name, and the commit.
     links: Mutex<HashMap<String, (Instant, String, String)>>,
     /// The app that may ask in place of a person's token.
     pub apps: app::Apps,
 }
 
-/// What repositories are called, and were.
+/// The present and former names of the repositories.
 #[derive(Debug, Default)]
 struct Names {
     /// The present name of each, in the order of their numbers.
@@ -79,8 +69,8 @@ struct Names {
 }
 
 impl Names {
-    /// Index and name of the repository with this number.
-    fn numbered(&self, number: &str) -> Option<(usize, String)> {
+    /// Returns the index and the name of the repository with this number.
+    fn find_number(&self, number: &str) -> Option<(usize, String)> {
         let index = number.parse::<usize>().ok()?.checked_sub(1)?;
         Some((index, self.now.get(index)?.clone()))
     }
@@ -123,7 +113,7 @@ impl GitHub {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a repository another name; false if there is none of the old one.
+    /// Gives a repository another name; returns false if there is none of the old name.
     pub fn rename(&self, old: &str, new: &str) -> bool {
         let mut names = self.names();
         let Some(index) = names.index(old) else { return false };
@@ -135,16 +125,17 @@ impl GitHub {
         true
     }
 
-    /// From now on the API shows all repositories as they are at this moment; or as they are whenever it is asked.
-    pub async fn lag(&self, lags: bool) {
+    /// Makes the API show all repositories as they are at this moment from now on; or, with `false`, as they are whenever it
+    /// is asked.
+    pub async fn set_lag(&self, lags: bool) {
         for git in &self.repositories {
-            git.lag(lags).await;
+            git.set_lag(lags).await;
         }
     }
 
-    /// The name under which a request is audited.
+    /// Returns the name under which the audit log has a request.
     pub fn action(segments: &[String]) -> &'static str {
-        let rest = Self::rest(segments);
+        let rest = Self::below_repository(segments);
         match rest.first().map(String::as_str) {
             _ if segments.first().is_some_and(|root| root == "app") => "CreateInstallationToken",
             None => "GetRepository",
@@ -162,8 +153,8 @@ impl GitHub {
         }
     }
 
-    /// What follows the repository in a path.
-    fn rest(segments: &[String]) -> &[String] {
+    /// Returns the segments that follow the repository in a path.
+    fn below_repository(segments: &[String]) -> &[String] {
         let named = if segments.first().is_some_and(|root| root == "repositories") { 2 } else { 3 };
         segments.get(named..).unwrap_or_default()
     }
@@ -172,7 +163,7 @@ impl GitHub {
     pub async fn answer(&self, request: &Request<'_>) -> Reply {
         let (index, full) = match request.segments {
             [root, number, ..] if root == "repositories" => {
-                let Some(found) = self.names().numbered(number) else { return not_found() };
+                let Some(found) = self.names().find_number(number) else { return not_found() };
                 found
             }
             [_, owner, name, ..] => {
@@ -190,7 +181,7 @@ impl GitHub {
             _ => return not_found(),
         };
         let Some(git) = self.repositories.get(index) else { return not_found() };
-        let rest = Self::rest(request.segments);
+        let rest = Self::below_repository(request.segments);
         let shape = shape::Shape { git, number: index + 1, base: request.base, name: &full };
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         match rest.as_slice() {
@@ -230,7 +221,7 @@ impl GitHub {
         Reply::Redirect(path)
     }
 
-    /// Serves an archive at an address given before.
+    /// Serves the archive to which an answer has redirected with this token.
     pub async fn archive(&self, token: &str) -> Reply {
         let found = self.links.lock().ok().and_then(|links| links.get(token).cloned());
         let Some((until, full, sha)) = found else { return not_found() };
@@ -245,26 +236,4 @@ impl GitHub {
             None => error(500, "the archive could not be made"),
         }
     }
-}
-
-/// GitHub's form of an error.
-pub fn error(status: u16, message: &str) -> Reply {
-    Reply::Json(
-        status,
-        json!({"message": message, "documentation_url": "https://docs.github.com/rest", "status": status.to_string()}),
-    )
-}
-
-fn not_found() -> Reply {
-    error(404, "Not Found")
-}
-
-fn base64_lines(bytes: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-    let mut out = String::with_capacity(text.len() + text.len() / 60 + 1);
-    for chunk in text.as_bytes().chunks(60) {
-        out.push_str(&String::from_utf8_lossy(chunk));
-        out.push('\n');
-    }
-    out
 }

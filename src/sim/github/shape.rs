@@ -1,13 +1,14 @@
-//! GitHub's JSON, made of git's answers.
+//! The JSON of GitHub's answers, made from what git says about a repository.
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use super::git::Git;
-use super::{Reply, base64_lines, error, not_found};
+use super::reply::{Reply, error, not_found};
 
-/// One repository's answers.
+/// One repository, about which GitHub's answers are made.
 pub(super) struct Shape<'a> {
     pub git: &'a Git,
     pub number: usize,
@@ -24,6 +25,7 @@ impl Shape<'_> {
         format!("{}/{}{rest}", self.base, self.name)
     }
 
+    /// Describes the repository.
     pub async fn repository(&self) -> Reply {
         let (owner, short) = self.name.split_once('/').unwrap_or((self.name, ""));
         Reply::Json(
@@ -62,7 +64,7 @@ impl Shape<'_> {
         })
     }
 
-    /// A commit; with `whole`, its changed files too.
+    /// Describes a commit; with `whole`, its changed files too.
     pub async fn commit(&self, sha: &str, whole: bool) -> Option<Value> {
         let format = "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B";
         let text = self.git.text(&["show", "-s", format, sha]).await?;
@@ -110,7 +112,7 @@ impl Shape<'_> {
         Some(commit)
     }
 
-    /// The files of a diff command, without renames; at most 300, as GitHub.
+    /// Describes the files that a diff command names, without renames; at most 300, as GitHub does.
     async fn files(&self, at: &str, diff: &[&str]) -> Vec<Value> {
         let run = |kind: &'static str| {
             let args: Vec<&str> = [&diff[..1], &["--no-renames", "-z", kind], &diff[1..]].concat();
@@ -155,6 +157,7 @@ impl Shape<'_> {
         text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
     }
 
+    /// Lists the commits from one on, page by page.
     pub async fn commits(&self, start: &str, query: &BTreeMap<String, String>) -> Reply {
         let Some(sha) = self.git.commit(start).await else { return not_found() };
         let (skip, count) = page(query, 30);
@@ -170,6 +173,7 @@ impl Shape<'_> {
         Reply::Json(200, Value::Array(commits))
     }
 
+    /// Returns the names and commits of the refs under a prefix.
     async fn refs(&self, under: &str) -> Vec<(String, String)> {
         let lines = self
             .list(&["for-each-ref", "--format=%(refname:strip=2) %(objectname) %(*objectname)", under])
@@ -184,6 +188,7 @@ impl Shape<'_> {
         lines.iter().filter_map(split).collect()
     }
 
+    /// Lists the branches.
     pub async fn branches(&self) -> Reply {
         let branches = self.refs("refs/heads").await.into_iter().map(|(name, sha)| {
             let url = self.url(&format!("/commits/{sha}"));
@@ -192,6 +197,7 @@ impl Shape<'_> {
         Reply::Json(200, branches.collect())
     }
 
+    /// Describes a branch.
     pub async fn branch(&self, name: &str) -> Reply {
         let Some(sha) = self.git.commit(&format!("heads/{name}")).await else {
             return error(404, "Branch not found");
@@ -208,6 +214,7 @@ impl Shape<'_> {
         )
     }
 
+    /// Lists the tags.
     pub async fn tags(&self) -> Reply {
         let tags = self.refs("refs/tags").await.into_iter().map(|(name, sha)| {
             json!({
@@ -221,6 +228,7 @@ impl Shape<'_> {
         Reply::Json(200, tags.collect())
     }
 
+    /// Describes a ref, given as `heads/…` or `tags/…`.
     pub async fn reference(&self, name: &str) -> Reply {
         if !(name.starts_with("heads/") || name.starts_with("tags/"))
             || name.contains(['^', '~', ':', '@', ' ', '*'])
@@ -242,6 +250,7 @@ impl Shape<'_> {
         )
     }
 
+    /// Compares two commits, given as `BASE...HEAD`.
     pub async fn compare(&self, range: &str, query: &BTreeMap<String, String>) -> Reply {
         let Some((base, head)) = range.split_once("...") else { return not_found() };
         let (Some(from), Some(to)) = (self.git.commit(base).await, self.git.commit(head).await) else {
@@ -296,6 +305,7 @@ impl Shape<'_> {
         )
     }
 
+    /// Describes a file with its content, or a folder; with `raw`, answers with the file's bytes.
     pub async fn contents(&self, path: &str, reference: &str, raw: bool) -> Reply {
         let Some(sha) = self.git.commit(reference).await else {
             return error(404, &format!("No commit found for the ref {reference}"));
@@ -346,7 +356,7 @@ impl Shape<'_> {
     }
 }
 
-/// Where a page starts and how many it holds.
+/// Returns where a page starts and how many items it holds.
 fn page(query: &BTreeMap<String, String>, default: usize) -> (usize, usize) {
     let number = |key: &str| query.get(key).and_then(|v| v.parse::<usize>().ok());
     let size = number("per_page").unwrap_or(default).clamp(1, default.max(100));
@@ -361,4 +371,15 @@ fn escape_path(path: &str) -> String {
     let part =
         |p: &str| form_urlencoded::byte_serialize(p.as_bytes()).collect::<String>().replace('+', "%20");
     path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+/// Encodes bytes in lines of 60 characters, as GitHub does.
+fn base64_lines(bytes: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut out = String::with_capacity(text.len() + text.len() / 60 + 1);
+    for chunk in text.as_bytes().chunks(60) {
+        out.push_str(&String::from_utf8_lossy(chunk));
+        out.push('\n');
+    }
+    out
 }

@@ -1,4 +1,5 @@
-//! The launcher: one a boot. Makes the namespaces that a reboot renews, starts pid 1 in them and waits for it.
+//! The launcher, of which each boot has one: it makes the namespaces that a reboot renews, starts pid 1 in them and waits for
+//! it.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -9,13 +10,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-use super::wire::BootSpec;
+use super::boot_spec::BootSpec;
 
-/// Starts pid 1 and says its number on stdout, or what went wrong.
-pub(super) fn launcher() -> anyhow::Result<()> {
+/// Starts pid 1 and writes its number to stdout, or what went wrong.
+pub(super) fn run_launcher() -> anyhow::Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("ask to die with the keeper")?;
     let mut stdout = std::io::stdout();
-    let mut init = match super::init::boot_spec().and_then(|spec| start(&spec)) {
+    let mut init = match BootSpec::from_environment().and_then(|spec| start_init(&spec)) {
         Ok(init) => init,
         Err(error) => {
             writeln!(stdout, "{error:#}")?;
@@ -28,7 +29,7 @@ pub(super) fn launcher() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(spec: &BootSpec) -> anyhow::Result<std::process::Child> {
+fn start_init(spec: &BootSpec) -> anyhow::Result<std::process::Child> {
     let network = if spec.share_network { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
     unshare(
         CloneFlags::CLONE_NEWNS

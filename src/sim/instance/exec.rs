@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::Host;
+use super::host::Host;
 use super::wire::{Answer, Ask};
 
 /// What a command run by [`Host::exec`] left.
@@ -58,7 +58,7 @@ impl Host {
         }
         Err(io::Error::other(format!(
             "arm a fault for {event} in {}: {}",
-            self.spec.id,
+            self.id(),
             String::from_utf8_lossy(&done.stderr).trim()
         )))
     }

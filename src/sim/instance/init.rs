@@ -1,5 +1,5 @@
-//! Pid 1 of an instance: runs user-data, keeps the agent running, reaps, and serves the control socket.
-//! No async runtime: its threads block.
+//! Pid 1 of an instance: it runs user-data, keeps the agent running, reaps orphans, and serves the control socket. It has no
+//! async runtime: its threads block.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,15 +19,16 @@ use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
 
+use super::boot_spec::{BootSpec, Isolation, plain_port};
 use super::processes::{self, Processes};
-use super::wire::{self, AgentVerb, Answer, Ask, BootSpec, Envelope, Isolation};
-use super::{devices, keeper, netlink, plain_port, rootfs};
+use super::wire::{self, AgentVerb, Answer, Ask, Envelope};
+use super::{devices, keeper, netlink, rootfs};
 
 /// How long the service manager waits before it starts a dead agent again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What root of an instance can't do: its kernel is the machine's.
+/// The capabilities that root of an instance doesn't have, because its kernel is the machine's.
 const OF_THE_MACHINE: [CapabilitySet; 20] = [
     CapabilitySet::DAC_READ_SEARCH,
     CapabilitySet::SYS_PTRACE,
@@ -51,15 +52,15 @@ const OF_THE_MACHINE: [CapabilitySet; 20] = [
     CapabilitySet::LINUX_IMMUTABLE,
 ];
 
-/// What it can't do either where the machine's network is its own.
+/// The capabilities that it doesn't have either where the machine's network is its own.
 const OF_ITS_NETWORK: [CapabilitySet; 2] = [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW];
 
 /// What pid 1's threads share.
 struct Init {
     spec: BootSpec,
-    /// Empty in a namespace, the folder's path in a plain one.
+    /// The instance's root: empty in namespaces, the path of a plain folder.
     prefix: PathBuf,
-    /// This boot's own id; in a plain folder the kernel's would stay the same.
+    /// The id of this boot; in a plain folder the kernel's would stay the same.
     boot: String,
     control: OwnedFd,
     processes: Processes,
@@ -73,15 +74,9 @@ struct Agent {
     pid: Option<Pid>,
 }
 
-/// What this boot is of.
-pub(super) fn boot_spec() -> anyhow::Result<BootSpec> {
-    let spec = std::env::var("DROVER_SIM_BOOT").context("read the boot specification")?;
-    serde_json::from_str(&spec).context("read the boot specification")
-}
-
 /// Runs an instance until its control socket closes.
 pub(super) fn main() -> anyhow::Result<()> {
-    let spec = boot_spec()?;
+    let spec = BootSpec::from_environment()?;
     let control = keeper::take_control()?;
     let mut buffer = Vec::new();
     if let Err(error) = set_up(&spec) {
@@ -184,9 +179,10 @@ fn set_up_network(spec: &BootSpec) -> anyhow::Result<()> {
 }
 
 impl Init {
+    /// Runs user-data at the first boot, then keeps the agent running.
     fn start_up(&self) {
         if let (true, Some(script)) = (self.spec.first, &self.spec.user_data) {
-            let code = self.user_data(script).unwrap_or_else(|error| {
+            let code = self.run_user_data(script).unwrap_or_else(|error| {
                 eprintln!("drover: run user-data of {}: {error:#}", self.spec.id);
                 126
             });
@@ -214,7 +210,8 @@ impl Init {
         }
     }
 
-    fn user_data(&self, script: &str) -> anyhow::Result<i32> {
+    /// Runs user-data and returns its exit code.
+    fn run_user_data(&self, script: &str) -> anyhow::Result<i32> {
         let dir = self.inside("var/lib/cloud/instance");
         fs::create_dir_all(&dir)?;
         let file = dir.join("user-data.sh");
@@ -229,10 +226,11 @@ impl Init {
             shell
         };
         command.stdout(log.try_clone()?).stderr(log);
-        let pid = self.processes.spawn(self.environment(&mut command)).context("start user-data")?;
+        let pid = self.processes.spawn(self.set_environment(&mut command)).context("start user-data")?;
         Ok(self.processes.wait(pid))
     }
 
+    /// Returns the path of a file inside the instance.
     fn inside(&self, path: &str) -> PathBuf {
         match self.spec.isolation {
             Isolation::Plain => self.prefix.join(path),
@@ -240,8 +238,8 @@ impl Init {
         }
     }
 
-    /// The environment that everything in the instance starts from.
-    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Gives a command the environment that everything in the instance starts with.
+    fn set_environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env_clear().stdin(Stdio::null()).process_group(0);
         command.env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
         if self.spec.isolation == Isolation::Plain {
@@ -260,7 +258,7 @@ impl Init {
         // Not by the path in the instance: a script may have replaced that file.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("drover").arg("sim-agent");
-        self.environment(&mut command);
+        self.set_environment(&mut command);
         let log = self.inside("var/log/drover-sim-agent.log");
         if let Ok(log) = File::options().create(true).append(true).open(log) {
             command.stdout(Stdio::null()).stderr(log);
@@ -278,6 +276,7 @@ impl Init {
         drop(wire::send(self.control.as_fd(), &Envelope { id: 0, body }, &[]));
     }
 
+    /// Answers a request of the control socket.
     fn answer(&self, id: u64, ask: Ask, fds: Vec<OwnedFd>) {
         let result = match ask {
             Ask::Socket => {
@@ -290,7 +289,7 @@ impl Init {
                 .map_err(|error| io::Error::other(format!("listen on {address} inside: {error}"))),
             Ask::Exec(argv) => self.exec(&argv, fds).map(|answer| (answer, None)),
             Ask::Agent(verb) => {
-                self.agent_verb(verb);
+                self.act_on_agent(verb);
                 Ok((Answer::Done, None))
             }
             other => Err(io::Error::other(format!("pid 1 does not do {other:?}"))),
@@ -303,6 +302,7 @@ impl Init {
         }
     }
 
+    /// Runs a command and waits for it to end.
     fn exec(&self, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<Answer> {
         if argv.is_empty() {
             return Ok(Answer::Done);
@@ -314,13 +314,14 @@ impl Init {
         // The shell finds the program, and says so when there is none.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"exec "$@""#, "sh"]).args(argv).stdout(stdout).stderr(stderr);
-        let pid = self.processes.spawn(self.environment(&mut command))?;
+        let pid = self.processes.spawn(self.set_environment(&mut command))?;
         // The command holds the pipes' ends: the reader must see them close with the process.
         drop(command);
         Ok(Answer::Exit(self.processes.wait(pid)))
     }
 
-    fn agent_verb(&self, verb: AgentVerb) {
+    /// Starts, stops, kills, freezes or thaws the agent.
+    fn act_on_agent(&self, verb: AgentVerb) {
         let mut agent = self.agent();
         let signal = |signal, pid: Option<Pid>| {
             if let Some(pid) = pid {

@@ -1,5 +1,5 @@
-//! The keeper: holds an instance's file system across reboots and starts and kills its pid 1.
-//! Single-threaded, no async runtime: a user namespace can't be entered otherwise.
+//! The keeper: it holds an instance's file system across reboots, and starts and kills its pid 1. It is single-threaded and
+//! has no async runtime: a user namespace can't be entered otherwise.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +12,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 
+use super::boot_spec::{BootSpec, Isolation};
 use super::rootfs;
-use super::wire::{self, Answer, Ask, BootSpec, Envelope, Isolation};
+use super::wire::{self, Answer, Ask, Envelope};
 
 /// A running boot: the launcher, and pid 1 as seen from here.
 struct Boot {

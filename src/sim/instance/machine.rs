@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
-use super::HostSpec;
-use super::wire::{self, Answer, Ask, BootSpec, Isolation, Wire};
+use super::boot_spec::{BootSpec, Isolation};
+use super::spec::HostSpec;
+use super::wire::{self, Answer, Ask, Wire};
 
 /// How long an instance may take to be made, to boot or to die before it is given up: far above what a loaded
 /// machine needs.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::wire::Isolation;
+use super::boot_spec::Isolation;
 
 /// Top-level directories whose content an instance sees and may change.
 const OVERLAID: [&str; 11] =

@@ -1,10 +1,10 @@
-//! The control socket between the simulated cloud and the processes of an instance: one JSON message a
-//! packet, file descriptors beside it. Imports nothing of the house but the shapes declared here.
+//! The control socket between the simulated cloud and the processes of an instance: one JSON message in each packet,
+//! with file descriptors beside it.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,40 +21,12 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::boot_spec::{BootSpec, Isolation};
+
 /// The most bytes of one message; the kernel's own limit for such a packet is a little higher.
 const LARGEST: usize = 200 * 1024;
 
-/// How far an instance is set apart from the machine it runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Isolation {
-    /// Namespaces, made as root.
-    Root,
-    /// Namespaces, made through a user namespace: only one user id exists inside.
-    User,
-    /// A plain folder and a loopback address.
-    Plain,
-}
-
-/// What pid 1 of an instance needs to know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct BootSpec {
-    pub id: String,
-    pub isolation: Isolation,
-    /// The instance's root directory as seen before it becomes `/`.
-    pub root: PathBuf,
-    pub address: Ipv4Addr,
-    /// The machine's network is the instance's.
-    pub share_network: bool,
-    /// True at the launch, false after a reboot: user-data runs once.
-    pub first: bool,
-    pub user_data: Option<String>,
-    pub env: Vec<(String, String)>,
-    pub agent_url: String,
-    pub agent_token: String,
-    pub time_scale: f64,
-}
-
-/// What is done to the agent of an instance.
+/// What pid 1 is asked to do to the agent of its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum AgentVerb {
     Start,
@@ -71,7 +43,7 @@ pub(super) enum Ask {
     Prepare(PathBuf),
     /// Start pid 1; its control socket comes along.
     Boot(Box<BootSpec>),
-    /// Kill pid 1 and with it all else in the instance; answered when all is dead.
+    /// Kill pid 1 and with it everything else in the instance; answered when all of it is dead.
     Kill,
     /// An unbound TCP socket of the instance's network.
     Socket,

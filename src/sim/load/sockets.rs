@@ -11,13 +11,13 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::report::Tally;
 
-/// How often something is said.
+/// How often a socket sends a message.
 const SAY: Duration = Duration::from_secs(1);
 /// How long an opening may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Echoes that may be outstanding: seconds of silence, that is.
+/// Echoes that may be outstanding; as one message is sent each second, these are seconds of silence.
 const UNANSWERED: u64 = 10;
 /// Pause after a failure; after an orderly end the socket is reopened at once.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,13 +31,13 @@ enum End {
 }
 
 /// Holds one socket open until the load stops.
-pub(super) async fn hold(authority: String, number: usize, shared: Arc<Shared>, stopping: CancellationToken) {
+pub(super) async fn hold(authority: String, number: usize, tally: Arc<Tally>, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
         let talked = match stopping.run_until_cancelled(open(&authority)).await {
             None => return,
             Some(opened) => {
                 {
-                    let mut report = shared.report();
+                    let mut report = tally.report();
                     report.total += 1;
                     report.by_kind.websocket.opened += u64::from(opened.is_ok());
                 }
@@ -49,9 +49,9 @@ pub(super) async fn hold(authority: String, number: usize, shared: Arc<Shared>, 
         };
         match talked {
             Ok(End::Stopped) => return,
-            Ok(End::Deregistered) => shared.report().by_kind.websocket.closed_by_deregistration += 1,
+            Ok(End::Deregistered) => tally.report().by_kind.websocket.closed_by_deregistration += 1,
             Err(error) => {
-                shared.socket_failed(&error);
+                tally.count_failed_socket(&error);
                 stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
         }

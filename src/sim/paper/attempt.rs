@@ -1,4 +1,5 @@
-//! One attempt on a paper instance: its log, what it was asked meanwhile, and its result, word for word as the runner has them.
+//! One attempt on a paper instance: its log, whether it was asked to stop, and its result, word for word as the runner
+//! writes them.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,35 +9,38 @@ use tokio::sync::watch;
 
 use crate::revision::script::{Rendered, Row};
 
-/// What a failure repeats of its hook's output.
+/// How many lines of its hook's output a failure repeats at most.
 const TAIL_LINES: usize = 20;
+/// How many bytes of its hook's output a failure repeats at most.
 const TAIL_BYTES: usize = 1200;
 
 /// Whether the attempt was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
+    /// It was not.
     No,
-    /// After the event in work.
+    /// It is to stop after the event under way.
     After,
+    /// It is to stop at once.
     Now,
 }
 
-/// How an attempt ended.
+/// The result of an attempt that has ended.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
-    /// `drover: result …`.
+    /// The line `drover: result …`.
     pub(super) line: String,
     /// The runner's exit code.
     pub(super) code: i64,
-    /// `drover: tail …` lines of a failed hook's output.
+    /// The lines `drover: tail …`, which repeat the end of a failed hook's output.
     pub(super) tail: String,
-    /// Of the log.
+    /// The log's size, bytes.
     pub(super) size: usize,
-    /// Of the log, hexadecimal.
+    /// The log's SHA-256, hexadecimal.
     pub(super) sha256: String,
 }
 
-/// A result's own fields.
+/// The fields of a result that the runner decides.
 pub(super) struct Verdict<'a> {
     pub(super) status: &'a str,
     pub(super) event: &'a str,
@@ -49,16 +53,16 @@ pub(super) struct Verdict<'a> {
 #[derive(Debug, Default)]
 struct Log {
     bytes: Vec<u8>,
-    /// The event and the hook in work; no hook between two.
+    /// The event and the hook under way; `-` between two hooks.
     place: (String, String),
-    /// The output of the last hook, for a failure's tail.
+    /// Where the output of the last hook begins and ends, for a failure's tail.
     hook: Option<(usize, usize)>,
-    /// The command that ran it was killed.
+    /// Whether the command that ran the attempt was killed.
     lost: bool,
 }
 
 impl Log {
-    /// Ends a line that was cut.
+    /// Ends the last line, if it has no end yet.
     fn start_line(&mut self) {
         if self.bytes.last().is_some_and(|last| *last != b'\n') {
             self.bytes.push(b'\n');
@@ -66,7 +70,7 @@ impl Log {
     }
 }
 
-/// Shared by the command that runs the attempt, those that follow it, and the uploader of its log.
+/// An attempt, shared by the command that runs it, those that follow it, and the push of its log.
 #[derive(Debug)]
 pub(super) struct Attempt {
     /// This instance's row of the script.
@@ -74,13 +78,14 @@ pub(super) struct Attempt {
     /// The script.
     pub(super) script: Arc<Rendered>,
     log: Mutex<Log>,
-    /// Told by commands that stop it.
+    /// Whether commands have asked it to stop.
     pub(super) stop: watch::Sender<Stop>,
-    /// Some once it is over.
+    /// Its result, once it has ended.
     pub(super) ended: watch::Sender<Option<Ended>>,
 }
 
 impl Attempt {
+    /// Begins an attempt with an empty log.
     pub(super) fn new(row: Row, script: Arc<Rendered>) -> Self {
         let log = Log { place: (row.first.to_string(), "-".into()), ..Log::default() };
         Self {
@@ -96,31 +101,33 @@ impl Attempt {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a command has it in hand.
-    pub(super) fn is_in_work(&self) -> bool {
+    /// Whether a command still runs the attempt.
+    pub(super) fn is_running(&self) -> bool {
         !self.log().lost && self.ended.borrow().is_none()
     }
 
-    /// The command that ran it was killed: nothing more comes of it.
+    /// Gives the attempt up: the command that ran it was killed.
     pub(super) fn lose(&self) {
         self.log().lost = true;
     }
 
-    /// The log from this offset on.
+    /// Returns the log from this offset on.
     pub(super) fn bytes_from(&self, offset: usize) -> Vec<u8> {
         self.log().bytes.get(offset..).unwrap_or_default().to_vec()
     }
 
+    /// Returns the log's size, bytes.
     pub(super) fn size(&self) -> usize {
         self.log().bytes.len()
     }
 
-    /// Lets the log go: the daemon has it, or will never ask for it again.
+    /// Drops the log: the daemon has it, or will never ask for it again.
     pub(super) fn forget_log(&self) {
         self.log().bytes = Vec::new();
     }
 
-    fn control(&self, log: &mut Log, words: &str) {
+    /// Writes a line that the daemon reads.
+    fn write_control(&self, log: &mut Log, words: &str) {
         log.start_line();
         let line = format!("\u{1e}drover {} {words} at={}\n", self.row.nonce, now());
         log.bytes.extend_from_slice(line.as_bytes());
@@ -130,11 +137,11 @@ impl Attempt {
     pub(super) fn begin(&self, event: &str, hook: &str) {
         let mut log = self.log();
         log.place = (event.to_owned(), hook.to_owned());
-        self.control(&mut log, &format!("begin event={event} hook={}", word(hook)));
+        self.write_control(&mut log, &format!("begin event={event} hook={}", word(hook)));
         log.hook = Some((log.bytes.len(), log.bytes.len()));
     }
 
-    /// Writes the line after it.
+    /// Writes the line after a hook, or after an event without one.
     pub(super) fn end(&self, event: &str, hook: &str, code: i64) {
         let mut log = self.log();
         let end = log.bytes.len();
@@ -142,10 +149,10 @@ impl Attempt {
             *to = end;
         }
         log.place = (event.to_owned(), "-".to_owned());
-        self.control(&mut log, &format!("end event={event} hook={} exit={code}", word(hook)));
+        self.write_control(&mut log, &format!("end event={event} hook={} exit={code}", word(hook)));
     }
 
-    /// Writes what a hook prints; how much of it isn't kept, because the log is full.
+    /// Writes what a hook prints; returns how many bytes of it are not kept because the log is full.
     pub(super) fn print(&self, text: &str) -> usize {
         let mut log = self.log();
         let room = (self.script.log_max / 512 * 512).saturating_sub(log.bytes.len());
@@ -161,7 +168,7 @@ impl Attempt {
         log.bytes.extend_from_slice(format!("drover: {words}\n").as_bytes());
     }
 
-    /// Records how it ended, once: the first result stands.
+    /// Records the result, once: the first one stands.
     pub(super) fn finish(&self, verdict: &Verdict<'_>, current: &str) {
         if self.ended.borrow().is_some() {
             return;
@@ -172,14 +179,15 @@ impl Attempt {
             Some((from, to)) if *status == "failed" => tail(&log.bytes[from..to.max(from)]),
             _ => String::new(),
         };
-        self.control(&mut log, &format!("finish status={status} event={event} exit={exit}"));
+        self.write_control(&mut log, &format!("finish status={status} event={event} exit={exit}"));
         let (size, sha256) = (log.bytes.len(), hex::encode(Sha256::digest(&log.bytes)));
         drop(log);
         let line = self.result(verdict, size, &sha256, current);
         self.ended.send_replace(Some(Ended { line, code: *code, tail, size, sha256 }));
     }
 
-    /// Records it as interrupted: whoever ran it is gone. Another attempt that finds it so doesn't know its nonce.
+    /// Records the attempt as interrupted, because the command that ran it is gone. Only the attempt itself (`by_itself`)
+    /// knows its nonce and can write a last line into its log.
     pub(super) fn interrupt(&self, by_itself: bool, current: &str) {
         let (event, hook) = self.log().place.clone();
         let verdict = Verdict { status: "interrupted", event: &event, hook: &hook, exit: 71, code: 71 };
@@ -200,6 +208,7 @@ impl Attempt {
         self.ended.send_replace(Some(Ended { line, code: 72, tail: String::new(), size: 0, sha256 }));
     }
 
+    /// Formats the result's line.
     fn result(&self, verdict: &Verdict<'_>, size: usize, sha256: &str, current: &str) -> String {
         let Verdict { status, event, hook, exit, .. } = verdict;
         format!(
@@ -212,8 +221,8 @@ impl Attempt {
     }
 }
 
-/// A result that is not recorded, since nothing was done.
-pub(super) fn reply(attempt: i64, status: &str, exit: i64) -> String {
+/// Formats a result that is not recorded, because nothing was done.
+pub(super) fn unrecorded_result(attempt: i64, status: &str, exit: i64) -> String {
     let sha256 = hex::encode(Sha256::digest(b""));
     format!(
         "drover: result attempt={attempt} status={status} event=- hook=- exit={exit} bytes=0 sha256={sha256} at={}\n",
@@ -221,12 +230,12 @@ pub(super) fn reply(attempt: i64, status: &str, exit: i64) -> String {
     )
 }
 
-/// Unix time in seconds.
+/// Returns the Unix time in seconds.
 pub(super) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// A hook's name as one word.
+/// Encodes a hook's name as one word.
 fn word(name: &str) -> String {
     let mut word = String::with_capacity(name.len());
     for c in name.chars() {
@@ -239,7 +248,7 @@ fn word(name: &str) -> String {
     if word.is_empty() { "-".into() } else { word }
 }
 
-/// The last lines of a hook's output, each marked.
+/// Returns the last lines of a hook's output, each marked.
 fn tail(output: &[u8]) -> String {
     let output = String::from_utf8_lossy(output);
     let lines: Vec<&str> = output.lines().collect();

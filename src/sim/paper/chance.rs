@@ -1,8 +1,8 @@
-//! Chance that is the same for the same seed, instance and matter, whatever else happens meanwhile.
+//! Random numbers that are the same for the same seed and words, whatever else happens meanwhile.
 
 use sha2::{Digest, Sha256};
 
-/// A number from 0 up to, and without, 1.
+/// Returns a random number from 0 up to, and without, 1.
 pub(super) fn unit(seed: u64, words: &[&str]) -> f64 {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());

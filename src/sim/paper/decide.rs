@@ -1,4 +1,4 @@
-//! Whether an attempt may run on a paper instance: the runner's own rules (`hooks/runner/3-decide.sh`).
+//! Decides whether an attempt may run on a paper instance, by the runner's own rules (`hooks/runner/3-decide.sh`).
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use super::attempt::{Attempt, now};
 use super::machine::{ATTEMPTS, Machine};
 use crate::revision::script::{Kind, Rendered, Row};
 
-/// What becomes of a command.
+/// What a command is to do.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// This command runs the attempt.
+    /// Run the attempt.
     Run(Arc<Attempt>),
-    /// Another command runs it: this one ends as it does.
+    /// Wait until the attempt, which another command runs, has ended.
     Follow(Arc<Attempt>),
-    /// It is over: its result is repeated.
+    /// Repeat the result of the attempt, which has ended.
     Repeat(Arc<Attempt>),
-    /// A later attempt was seen here.
+    /// Refuse, because a later attempt was seen here.
     Refused { highest: i64 },
-    /// The command came too late.
+    /// Refuse, because the command came too late.
     Late,
-    /// Another attempt is at work.
+    /// Refuse, because this other attempt is running.
     Busy(i64),
 }
 
 impl Machine {
-    /// Decides, and takes the attempt on where it may run; `says` gets the runner's own words.
-    pub(super) fn decide(&mut self, script: &Arc<Rendered>, row: &Row, says: &mut String) -> Decision {
+    /// Decides what a command is to do, and begins its attempt if it may run; the runner's own lines are added to `remarks`.
+    pub(super) fn decide(&mut self, script: &Arc<Rendered>, row: &Row, remarks: &mut String) -> Decision {
         let stops = matches!(script.kind, Kind::StopAfter | Kind::StopNow);
         let known = self.attempts.iter().find(|attempt| attempt.row.attempt == row.attempt).cloned();
         let is_over = |attempt: &Arc<Attempt>| attempt.ended.borrow().is_some();
-        let owner = self.attempts.iter().find(|attempt| attempt.is_in_work()).cloned();
+        let owner = self.attempts.iter().find(|attempt| attempt.is_running()).cloned();
         let refused = row.attempt < self.highest && !stops;
         if let Some(owner) = owner {
             return match known {
@@ -46,7 +46,8 @@ impl Machine {
             let number = lost.row.attempt;
             lost.interrupt(number == row.attempt, &current);
             if number != row.attempt {
-                says.push_str(&format!("drover: attempt {number} had died and is recorded as interrupted\n"));
+                remarks
+                    .push_str(&format!("drover: attempt {number} had died and is recorded as interrupted\n"));
             }
         }
         match known {
@@ -54,17 +55,17 @@ impl Machine {
             Some(known) => Decision::Repeat(known),
             None if stops => self.stop_before(script, row),
             None if now() > script.not_after => Decision::Late,
-            None => Decision::Run(self.take_attempt(script, row)),
+            None => Decision::Run(self.begin_attempt(script, row)),
         }
     }
 
     fn stop_before(&mut self, script: &Arc<Rendered>, row: &Row) -> Decision {
-        let attempt = self.take_attempt(script, row);
+        let attempt = self.begin_attempt(script, row);
         attempt.stop_before(&self.current_sha());
         Decision::Repeat(attempt)
     }
 
-    fn take_attempt(&mut self, script: &Arc<Rendered>, row: &Row) -> Arc<Attempt> {
+    fn begin_attempt(&mut self, script: &Arc<Rendered>, row: &Row) -> Arc<Attempt> {
         self.highest = self.highest.max(row.attempt);
         // Only the newest attempt's log can be asked for again; an uploader holds on to what it still has to send.
         self.attempts.iter().filter(|old| old.script.log_url.is_empty()).for_each(|old| old.forget_log());

@@ -1,24 +1,24 @@
-//! An attempt's events on a paper instance, in the runner's order and words (`hooks/runner/5-hooks.sh`, `main.sh`).
+//! Runs an attempt's events on a paper instance, in the runner's order and words (`hooks/runner/5-hooks.sh`, `main.sh`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pattern;
 use super::attempt::{Attempt, Stop, Verdict};
 use super::chance::unit;
 use super::machine::Machine;
-use super::output::{Output, frames};
+use super::output::{Output, print_frames};
+use super::pattern::Pattern;
 use crate::revision::script::{Kind, Rendered};
 use crate::sim::cloud::Cloud;
 
-/// A hook's output comes in so many parts.
+/// The number of parts in which a hook prints its lines.
 const PARTS: u32 = 4;
-/// The code of a hook that was ended by SIGTERM.
+/// The exit code of a hook that was ended by SIGTERM.
 const TERMINATED: i64 = 143;
-/// What Install takes, seconds.
+/// How long Install takes, seconds.
 const INSTALL: f64 = 0.1;
 
-/// One command's run of an attempt.
+/// The run of an attempt by one command.
 pub(super) struct Run<'a> {
     pub(super) cloud: &'a Arc<Cloud>,
     pub(super) instance: &'a str,
@@ -26,19 +26,19 @@ pub(super) struct Run<'a> {
     pub(super) pattern: Pattern,
     pub(super) seed: u64,
     pub(super) output: &'a Output,
-    /// How much of the log has been printed.
+    /// How much of the log has been printed, bytes.
     pub(super) printed: usize,
     /// The hook that is to fail, counted from the first of the revision's that this attempt runs.
     pub(super) failing: Option<usize>,
-    /// Hooks of the revision that have run.
+    /// The number of hooks of the revision that have run.
     pub(super) count: usize,
 }
 
-/// The attempt is over.
+/// The attempt is over, and its result recorded.
 struct Over;
 
 impl<'a> Run<'a> {
-    /// The run of an attempt that has just been taken on.
+    /// Prepares the run of an attempt that was just begun.
     pub(super) fn new(
         cloud: &'a Arc<Cloud>,
         instance: &'a str,
@@ -48,18 +48,18 @@ impl<'a> Run<'a> {
     ) -> Self {
         let mut run =
             Self { cloud, instance, attempt, pattern, seed, output, printed: 0, failing: None, count: 0 };
-        run.failing = run.failing_hook();
+        run.failing = run.choose_failing_hook();
         run
     }
 
     /// Runs the attempt to its end, which is then recorded.
     pub(super) async fn run_to_the_end(mut self) {
         // The only end that isn't recorded on the way would be none at all.
-        let Err(Over) = self.events().await;
-        self.show();
+        let Err(Over) = self.run_events().await;
+        self.print_new();
     }
 
-    fn machine<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> Option<R> {
+    fn with_machine<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> Option<R> {
         self.cloud.with(|state| state.paper_machine(self.instance, work))
     }
 
@@ -67,8 +67,8 @@ impl<'a> Run<'a> {
         &self.attempt.script
     }
 
-    /// Which of the revision's hooks fails, if one does.
-    fn failing_hook(&self) -> Option<usize> {
+    /// Chooses which of the revision's hooks fails, if one does.
+    fn choose_failing_hook(&self) -> Option<usize> {
         let (script, row) = (self.script(), &self.attempt.row);
         let hooks = script
             .hooks
@@ -84,34 +84,36 @@ impl<'a> Run<'a> {
         (fails && hooks > 0).then_some(which as usize)
     }
 
-    async fn events(&mut self) -> Result<std::convert::Infallible, Over> {
+    async fn run_events(&mut self) -> Result<std::convert::Infallible, Over> {
         let (script, row) = (Arc::clone(self.script()), self.attempt.row.clone());
         let downloads = script.events.iter().any(|event| event.name() == "DownloadBundle");
-        let is_here = self.machine(|machine| machine.has(&script)).unwrap_or_default();
+        let is_here = self.with_machine(|machine| machine.has(&script)).unwrap_or_default();
         if script.kind == Kind::Run && !is_here && !downloads {
-            self.event("DownloadBundle").await?;
+            self.run_event("DownloadBundle").await?;
         }
         let mut done = "-";
         for event in script.events.iter().skip_while(|event| **event != row.first) {
-            self.halt_if_asked(done, "-", 0, true)?;
-            self.event(event.name()).await?;
+            self.stop_if_asked(done, "-", 0, true)?;
+            self.run_event(event.name()).await?;
             done = event.name();
         }
-        self.machine(|machine| machine.prune(script.keep, row.good.as_deref()));
+        self.with_machine(|machine| machine.prune(script.keep, row.good.as_deref()));
         Err(self.finish("succeeded", done, "-", 0, 0))
     }
 
-    async fn event(&mut self, event: &str) -> Result<(), Over> {
+    async fn run_event(&mut self, event: &str) -> Result<(), Over> {
         let (code, hook) = match event {
             "DownloadBundle" => return self.download().await,
             "Install" => return self.install().await,
-            "ApplicationStop" | "BeforeBlockTraffic" | "AfterBlockTraffic" => self.former(event).await?,
-            _ => self.hooks(event, &Arc::clone(self.script()), false).await?,
+            "ApplicationStop" | "BeforeBlockTraffic" | "AfterBlockTraffic" => {
+                self.run_former_event(event).await?
+            }
+            _ => self.run_hooks(event, &Arc::clone(self.script()), false).await?,
         };
         if code == 0 {
             return Ok(());
         }
-        self.halt_if_asked(event, &hook, code, false)?;
+        self.stop_if_asked(event, &hook, code, false)?;
         Err(self.finish("failed", event, &hook, code, 1))
     }
 
@@ -120,7 +122,7 @@ impl<'a> Run<'a> {
         self.attempt.begin(EVENT, "-");
         let script = Arc::clone(self.script());
         let installs = script.events.iter().any(|event| event.name() == "Install");
-        let found = self.machine(|machine| (machine.has(&script), machine.runs_another_build(&script)));
+        let found = self.with_machine(|machine| (machine.has(&script), machine.runs_another_build(&script)));
         let mut code = 0;
         match found.unwrap_or_default() {
             (true, _) => self.attempt.remark(&format!("{} is already here", script.sha)),
@@ -129,16 +131,16 @@ impl<'a> Run<'a> {
                 script.sha
             )),
             _ if self.pause(self.pattern.download_seconds, EVENT).await => {
-                self.machine(|machine| machine.add(&script));
+                self.with_machine(|machine| machine.add(&script));
             }
             _ => code = TERMINATED,
         }
         self.attempt.end(EVENT, "-", code);
-        self.show();
+        self.print_new();
         if code == 0 {
             return Ok(());
         }
-        self.halt_if_asked(EVENT, "-", code, false)?;
+        self.stop_if_asked(EVENT, "-", code, false)?;
         Err(self.finish("failed", EVENT, "-", code, code))
     }
 
@@ -146,35 +148,35 @@ impl<'a> Run<'a> {
         self.attempt.begin("Install", "-");
         self.pause(INSTALL, "Install").await;
         let script = Arc::clone(self.script());
-        self.machine(|machine| machine.switch(&script));
+        self.with_machine(|machine| machine.switch(&script));
         self.attempt.remark(&format!("current is {}", script.sha));
         self.attempt.end("Install", "-", 0);
-        self.show();
+        self.print_new();
         Ok(())
     }
 
-    /// An event of the release that runs: its hooks, once more where they fail, then those of the new one.
-    async fn former(&mut self, event: &str) -> Result<(i64, String), Over> {
+    /// Runs an event of the release that is current: its hooks, once more if they fail, then those of the new release.
+    async fn run_former_event(&mut self, event: &str) -> Result<(i64, String), Over> {
         let new = Arc::clone(self.script());
         if new.stop_from == "new" {
-            return self.hooks(event, &new, true).await;
+            return self.run_hooks(event, &new, true).await;
         }
-        let Some(current) = self.machine(|machine| machine.current.clone()).flatten() else {
+        let Some(current) = self.with_machine(|machine| machine.current.clone()).flatten() else {
             self.attempt.begin(event, "-");
             self.attempt.remark("no release is current, nothing to do");
             self.attempt.end(event, "-", 0);
             return Ok((0, "-".into()));
         };
-        let (mut code, mut hook) = self.hooks(event, &current.script, true).await?;
+        let (mut code, mut hook) = self.run_hooks(event, &current.script, true).await?;
         if code != 0 {
-            self.halt_if_asked(event, &hook, code, false)?;
+            self.stop_if_asked(event, &hook, code, false)?;
             self.attempt.remark(&format!("{event} of the running release failed with {code}, once more"));
-            (code, hook) = self.hooks(event, &current.script, true).await?;
+            (code, hook) = self.run_hooks(event, &current.script, true).await?;
         }
         if code == 0 {
             return Ok((code, hook));
         }
-        self.halt_if_asked(event, &hook, code, false)?;
+        self.stop_if_asked(event, &hook, code, false)?;
         let stands_in = new.hooks.iter().any(|(of, _)| of.name() == event);
         match new.stop_failure.as_str() {
             "ignore" => {
@@ -188,22 +190,27 @@ impl<'a> Run<'a> {
                     "{event} of the running release failed with {code}, trying the hooks of {}",
                     new.sha
                 ));
-                self.hooks(event, &new, true).await
+                self.run_hooks(event, &new, true).await
             }
             _ => Ok((code, hook)),
         }
     }
 
-    /// All hooks of an event in a release, up to the first that fails; its code and the last hook.
-    async fn hooks(&mut self, event: &str, release: &Rendered, former: bool) -> Result<(i64, String), Over> {
+    /// Runs the hooks of an event in a release up to the first that fails; returns the exit code and the last hook.
+    async fn run_hooks(
+        &mut self,
+        event: &str,
+        release: &Rendered,
+        former: bool,
+    ) -> Result<(i64, String), Over> {
         let (mut code, mut last) = (0, "-".to_owned());
         let hooks = release.hooks.iter().filter(|(of, _)| of.name() == event);
         for (at, (_, hook)) in hooks.enumerate() {
             if at > 0 {
-                self.halt_if_asked(event, &last, code, false)?;
+                self.stop_if_asked(event, &last, code, false)?;
             }
             last.clone_from(hook);
-            code = self.hook(event, hook, former).await;
+            code = self.run_hook(event, hook, former).await;
             if code != 0 {
                 break;
             }
@@ -211,8 +218,8 @@ impl<'a> Run<'a> {
         Ok((code, last))
     }
 
-    /// One hook; its exit code.
-    async fn hook(&mut self, event: &str, hook: &str, former: bool) -> i64 {
+    /// Runs one hook and returns its exit code.
+    async fn run_hook(&mut self, event: &str, hook: &str, former: bool) -> i64 {
         self.attempt.begin(event, hook);
         let fails = !former && self.failing == Some(self.count);
         self.count += usize::from(!former);
@@ -228,10 +235,10 @@ impl<'a> Run<'a> {
                 .collect();
             line = upto;
             lost += self.attempt.print(&lines);
-            self.show();
+            self.print_new();
         }
         let struck = match code {
-            0 => self.machine(|machine| machine.strike(event)).flatten(),
+            0 => self.with_machine(|machine| machine.strike(event)).flatten(),
             _ => None,
         };
         if let Some((exit, message)) = struck {
@@ -246,11 +253,11 @@ impl<'a> Run<'a> {
             self.attempt.remark(&format!("the log is full at {most} bytes: {lost} bytes more were not kept"));
         }
         self.attempt.end(event, hook, code);
-        self.show();
+        self.print_new();
         code
     }
 
-    /// Waits for about so long; false where the attempt is to stop at once.
+    /// Waits for about this long; returns false where the attempt is to stop at once.
     async fn pause(&self, seconds: f64, what: &str) -> bool {
         let number = self.attempt.row.attempt.to_string();
         let factor = 0.5 + unit(self.seed, &["pause", self.instance, &number, what]);
@@ -263,7 +270,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn halt_if_asked(&self, event: &str, hook: &str, exit: i64, between_events: bool) -> Result<(), Over> {
+    /// Ends the attempt if it was asked to stop.
+    fn stop_if_asked(&self, event: &str, hook: &str, exit: i64, between_events: bool) -> Result<(), Over> {
         let stop = *self.attempt.stop.borrow();
         if stop == Stop::Now || (stop == Stop::After && between_events) {
             return Err(self.finish("stopped", event, hook, exit, 72));
@@ -271,20 +279,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Records the attempt's result.
     fn finish(&self, status: &str, event: &str, hook: &str, exit: i64, code: i64) -> Over {
-        let current = self.machine(|machine| machine.current_sha()).unwrap_or_else(|| "-".into());
+        let current = self.with_machine(|machine| machine.current_sha()).unwrap_or_else(|| "-".into());
         self.attempt.finish(&Verdict { status, event, hook, exit, code }, &current);
         Over
     }
 
-    /// Prints what is new in the log, where it isn't pushed.
-    fn show(&mut self) {
+    /// Prints what is new in the log, if the log isn't pushed.
+    fn print_new(&mut self) {
         if !self.script().log_url.is_empty() {
             return;
         }
         let new = self.attempt.bytes_from(self.printed);
         match self.script().frames {
-            true => frames(&self.attempt.row.nonce, &new, self.printed, self.output),
+            true => print_frames(&self.attempt.row.nonce, &new, self.printed, self.output),
             false => self.output.print(&new),
         }
         self.printed += new.len();

@@ -1,4 +1,4 @@
-//! What there is of a paper instance: its agent's commands in hand, its releases, the attempts it remembers.
+//! A paper instance: the commands that its agent has taken, its releases, and the attempts that it remembers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Attempt;
 use crate::revision::script::Rendered;
 
-/// Commands that the agent carries out at the same time, and takes beyond that.
+/// The number of commands that the agent runs at the same time.
 const WORKERS: usize = 5;
+/// The number of commands that it takes beyond those.
 const BUFFER: usize = 5;
-/// Attempts that are remembered; the runner keeps fifty.
+/// The number of attempts that are remembered; the runner keeps fifty.
 pub(super) const ATTEMPTS: usize = 4;
-/// Commands that are known again when they come once more.
+/// The number of commands that are recognized when they come once more.
 const SEEN: usize = 16;
 
-/// A hook that was ordered to fail, as the control API's fault `hook-exit` does it.
+/// A failure that the next hooks of an event have, as ordered by the fault `hook-exit`.
 #[derive(Debug)]
 pub(super) struct Armed {
     pub(super) event: String,
@@ -31,43 +32,43 @@ pub(super) struct Armed {
 struct Taken {
     command: String,
     cancelled: CancellationToken,
-    /// It has a worker.
+    /// Whether it has a worker.
     at_work: bool,
 }
 
 /// A release on the instance's disk.
 #[derive(Clone, Debug)]
 pub(super) struct Release {
-    /// The script that brought it: its SHA, its build, its hooks.
+    /// The script that installed it, with its SHA, build and hooks.
     pub(super) script: Arc<Rendered>,
 }
 
-/// A paper instance, without what the cloud knows of every instance.
+/// A paper instance, without what the state holds of every instance.
 #[derive(Debug)]
 pub struct Machine {
     /// Cancelled when the instance is gone.
     pub(super) gone: CancellationToken,
-    /// Its agent runs.
+    /// Whether its agent runs.
     pub(super) agent_runs: bool,
-    /// When the agent says again that it is there.
+    /// When its agent says next that it is there.
     pub(super) next_ping: Instant,
-    /// The agent leaves the service alone until then: it couldn't be reached.
+    /// Until when its agent doesn't try to reach the service, because it failed to.
     pub(super) quiet_until: Instant,
     taken: Vec<Taken>,
     seen: VecDeque<String>,
     /// The release that is current.
     pub(super) current: Option<Release>,
-    /// All of them, the newest first.
+    /// All releases, the newest first.
     pub(super) releases: Vec<Release>,
     /// The highest attempt number that was seen here.
     pub(super) highest: i64,
-    /// The newest first.
+    /// The attempts that are remembered, the newest first.
     pub(super) attempts: VecDeque<Arc<Attempt>>,
     pub(super) armed: Vec<Armed>,
 }
 
 impl Machine {
-    /// An instance that has just been booted; `first` is what its user-data has installed.
+    /// Makes an instance that has just been booted; `first` is what its user-data has installed.
     pub(super) fn new(now: Instant, first: Option<Arc<Rendered>>) -> Self {
         let current = first.map(|script| Release { script });
         Self {
@@ -90,7 +91,7 @@ impl Machine {
         self.seen.iter().any(|seen| seen == command)
     }
 
-    /// Takes a command on, if there is room.
+    /// Takes a command, if there is room; returns whether it has.
     pub(super) fn take(&mut self, command: &str) -> bool {
         if self.taken.len() >= WORKERS + BUFFER {
             return false;
@@ -102,15 +103,16 @@ impl Machine {
         true
     }
 
-    /// Cancels a command that is in hand.
+    /// Cancels a command that was taken.
     pub(super) fn cancel(&mut self, command: &str) {
         if let Some(taken) = self.taken.iter().find(|taken| taken.command == command) {
             taken.cancelled.cancel();
         }
     }
 
-    /// The next command that gets a worker: one that waits, as long as a worker is free; a cancelled one needs none.
-    pub(super) fn next_at_work(&mut self) -> Option<(String, CancellationToken)> {
+    /// Gives a worker to the next command that waits, if one is free, and returns that command; a cancelled command needs
+    /// no free worker.
+    pub(super) fn start_next(&mut self) -> Option<(String, CancellationToken)> {
         let free = self.taken.iter().filter(|taken| taken.at_work).count() < WORKERS;
         let mut waiting = self.taken.iter_mut().filter(|taken| !taken.at_work);
         let next = waiting.find(|taken| free || taken.cancelled.is_cancelled())?;
@@ -118,17 +120,17 @@ impl Machine {
         Some((next.command.clone(), next.cancelled.clone()))
     }
 
-    /// The command has been replied to.
-    pub(super) fn done(&mut self, command: &str) {
+    /// Frees the worker of a command that has been replied to.
+    pub(super) fn finish(&mut self, command: &str) {
         self.taken.retain(|taken| taken.command != command);
     }
 
-    /// Whether something waits for a worker.
+    /// Whether a command waits for a worker.
     pub(super) fn has_waiting(&self) -> bool {
         self.taken.iter().any(|taken| !taken.at_work)
     }
 
-    /// The current release's SHA, as a result names it.
+    /// Returns the current release's SHA, as a result names it.
     pub(super) fn current_sha(&self) -> String {
         self.current.as_ref().map_or_else(|| "-".to_owned(), |release| release.script.sha.clone())
     }
@@ -143,19 +145,19 @@ impl Machine {
         self.current.as_ref().is_some_and(|r| r.script.sha == script.sha && r.script.build != script.build)
     }
 
-    /// Puts a release on the disk.
+    /// Adds a release.
     pub(super) fn add(&mut self, script: &Arc<Rendered>) {
         self.releases.retain(|release| release.script.sha != script.sha);
         self.releases.insert(0, Release { script: Arc::clone(script) });
     }
 
-    /// Makes it the current one.
+    /// Makes the script's release the current one.
     pub(super) fn switch(&mut self, script: &Arc<Rendered>) {
         let found = self.releases.iter().find(|release| release.script.sha == script.sha);
         self.current = found.cloned().or_else(|| Some(Release { script: Arc::clone(script) }));
     }
 
-    /// Clears old releases away: neither the current one nor `good`, the last good one.
+    /// Removes old releases, but neither the current one nor `good`, the last good one.
     pub(super) fn prune(&mut self, keep: usize, good: Option<&str>) {
         let current = self.current_sha();
         let mut kept = 0;
@@ -166,7 +168,7 @@ impl Machine {
         });
     }
 
-    /// The failure that this event was ordered to have, once.
+    /// Returns the exit code and message of the failure that this event was ordered to have, and counts it.
     pub(super) fn strike(&mut self, event: &str) -> Option<(i64, String)> {
         let at = self.armed.iter().position(|armed| armed.event == event)?;
         let armed = &mut self.armed[at];

@@ -1,18 +1,11 @@
-//! What a command on a paper instance prints, and its way to CloudWatch Logs as the agent takes it.
+//! What a command on a paper instance prints, a log in frames included.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use crc::{CRC_32_CKSUM, Crc};
 
-use crate::sim::cloud::Cloud;
-use crate::sim::cloudwatch::Uploaded;
-use crate::sim::instance::agent::upload::{EVENT, EVENTS_PER_TICK, event_length, message};
-
-/// A frame holds at most so much of the log.
+/// The most bytes of the log that a frame holds.
 const FRAME: usize = 64 * 1024;
-/// Ticks of a complete command that are tried in vain.
-const MOST_IN_VAIN: u32 = 600;
 
 /// A command's standard output.
 #[derive(Debug, Default)]
@@ -21,24 +14,26 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Appends what the command prints.
     pub(super) fn print(&self, text: &[u8]) {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(text);
     }
 
-    /// The first characters, which are all that the agent tells.
+    /// Returns the first characters, which are all that the agent replies with.
     pub(super) fn first(&self, characters: usize) -> String {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).chars().take(characters).collect()
     }
 
-    fn from(&self, offset: usize) -> Vec<u8> {
+    /// Returns at most `most` bytes from this offset on.
+    pub(super) fn bytes_from(&self, offset: usize, most: usize) -> Vec<u8> {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.get(offset..).unwrap_or_default().iter().take(EVENT).copied().collect()
+        bytes.get(offset..).unwrap_or_default().iter().take(most).copied().collect()
     }
 }
 
-/// Prints a part of a log, which is whole lines of plain text, in frames that say where it belongs.
-pub(super) fn frames(nonce: &str, log: &[u8], mut offset: usize, output: &Output) {
+/// Prints a part of a log, which is whole lines of plain text, in frames that name its offset.
+pub(super) fn print_frames(nonce: &str, log: &[u8], mut offset: usize, output: &Output) {
     let mut rest = log;
     while !rest.is_empty() {
         let most = rest.len().min(FRAME);
@@ -52,7 +47,7 @@ pub(super) fn frames(nonce: &str, log: &[u8], mut offset: usize, output: &Output
     }
 }
 
-/// POSIX's `cksum`: the length goes into it too, its lowest byte first.
+/// Computes POSIX's `cksum`, which includes the length, its lowest byte first.
 fn cksum(bytes: &[u8]) -> u32 {
     const CKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_CKSUM);
     let mut digest = CKSUM.digest();
@@ -63,87 +58,6 @@ fn cksum(bytes: &[u8]) -> u32 {
         length >>= 8;
     }
     digest.finalize()
-}
-
-/// How far a command's output has been uploaded.
-pub(super) struct Uploads {
-    cloud: Arc<Cloud>,
-    instance: String,
-    /// None: nothing is uploaded.
-    command: Option<String>,
-    sent: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tick {
-    /// Nothing is left.
-    Through,
-    /// There may be more.
-    More,
-    /// The service took nothing, as far as is known.
-    Again,
-    /// The stream can't be made.
-    NoStream,
-}
-
-impl Uploads {
-    pub(super) fn new(cloud: &Arc<Cloud>, instance: &str, command: Option<String>) -> Self {
-        Self { cloud: Arc::clone(cloud), instance: instance.to_owned(), command, sent: 0 }
-    }
-
-    /// Whether there is anything to do once a second.
-    pub(super) fn are_on(&self) -> bool {
-        self.command.is_some()
-    }
-
-    /// One tick: sends what is new, as far as it goes.
-    pub(super) fn tick(&mut self, output: &Output) {
-        self.send(output, false);
-    }
-
-    /// The command is complete: sends all there is left, a tick after the other. False where the stream couldn't be made.
-    pub(super) async fn finish(&mut self, output: &Output, every: Duration) -> bool {
-        let mut in_vain = 0;
-        loop {
-            match self.send(output, true) {
-                Tick::Through => return true,
-                Tick::NoStream => return false,
-                Tick::More => in_vain = 0,
-                Tick::Again if in_vain == MOST_IN_VAIN => return true,
-                Tick::Again => in_vain += 1,
-            }
-            tokio::time::sleep(every).await;
-        }
-    }
-
-    fn send(&mut self, output: &Output, complete: bool) -> Tick {
-        let Some(command) = self.command.clone() else { return Tick::Through };
-        for _ in 0..EVENTS_PER_TICK {
-            let bytes = output.from(self.sent);
-            let length = event_length(&bytes, complete);
-            if length == 0 {
-                return Tick::Through;
-            }
-            let text = message(&bytes[..length], complete);
-            let uploaded = self.cloud.with(|state| match state.reach_service(&self.instance) {
-                Ok(()) => state.agent_upload(&self.instance, &command, "stdout", &text),
-                Err(_) => Uploaded::Again,
-            });
-            match uploaded {
-                Uploaded::Yes => self.sent += length,
-                Uploaded::Again => return Tick::Again,
-                Uploaded::Off => {
-                    self.command = None;
-                    return Tick::Through;
-                }
-                Uploaded::NoStream => {
-                    self.command = None;
-                    return Tick::NoStream;
-                }
-            }
-        }
-        Tick::More
-    }
 }
 
 #[cfg(test)]
@@ -159,7 +73,7 @@ mod tests {
     fn a_log_is_printed_in_frames_of_whole_lines() {
         let output = Output::default();
         let log = "x".repeat(FRAME - 10) + "\n" + &"y".repeat(20) + "\n";
-        frames("n1", log.as_bytes(), 7, &output);
+        print_frames("n1", log.as_bytes(), 7, &output);
         let printed = output.first(usize::MAX);
         let headers: Vec<&str> = printed.lines().filter(|line| line.starts_with('\u{1e}')).collect();
         assert!(headers[0].starts_with(&format!("\u{1e}drover@ n1 7 {} text ", FRAME - 9)));

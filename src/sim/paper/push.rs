@@ -1,57 +1,34 @@
-//! The log on its way to the daemon, as the runner sends it with wget (`hooks/runner/9-upload.sh`): it asks for the offset,
-//! sends what is new once a second, and at the end the result.
+//! Pushes an attempt's log to the daemon, as the runner does it with wget (`hooks/runner/9-upload.sh`): it asks for the
+//! offset, sends what is new once a second, and at the end the result.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use reqwest::{Method, StatusCode};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Ended};
 use crate::sim::cloud::Cloud;
 
-/// Requests under way at the same time, of all paper instances: sockets are few.
-pub(super) const REQUESTS: usize = 256;
-/// The log is sent in pieces of this size at most.
+/// The largest piece in which the log is sent, bytes.
 const PIECE: usize = 4 << 20;
-/// It is tried for so long.
+/// How long a push is tried.
 const PATIENCE: Duration = Duration::from_secs(86_400);
 
-/// What all paper instances send their logs with.
-#[derive(Debug)]
-pub struct Uplink {
-    http: reqwest::Client,
-    permits: Semaphore,
-}
-
-impl Uplink {
-    /// One client with a pool of connections.
-    pub fn new() -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .pool_max_idle_per_host(REQUESTS)
-            .build()
-            .context("making the HTTP client of paper instances")?;
-        Ok(Self { http, permits: Semaphore::new(REQUESTS) })
-    }
-}
-
-/// How a request went.
+/// The answer to a request.
 enum Answer {
-    /// The first line of the answer.
+    /// The daemon took it; the first line of its answer.
     Taken(String),
-    /// None came, or another one: tried again.
+    /// No answer came, or an unexpected one: the request is tried again.
     Again,
-    /// The daemon wants nothing of this attempt.
+    /// The daemon wants no log of this attempt.
     Unwanted,
 }
 
-/// The daemon has all of it, or wants nothing.
+/// The push is over: the daemon has the whole log, or wants none of it.
 struct Done;
 
-/// Where a log is pushed.
+/// The address that a log is pushed to.
 pub(super) struct Destination {
     pub(super) url: String,
     pub(super) token: String,
@@ -65,7 +42,7 @@ struct Push {
 }
 
 /// Sends an attempt's log while it grows, until the daemon has it whole or the instance is gone.
-pub(super) async fn push(
+pub(super) async fn push_log(
     cloud: Arc<Cloud>,
     instance: String,
     attempt: Arc<Attempt>,
@@ -77,19 +54,19 @@ pub(super) async fn push(
     tokio::select! {
         () = gone.cancelled() => return,
         () = stop.cancelled() => return,
-        _ = tokio::time::timeout(PATIENCE, push.all()) => {}
+        _ = tokio::time::timeout(PATIENCE, push.push_all()) => {}
     }
     push.attempt.forget_log();
 }
 
 impl Push {
-    async fn all(&self) {
+    async fn push_all(&self) {
         let mut offset = None;
         let mut pause = Duration::ZERO;
         loop {
             let step = match offset {
-                None => self.ask().await,
-                Some(at) => self.step(at).await,
+                None => self.ask_offset().await,
+                Some(at) => self.push_new(at).await,
             };
             match step {
                 Err(Done) => return,
@@ -115,7 +92,7 @@ impl Push {
         }
     }
 
-    /// Waits for so long, or until the attempt ends.
+    /// Waits for this long, or until the attempt ends.
     async fn wait(&self, pause: Duration) {
         let mut ended = self.attempt.ended.subscribe();
         if ended.borrow().is_some() {
@@ -124,31 +101,33 @@ impl Push {
         let _ = tokio::time::timeout(pause, ended.wait_for(Option::is_some)).await;
     }
 
-    /// The offset that the daemon wants next.
-    async fn ask(&self) -> Result<Option<usize>, Done> {
-        match self.http(Method::GET, "", Vec::new(), 20).await {
+    /// Asks the daemon for the offset that it wants next.
+    async fn ask_offset(&self) -> Result<Option<usize>, Done> {
+        match self.request(Method::GET, "", Vec::new(), 20).await {
             Answer::Taken(line) => Ok(line.parse().ok()),
             Answer::Again => Ok(None),
             Answer::Unwanted => Err(Done),
         }
     }
 
-    /// Sends what is missing, and the end where there is one; None where the daemon must be asked again.
-    async fn step(&self, offset: usize) -> Result<Option<usize>, Done> {
+    /// Sends what is missing, and the result if the attempt has ended; returns `None` where the daemon must be asked for the
+    /// offset again.
+    async fn push_new(&self, offset: usize) -> Result<Option<usize>, Done> {
         let ended = self.attempt.ended.borrow().clone();
         let size = ended.as_ref().map_or_else(|| self.attempt.size(), |ended| ended.size);
         let Some(at) = self.send(offset, size).await? else { return Ok(None) };
         match ended {
-            Some(ended) => self.end(&ended).await,
+            Some(ended) => self.send_result(&ended).await,
             None => Ok(Some(at)),
         }
     }
 
+    /// Sends the log from `offset` up to `size`; returns `None` where the daemon must be asked for the offset again.
     async fn send(&self, mut offset: usize, size: usize) -> Result<Option<usize>, Done> {
         while offset < size {
             let mut piece = self.attempt.bytes_from(offset);
             piece.truncate(PIECE.min(size - offset));
-            let answer = self.http(Method::POST, &format!("?offset={offset}"), piece, 120).await;
+            let answer = self.request(Method::POST, &format!("?offset={offset}"), piece, 120).await;
             match answer {
                 Answer::Taken(line) => match line.parse() {
                     Ok(at) if at != offset => offset = at,
@@ -161,16 +140,18 @@ impl Push {
         Ok(Some(offset))
     }
 
-    async fn end(&self, ended: &Ended) -> Result<Option<usize>, Done> {
+    /// Sends the attempt's result.
+    async fn send_result(&self, ended: &Ended) -> Result<Option<usize>, Done> {
         let suffix = format!("/end?size={}&sha256={}", ended.size, ended.sha256);
         let body = format!("{}\n", ended.line).into_bytes();
-        match self.http(Method::POST, &suffix, body, 60).await {
+        match self.request(Method::POST, &suffix, body, 60).await {
             Answer::Again => Ok(None),
             Answer::Taken(_) | Answer::Unwanted => Err(Done),
         }
     }
 
-    async fn http(&self, method: Method, suffix: &str, body: Vec<u8>, seconds: u64) -> Answer {
+    /// Makes one request.
+    async fn request(&self, method: Method, suffix: &str, body: Vec<u8>, seconds: u64) -> Answer {
         let cut = self.cloud.with(|s| s.instances.get(&self.instance).is_none_or(|i| i.cut.is_some()));
         let uplink = &self.cloud.uplink;
         let Ok(_permit) = uplink.permits.acquire().await else { return Answer::Again };

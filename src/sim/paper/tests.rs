@@ -1,8 +1,10 @@
 use super::attempt::Verdict;
 use super::decide::Decision;
 use super::*;
-use crate::revision::script::{Kind, Row};
-use crate::sim::state::{Effect, Lifecycle};
+use crate::revision::script::{Kind, Rendered, Row};
+use crate::sim::state::{Effect, Lifecycle, State};
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Three paper instances, launched; nothing runs.
@@ -48,7 +50,7 @@ fn they_go_into_service_become_healthy_and_speak_without_a_process() {
     let (mut state, ids) = cloud();
     until(&mut state, "healthy", |state| {
         let healthy = |t: &Value| t["state"] == "healthy";
-        let world = state.world();
+        let world = state.describe_world();
         let targets = world["target_groups"][0]["targets"].as_array().unwrap().clone();
         targets.len() == 3 && targets.iter().all(healthy)
     });
@@ -58,9 +60,9 @@ fn they_go_into_service_become_healthy_and_speak_without_a_process() {
         answer["InstanceInformationList"].as_array().unwrap().len() == 3
     });
     assert!(!state.effects.iter().any(|e| matches!(e, Effect::HealthCheck(_) | Effect::Launch(_))));
-    state.cut(&ids[0], None);
+    state.cut_network(&ids[0], None);
     until(&mut state, "unhealthy", |state| {
-        state.world()["target_groups"][0]["targets"][0]["reason"] == "Target.Timeout"
+        state.describe_world()["target_groups"][0]["targets"][0]["reason"] == "Target.Timeout"
     });
 }
 
@@ -81,7 +83,7 @@ fn five_commands_get_a_worker_and_five_more_are_taken() {
     assert_eq!(of(&mut state, "Pending"), 2);
     let begun = at_work(&mut state);
     assert_eq!(begun.len(), 5);
-    state.paper_done(&ids[0], &begun[0]);
+    state.finish_paper_command(&ids[0], &begun[0]);
     assert_eq!(at_work(&mut state).len(), 1);
     // One that waits is cancelled: it needs no worker to be replied to.
     let last = sent[9].clone();
@@ -95,7 +97,7 @@ fn one_that_is_terminated_is_replaced() {
     until(&mut state, "in service", |state| {
         state.instances.values().all(|i| i.lifecycle == Lifecycle::InService)
     });
-    assert!(state.kill(&ids[0]));
+    assert!(state.kill_instance(&ids[0]));
     until(&mut state, "gone", |state| {
         for effect in std::mem::take(&mut state.effects) {
             match effect {

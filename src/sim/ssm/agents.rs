@@ -1,18 +1,21 @@
-//! The agents' side: hello, poll, acknowledge, progress, reply, reboot.
+//! The agents' side of Systems Manager: their requests `hello`, `poll`, `ack`, `progress`, `upload`, `reply`, `reboot`.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{DOCUMENT, Details, describe};
-use crate::sim::state::{Effect, REGION, State};
+use super::command::{DOCUMENT, Details, SHOWN_STDERR, SHOWN_STDOUT};
+use crate::sim::account::REGION;
+use crate::sim::state::{Effect, Instance, State};
 
 /// How long an agent may keep a message without acknowledging it before it is delivered again, in the cloud's seconds.
 const LEASE: f64 = 10.0;
 
-/// Any request of an agent.
+/// A request of an agent; which fields it has depends on its verb.
 #[derive(Debug, Deserialize)]
 pub struct AgentRequest {
-    /// Whose agent.
+    /// The instance whose agent this is.
     pub instance_id: String,
     #[serde(default)]
     version: String,
@@ -43,24 +46,24 @@ pub struct AgentRequest {
 /// Why an agent gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// A fault keeps it offline.
+    /// A fault, or a cut network, keeps the agent offline.
     Offline,
-    /// No such instance.
+    /// There is no such instance.
     Unknown,
 }
 
 /// A message on its way to an agent.
 pub(in crate::sim) struct Leased {
-    /// What it is acknowledged by.
+    /// Its id, by which the agent acknowledges it.
     pub(in crate::sim) id: String,
-    /// The command.
+    /// The command's id.
     pub(in crate::sim) command: String,
-    /// Cancels the command instead of running it.
+    /// Whether it cancels the command instead of running it.
     pub(in crate::sim) cancel: bool,
 }
 
-/// A time in milliseconds since the epoch, from a number or an RFC 3339 text.
-fn time(value: &Value) -> Option<i64> {
+/// Reads a time, in milliseconds since the epoch, from a number or an RFC 3339 text.
+fn read_time(value: &Value) -> Option<i64> {
     match value {
         Value::Number(n) => n.as_f64().map(|f| if f < 1e11 { (f * 1000.0) as i64 } else { f as i64 }),
         Value::String(s) => s.parse::<jiff::Timestamp>().ok().map(|t| t.as_millisecond()),
@@ -69,7 +72,7 @@ fn time(value: &Value) -> Option<i64> {
 }
 
 impl State {
-    /// Whether this agent can reach the service now.
+    /// Refuses an agent that can't reach the service now.
     pub(in crate::sim) fn admit_agent(&mut self, id: &str) -> Result<(), Refused> {
         let now = self.clock.now();
         let instance = self.instances.get_mut(id).ok_or(Refused::Unknown)?;
@@ -80,10 +83,10 @@ impl State {
         Ok(())
     }
 
-    /// The messages that wait for an agent; unless it acknowledges them, they come again.
+    /// Returns the messages that wait for an agent; those that it doesn't acknowledge come again.
     pub(in crate::sim) fn lease_messages(&mut self, id: &str) -> Vec<Leased> {
         let now = self.clock.now();
-        let lease = now + self.clock.wait_at_least(LEASE, std::time::Duration::from_secs(2));
+        let lease = now + self.clock.wait_at_least(LEASE, Duration::from_secs(2));
         let Some(instance) = self.instances.get_mut(id) else { return Vec::new() };
         let due = instance.agent.queue.iter_mut().filter(|message| message.is_due(now));
         due.map(|message| {
@@ -93,8 +96,8 @@ impl State {
         .collect()
     }
 
-    /// The messages for an agent, which it has to acknowledge.
-    pub fn agent_poll(&mut self, id: &str) -> Result<Vec<Value>, Refused> {
+    /// Answers an agent's `poll` with its messages, which it has to acknowledge.
+    pub fn poll_messages(&mut self, id: &str) -> Result<Vec<Value>, Refused> {
         self.admit_agent(id)?;
         let mut messages = Vec::new();
         for message in self.lease_messages(id) {
@@ -107,21 +110,21 @@ impl State {
                 "execution_timeout": command.execution_timeout,
                 "document_name": DOCUMENT,
                 "region": REGION,
-                "uploads": command.uploads().is_some(),
+                "uploads": command.output_group().is_some(),
             }));
         }
         Ok(messages)
     }
 
-    /// Takes one of the other requests in.
-    pub fn agent_call(&mut self, verb: &str, request: &AgentRequest) -> Result<Value, Refused> {
+    /// Answers any other request of an agent.
+    pub fn answer_agent(&mut self, verb: &str, request: &AgentRequest) -> Result<Value, Refused> {
         let id = &request.instance_id;
         self.admit_agent(id)?;
         match verb {
             "hello" => self.agent_hello(request),
             "ack" => self.agent_ack(id, &request.message_id),
             "progress" => {
-                let started = time(&request.started_at).unwrap_or_else(|| self.clock.unix_ms());
+                let started = read_time(&request.started_at).unwrap_or_else(|| self.clock.unix_ms());
                 let known = self.commands.get(&request.command_id).and_then(|c| c.invocations.get_mut(id));
                 if let Some(invocation) = known
                     && invocation.started.is_none()
@@ -132,7 +135,7 @@ impl State {
                 }
             }
             "upload" => {
-                let done = self.agent_upload(id, &request.command_id, &request.stream, &request.text);
+                let done = self.upload_output(id, &request.command_id, &request.stream, &request.text);
                 return Ok(json!({ "uploaded": done }));
             }
             "reply" => self.agent_reply(request),
@@ -173,7 +176,7 @@ impl State {
         }
     }
 
-    /// The first reply counts; one after a time-out, or a repeated one, changes nothing.
+    /// Records an agent's reply. The first one counts; one after a time-out, or a repeated one, changes nothing.
     fn agent_reply(&mut self, request: &AgentRequest) {
         let id = &request.instance_id;
         let now = self.clock.unix_ms();
@@ -188,10 +191,10 @@ impl State {
         invocation.delivered = true;
         invocation.code = request.exit_code.unwrap_or(-1);
         // One character more than is ever shown, so that the cut is still seen.
-        invocation.stdout = request.stdout.chars().take(describe::STDOUT + 1).collect();
-        invocation.stderr = request.stderr.chars().take(describe::STDERR + 1).collect();
-        invocation.started = time(&request.started_at).or(invocation.started);
-        invocation.ended = Some(time(&request.ended_at).unwrap_or(now));
+        invocation.stdout = request.stdout.chars().take(SHOWN_STDOUT + 1).collect();
+        invocation.stderr = request.stderr.chars().take(SHOWN_STDERR + 1).collect();
+        invocation.started = read_time(&request.started_at).or(invocation.started);
+        invocation.ended = Some(read_time(&request.ended_at).unwrap_or(now));
         let detail = json!({
             "command_id": request.command_id,
             "status": invocation.details.name(),
@@ -199,7 +202,14 @@ impl State {
             "started_at": invocation.started,
             "ended_at": invocation.ended,
         });
-        self.withdraw(id, &request.command_id);
+        self.withdraw_command(id, &request.command_id);
         self.events.push(id, "command-ended", detail);
+    }
+
+    /// Whether an instance's agent was heard lately.
+    pub(in crate::sim) fn is_agent_online(&self, instance: &Instance) -> bool {
+        let now = self.clock.now();
+        let patience = self.clock.wait_at_least(15.0, Duration::from_secs(3));
+        instance.agent.last_ping.is_some_and(|(at, _)| now < at + patience)
     }
 }

@@ -1,12 +1,13 @@
-//! What time does to commands: delivery within MaxConcurrency and MaxErrors, and the time-outs.
+//! What the passing of time does to commands: delivery within MaxConcurrency and MaxErrors, and the time-outs.
 
 use serde_json::json;
 
-use super::{Details, Message};
+use super::agent_link::Message;
+use super::command::Details;
 use crate::sim::state::{Effect, State};
 
 impl State {
-    /// One look at all commands under way.
+    /// Delivers the commands under way as far as their limits allow, and ends those whose time is over.
     pub fn tick_commands(&mut self) {
         let now = self.clock.now();
         let ms = self.clock.unix_ms();
@@ -40,7 +41,7 @@ impl State {
             }
         }
         for (instance, command) in expired {
-            self.withdraw(&instance, &command);
+            self.withdraw_command(&instance, &command);
             let detail = json!({"command_id": command, "status": "DeliveryTimedOut"});
             self.events.push(&instance, "command-ended", detail);
         }
@@ -48,22 +49,23 @@ impl State {
             self.effects.push(Effect::WakeAgents);
         }
         for (instance, command, visible_at) in deliver {
-            let message = Message { id: self.uuid(), command, cancel: false, visible_at, leased_until: None };
+            let message =
+                Message { id: self.random_uuid(), command, cancel: false, visible_at, leased_until: None };
             if let Some(instance) = self.instances.get_mut(&instance) {
                 instance.agent.queue.push_back(message);
             }
         }
     }
 
-    /// Takes a command that an agent hasn't acknowledged back.
-    pub(super) fn withdraw(&mut self, instance: &str, command: &str) {
+    /// Withdraws the messages of a command that an agent hasn't acknowledged.
+    pub(super) fn withdraw_command(&mut self, instance: &str, command: &str) {
         if let Some(instance) = self.instances.get_mut(instance) {
             instance.agent.queue.retain(|m| m.command != command);
         }
     }
 }
 
-/// `"50"` or `"100%"` of `total`, a percentage rounded down.
+/// Returns how many of `total` a text such as `"50"` or `"100%"` means; a percentage is rounded down.
 fn share(text: &str, total: usize) -> usize {
     match text.strip_suffix('%') {
         Some(percent) => percent.parse::<usize>().unwrap_or(0) * total / 100,

@@ -1,16 +1,12 @@
-//! What can be asked of Run Command; output is there only after the end, and truncated.
+//! The calls that describe commands and agents. A command's output is shown only once it has ended, and truncated.
 
 use serde_json::{Value, json};
 
-use super::{Command, DOCUMENT, Details, Invocation};
+use super::command::{Command, DOCUMENT, Details, Invocation, SHOWN_STDERR, SHOWN_STDOUT};
 use crate::sim::state::{Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
-/// GetCommandInvocation's share of standard output, characters.
-pub(super) const STDOUT: usize = 24_000;
-/// GetCommandInvocation's share of standard error, characters.
-pub(super) const STDERR: usize = 8_000;
-/// ListCommandInvocations' share of a plugin's output, characters.
+/// How much of a plugin's output ListCommandInvocations shows, characters.
 const PLUGIN_OUTPUT: usize = 2_500;
 
 impl State {
@@ -60,7 +56,7 @@ impl State {
             .rev()
             .filter(|c| c.listed_at <= now && id.is_none_or(|id| id == c.id))
             .filter(|c| instance.is_none_or(|i| c.invocations.contains_key(i)))
-            .filter(|c| filter.takes(c, c.details()))
+            .filter(|c| filter.is_met_by(c, c.details()))
             .map(|c| self.command_json(c))
             .collect();
         let (page, next) = p.page(found, "NextToken", "MaxResults", (50, 50))?;
@@ -83,7 +79,7 @@ impl State {
                 continue;
             }
             for (at, i) in &c.invocations {
-                if instance.is_none_or(|wanted| wanted == at) && filter.takes(c, i.details.name()) {
+                if instance.is_none_or(|wanted| wanted == at) && filter.is_met_by(c, i.details.name()) {
                     found.push(invocation_json(c, at, i, details));
                 }
             }
@@ -121,9 +117,9 @@ impl State {
             "ExecutionEndDateTime": i.ended.filter(|_| i.started.is_some()).map(iso).unwrap_or_default(),
             "Status": i.details.status(),
             "StatusDetails": i.details.name(),
-            "StandardOutputContent": if over { first(&i.stdout, STDOUT) } else { String::new() },
+            "StandardOutputContent": if over { truncate_output(&i.stdout, SHOWN_STDOUT) } else { String::new() },
             "StandardOutputUrl": "",
-            "StandardErrorContent": if over { first(&i.stderr, STDERR) } else { String::new() },
+            "StandardErrorContent": if over { truncate_output(&i.stderr, SHOWN_STDERR) } else { String::new() },
             "StandardErrorUrl": "",
             "CloudWatchOutputConfig": c.output,
         }))
@@ -144,7 +140,7 @@ impl State {
             .filter(|i| i.lifecycle != Lifecycle::Terminated && (i.is_up() || !i.dead))
             .filter_map(|i| {
                 let (_, last) = i.agent.last_ping?;
-                let ping = if self.is_online(i) { "Online" } else { "ConnectionLost" };
+                let ping = if self.is_agent_online(i) { "Online" } else { "ConnectionLost" };
                 let fits = filters.iter().all(|(key, values)| match key.as_str() {
                     "InstanceIds" => values.contains(&i.id),
                     "PingStatus" => values.iter().any(|v| v == ping),
@@ -184,11 +180,11 @@ fn invocation_json(c: &Command, instance: &str, i: &Invocation, details: bool) -
     if details {
         let output = match (i.details.is_over(), i.stderr.is_empty()) {
             (false, _) => String::new(),
-            (true, true) => first(&i.stdout, PLUGIN_OUTPUT),
+            (true, true) => truncate_output(&i.stdout, PLUGIN_OUTPUT),
             (true, false) => {
                 let both =
                     format!("{}\n----------ERROR-------\n{}", i.stdout.trim_end_matches('\n'), i.stderr);
-                first(&both, PLUGIN_OUTPUT)
+                truncate_output(&both, PLUGIN_OUTPUT)
             }
         };
         plugins.push(json!({
@@ -256,7 +252,8 @@ impl Filter {
         Ok(filter)
     }
 
-    fn takes(&self, c: &Command, details: &str) -> bool {
+    /// Whether a command meets the filter.
+    fn is_met_by(&self, c: &Command, details: &str) -> bool {
         self.after.is_none_or(|t| c.requested_ms >= t)
             && self.before.is_none_or(|t| c.requested_ms < t)
             && self
@@ -279,8 +276,8 @@ fn iso(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|t| format!("{t:.3}")).unwrap_or_default()
 }
 
-/// The first `most` characters, with the service's own mark where something was cut off.
-pub(super) fn first(text: &str, most: usize) -> String {
+/// Returns the first `most` characters, with the service's own mark where something was cut off.
+pub(super) fn truncate_output(text: &str, most: usize) -> String {
     const MARK: &str = "\n---Output truncated---";
     if text.chars().count() <= most {
         return text.to_owned();
@@ -294,8 +291,8 @@ mod tests {
 
     #[test]
     fn output_is_cut_to_its_first_characters() {
-        assert_eq!(first("abc", 3), "abc");
-        let cut = first(&"x".repeat(3000), PLUGIN_OUTPUT);
+        assert_eq!(truncate_output("abc", 3), "abc");
+        let cut = truncate_output(&"x".repeat(3000), PLUGIN_OUTPUT);
         assert_eq!(cut.chars().count(), PLUGIN_OUTPUT);
         assert!(cut.starts_with("xxx") && cut.ends_with("---Output truncated---"));
     }

@@ -1,16 +1,18 @@
-//! SendCommand and CancelCommand with their checks.
+//! The calls SendCommand and CancelCommand with their checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Command, DOCUMENT, Details, Invocation, Message};
+use super::agent_link::Message;
+use super::command::{Command, DOCUMENT, Details, Invocation};
+use crate::sim::account::ACCOUNT;
 use crate::sim::faults::Kind;
-use crate::sim::state::{ACCOUNT, Effect, Lifecycle, State};
+use crate::sim::state::{Effect, Lifecycle, State};
 use crate::sim::wire::{Answer, ApiError, Params};
 
-/// The document's own limits for executionTimeout; anything else silently becomes an hour.
+/// The document's own limits for executionTimeout, seconds; anything else silently becomes an hour.
 const EXECUTION_TIMEOUT: std::ops::RangeInclusive<i64> = 5..=172_800;
 
 impl State {
@@ -67,7 +69,7 @@ impl State {
                 return Err(p.error(format!("Value '{value}' at '{name}' failed to satisfy constraint")));
             }
         }
-        let ids = if ids.is_empty() { self.targeted(p)? } else { ids };
+        let ids = if ids.is_empty() { self.targeted_instances(p)? } else { ids };
         let unfit: Vec<&String> = ids.iter().filter(|id| !self.can_be_commanded(id)).collect();
         let struck =
             self.faults.strike(&[Kind::InvalidInstance], "SendCommand", &ids, &mut self.chance).is_some();
@@ -79,7 +81,7 @@ impl State {
         }
 
         let now = self.clock.now();
-        let id = self.uuid();
+        let id = self.random_uuid();
         let mut invocations = BTreeMap::new();
         for instance in ids {
             let only = [instance.clone()];
@@ -125,15 +127,15 @@ impl State {
         Ok(json!({"Command": command}))
     }
 
-    /// Whether SendCommand takes this id: known, running, and its agent was heard at least once.
+    /// Whether SendCommand accepts this instance: it is known, running, and its agent was heard at least once.
     fn can_be_commanded(&self, id: &str) -> bool {
         self.instances
             .get(id)
             .is_some_and(|i| !i.dead && i.lifecycle != Lifecycle::Terminated && i.agent.last_ping.is_some())
     }
 
-    /// The instances that `Targets` selects.
-    fn targeted(&self, p: Params<'_>) -> Result<Vec<String>, ApiError> {
+    /// Returns the instances that `Targets` selects.
+    fn targeted_instances(&self, p: Params<'_>) -> Result<Vec<String>, ApiError> {
         let mut ids: Vec<String> =
             self.instances.keys().filter(|id| self.can_be_commanded(id)).cloned().collect();
         for target in p.objects("Targets") {
@@ -179,11 +181,11 @@ impl State {
             }
         }
         for instance in withdraw {
-            self.withdraw(&instance, &id);
+            self.withdraw_command(&instance, &id);
         }
         for instance in tell {
             let message = Message {
-                id: self.uuid(),
+                id: self.random_uuid(),
                 command: id.clone(),
                 cancel: true,
                 visible_at: now,
@@ -198,6 +200,7 @@ impl State {
     }
 }
 
+/// Reads a list of texts.
 fn strings(value: &Value) -> Vec<String> {
     value
         .as_array()

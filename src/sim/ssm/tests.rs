@@ -1,6 +1,7 @@
 use super::*;
 use crate::sim::world::World;
-use std::time::Duration;
+use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// Three instances whose agents said hello; nothing runs.
 fn cloud() -> (State, Vec<String>) {
@@ -15,7 +16,7 @@ fn cloud() -> (State, Vec<String>) {
 }
 
 fn agent(state: &mut State, verb: &str, request: Value) {
-    state.agent_call(verb, &serde_json::from_value(request).unwrap()).unwrap();
+    state.answer_agent(verb, &serde_json::from_value(request).unwrap()).unwrap();
 }
 
 fn send(state: &mut State, ids: &[String], more: Value) -> Result<String, ApiError> {
@@ -32,7 +33,7 @@ fn send(state: &mut State, ids: &[String], more: Value) -> Result<String, ApiErr
 fn take(state: &mut State, id: &str) -> Value {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let messages = state.agent_poll(id).unwrap();
+        let messages = state.poll_messages(id).unwrap();
         if let Some(message) = messages.first() {
             agent(state, "ack", json!({"instance_id": id, "message_id": message["id"]}));
             return message.clone();
@@ -78,7 +79,7 @@ fn after_one_error_too_many_the_rest_is_terminated() {
     let (mut state, ids) = cloud();
     let command = send(&mut state, &ids, json!({"MaxConcurrency": "1"})).unwrap();
     take(&mut state, &ids[0]);
-    assert!(state.agent_poll(&ids[1]).unwrap().is_empty());
+    assert!(state.poll_messages(&ids[1]).unwrap().is_empty());
     reply(&mut state, &command, &ids[0], 1);
     state.tick_commands();
     assert_eq!(details(&mut state, &command, &ids[1]), Details::Terminated);
@@ -94,7 +95,7 @@ fn what_is_not_delivered_in_time_times_out_and_is_never_delivered() {
         state.tick_commands();
     }
     assert_eq!(details(&mut state, &command, &ids[0]), Details::DeliveryTimedOut);
-    assert!(state.agent_poll(&ids[0]).unwrap().is_empty());
+    assert!(state.poll_messages(&ids[0]).unwrap().is_empty());
 }
 
 #[test]

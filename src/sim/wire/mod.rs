@@ -1,7 +1,9 @@
-//! What AWS's protocols have in common here: requests become one JSON tree, answers are written from one.
+//! The protocols: a request of any AWS protocol becomes one JSON tree, and its answer is written from one; [`call`] has the
+//! HTTP requests and responses of all APIs.
 //!
-//! Knows nothing of groups, targets or commands.
+//! It knows nothing of groups, targets or commands.
 
+pub mod call;
 pub mod json;
 pub mod query;
 pub mod sigv4;
@@ -20,23 +22,23 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error with any status.
+    /// Makes an error with any status.
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
         Self { status, code: code.to_owned(), message: message.into() }
     }
 
-    /// A refusal with status 400.
+    /// Makes a refusal with status 400.
     pub fn refused(code: &str, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }
 
-    /// The query protocol's `ValidationError`.
+    /// Makes the query protocol's `ValidationError`.
     pub fn validation(message: impl Into<String>) -> Self {
         Self::refused("ValidationError", message)
     }
 }
 
-/// What a handler answers: the content of the result element, or an error.
+/// The answer of a handler: the content of the result element, or an error.
 pub type Answer = Result<Value, ApiError>;
 
 /// The parameters of a call, whatever the protocol they came in.
@@ -48,22 +50,22 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Reads `tree`; `invalid` is the code of the errors for malformed parameters.
+    /// Reads parameters from `tree`; `invalid` is the code of the errors for malformed ones.
     pub fn new(tree: &'a Value, invalid: &'static str) -> Self {
         Self { tree, invalid }
     }
 
-    /// The parameter as it came.
+    /// Returns a parameter as it came.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.tree.get(name).filter(|v| !v.is_null())
     }
 
-    /// A text parameter; an empty one counts as absent.
+    /// Returns a text parameter; an empty one counts as absent.
     pub fn str(&self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(Value::as_str).filter(|s| !s.is_empty())
     }
 
-    /// A text parameter that must be there.
+    /// Returns a text parameter, or an error if it is absent.
     pub fn need(&self, name: &str) -> Result<&'a str, ApiError> {
         self.str(name).ok_or_else(|| {
             self.error(format!(
@@ -73,7 +75,7 @@ impl<'a> Params<'a> {
         })
     }
 
-    /// A list of texts; absent is empty.
+    /// Returns a list of texts; an absent one is empty.
     pub fn strings(&self, name: &str) -> Vec<String> {
         match self.get(name) {
             Some(Value::Array(items)) => items.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
@@ -81,7 +83,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A list of structures; absent is empty.
+    /// Returns a list of structures; an absent one is empty.
     pub fn objects(&self, name: &str) -> Vec<Params<'a>> {
         match self.get(name) {
             Some(Value::Array(items)) => {
@@ -91,7 +93,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A whole number; both protocols' forms.
+    /// Returns a whole number, in either protocol's form.
     pub fn int(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.get(name) {
             None => Ok(None),
@@ -109,7 +111,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A whole number within a range.
+    /// Returns a whole number, or an error if it is out of range.
     pub fn int_in(&self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
         match self.int(name)? {
             Some(n) if !range.contains(&n) => Err(self.error(format!(
@@ -122,7 +124,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A truth value; both protocols' forms.
+    /// Returns a truth value, in either protocol's form.
     pub fn bool(&self, name: &str) -> Option<bool> {
         match self.get(name)? {
             Value::Bool(b) => Some(*b),
@@ -131,12 +133,12 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// An error with the service's code for malformed parameters.
+    /// Makes an error with the service's code for malformed parameters.
     pub fn error(&self, message: impl Into<String>) -> ApiError {
         ApiError::refused(self.invalid, message)
     }
 
-    /// Cuts `items` into pages: the page asked for and the token of the next one.
+    /// Cuts `items` into pages; returns the page asked for and the token of the next one.
     pub fn page<T>(
         &self,
         items: Vec<T>,

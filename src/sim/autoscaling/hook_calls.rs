@@ -1,158 +1,29 @@
-//! Lifecycle hooks: put, described, deleted. One on launches holds new instances in [`super::actions`]; one on
-//! terminations is kept and listed, and has no effect.
+//! The calls about lifecycle hooks: hooks are put, described and deleted. One on launches holds new instances (see
+//! [`super::waiting`]); one on terminations is stored and listed, and has no effect.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::ActionResult;
+use super::hook::{Hook, MOST_HOOKS, read_hook_name, too_many_hooks};
+use super::lifecycle_action::ActionResult;
 use crate::sim::state::State;
 use crate::sim::wire::{Answer, ApiError, Params};
 
-/// At most this many hooks a group.
-const MOST: usize = 50;
-/// The transition that holds new instances.
-const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
-/// The transition that would hold instances on their way out.
-const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
-
-/// A hook on launches in the world description.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HookSpec {
-    /// Its name.
-    pub name: String,
-    /// Seconds, 30–7200; 3600 by default.
-    #[serde(default)]
-    pub heartbeat_timeout: Option<i64>,
-    /// `CONTINUE` or `ABANDON` (default).
-    #[serde(default)]
-    pub default_result: Option<String>,
-}
-
-impl HookSpec {
-    /// The parameters of the PutLifecycleHook that would make it.
-    pub(super) fn as_call(&self) -> Value {
-        json!({
-            "LifecycleHookName": self.name,
-            "LifecycleTransition": LAUNCHING,
-            "HeartbeatTimeout": self.heartbeat_timeout,
-            "DefaultResult": self.default_result,
-        })
-    }
-}
-
-/// A lifecycle hook of a group.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    /// Whether it holds launches; the others do nothing.
-    pub launching: bool,
-    /// HeartbeatTimeout, seconds.
-    pub heartbeat: i64,
-    /// What its actions end with where nobody completes them.
-    pub default: ActionResult,
-    target: Option<String>,
-    role: Option<String>,
-    metadata: Option<String>,
-}
-
-impl Hook {
-    /// Reads a hook's parameters; what is absent stays as it was `before`.
-    fn read(p: Params<'_>, before: Option<&Self>) -> Result<Self, ApiError> {
-        let launching = match (p.str("LifecycleTransition"), before) {
-            (Some(LAUNCHING), _) => true,
-            (Some(TERMINATING), _) => false,
-            (Some(other), _) => {
-                return Err(p.error(format!(
-                    "'{other}' is no lifecycle transition: use {LAUNCHING} or {TERMINATING}"
-                )));
-            }
-            (None, Some(hook)) => hook.launching,
-            (None, None) => return Err(p.need("LifecycleTransition").unwrap_err()),
-        };
-        let heartbeat = p.int_in("HeartbeatTimeout", 30..=7200)?;
-        let default = p.str("DefaultResult").map(|_| ActionResult::read(p, "DefaultResult")).transpose()?;
-        let text = |name: &str, old: Option<&String>| match p.get(name).and_then(Value::as_str) {
-            Some(new) => (!new.is_empty()).then(|| new.to_owned()),
-            None => old.cloned(),
-        };
-        Ok(Self {
-            launching,
-            heartbeat: heartbeat.or(before.map(|b| b.heartbeat)).unwrap_or(3600),
-            default: default.or(before.map(|b| b.default)).unwrap_or(ActionResult::Abandon),
-            target: text("NotificationTargetARN", before.and_then(|b| b.target.as_ref())),
-            role: text("RoleARN", before.and_then(|b| b.role.as_ref())),
-            metadata: text("NotificationMetadata", before.and_then(|b| b.metadata.as_ref())),
-        })
-    }
-
-    /// The longest that its heartbeats can hold an instance, seconds: 48 hours or 100 time-outs, whichever is less.
-    pub fn global_timeout(&self) -> i64 {
-        (100 * self.heartbeat).min(48 * 3600)
-    }
-
-    fn json(&self, group: &str, name: &str) -> Value {
-        json!({
-            "LifecycleHookName": name,
-            "AutoScalingGroupName": group,
-            "LifecycleTransition": if self.launching { LAUNCHING } else { TERMINATING },
-            "NotificationTargetARN": self.target,
-            "RoleARN": self.role,
-            "NotificationMetadata": self.metadata,
-            "HeartbeatTimeout": self.heartbeat,
-            "GlobalTimeout": self.global_timeout(),
-            "DefaultResult": self.default.name(),
-        })
-    }
-}
-
-/// The hooks that a new group is given.
-pub(super) fn read_all(specs: &[Params<'_>]) -> Result<BTreeMap<String, Hook>, ApiError> {
-    if specs.len() > MOST {
-        return Err(too_many());
-    }
-    specs.iter().map(|p| Ok((hook_name(*p)?, Hook::read(*p, None)?))).collect()
-}
-
-/// The name in `LifecycleHookName`.
-pub(super) fn hook_name(p: Params<'_>) -> Result<String, ApiError> {
-    let name = p.need("LifecycleHookName")?;
-    let constraint = if name.len() > 255 {
-        "Member must have length less than or equal to 255"
-    } else if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/".contains(c)) {
-        "Member must satisfy regular expression pattern: [A-Za-z0-9\\-_\\/]+"
-    } else {
-        return Ok(name.to_owned());
-    };
-    Err(p.error(format!(
-        "1 validation error detected: Value '{name}' at 'lifecycleHookName' failed to satisfy constraint: {constraint}"
-    )))
-}
-
-fn too_many() -> ApiError {
-    ApiError::refused(
-        "LimitExceeded",
-        format!("An AutoScalingGroup can have at most {MOST} lifecycle hooks."),
-    )
-}
-
 impl State {
     pub(super) fn put_hook(&mut self, p: Params<'_>) -> Answer {
-        let name = hook_name(p)?;
-        let group = self.named(p)?;
+        let name = read_hook_name(p)?;
+        let group = self.named_group(p)?;
         let hook = Hook::read(p, group.hooks.get(&name))?;
-        if group.hooks.len() >= MOST && !group.hooks.contains_key(&name) {
-            return Err(too_many());
+        if group.hooks.len() >= MOST_HOOKS && !group.hooks.contains_key(&name) {
+            return Err(too_many_hooks());
         }
         group.hooks.insert(name, hook);
         Ok(json!({}))
     }
 
-    /// The hook's actions under way end with ABANDON first.
+    /// Deletes a hook, after its actions under way have ended with ABANDON.
     pub(super) fn delete_hook(&mut self, p: Params<'_>) -> Answer {
-        let hook = hook_name(p)?;
-        let group = self.named(p)?;
+        let hook = read_hook_name(p)?;
+        let group = self.named_group(p)?;
         let name = group.name.clone();
         if !group.hooks.contains_key(&hook) {
             return Err(ApiError::validation(format!(
@@ -172,10 +43,10 @@ impl State {
 
     pub(super) fn describe_hooks(&mut self, p: Params<'_>) -> Answer {
         let names = p.strings("LifecycleHookNames");
-        if names.len() > MOST {
-            return Err(p.error(format!("You can specify at most {MOST} lifecycle hook names.")));
+        if names.len() > MOST_HOOKS {
+            return Err(p.error(format!("You can specify at most {MOST_HOOKS} lifecycle hook names.")));
         }
-        let group = self.named(p)?;
+        let group = self.named_group(p)?;
         let hooks: Vec<Value> = group
             .hooks
             .iter()
@@ -188,6 +59,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hook::{LAUNCHING, TERMINATING};
     use super::*;
     use crate::sim::world::World;
 
@@ -217,7 +89,7 @@ mod tests {
     #[test]
     fn a_hook_is_put_changed_described_and_deleted() {
         let mut state = cloud();
-        assert_eq!(state.world()["groups"][0]["hooks"], json!(["deploy"]));
+        assert_eq!(state.describe_world()["groups"][0]["hooks"], json!(["deploy"]));
         let leave = json!({
             "LifecycleHookName": "leave/1", "LifecycleTransition": TERMINATING, "NotificationMetadata": "x",
             "HeartbeatTimeout": "7200", "DefaultResult": "CONTINUE",

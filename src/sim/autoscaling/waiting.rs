@@ -1,57 +1,15 @@
-//! Lifecycle actions: what an instance waits for in `Pending:Wait`, one for each hook on launches of its group, until
-//! it is completed by a call or its time is over.
+//! Instances in `Pending:Wait`: they wait for one lifecycle action for each hook on launches of their group, until it is
+//! completed by a call or its time is over.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::hooks::hook_name;
-use super::unknown_group;
+use super::lifecycle_action::{ActionResult, LifecycleAction};
 use crate::sim::state::{Lifecycle, State};
-use crate::sim::wire::{Answer, ApiError, Params};
-
-/// What a lifecycle action ends with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActionResult {
-    /// The instance may go into service, as far as this hook goes.
-    Continue,
-    /// The instance is terminated.
-    Abandon,
-}
-
-impl ActionResult {
-    /// The name that AWS uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Continue => "CONTINUE",
-            Self::Abandon => "ABANDON",
-        }
-    }
-
-    /// Reads a parameter.
-    pub(super) fn read(p: Params<'_>, parameter: &str) -> Result<Self, ApiError> {
-        match p.need(parameter)? {
-            "CONTINUE" => Ok(Self::Continue),
-            "ABANDON" => Ok(Self::Abandon),
-            other => Err(p.error(format!("'{other}' is no {parameter}: use CONTINUE or ABANDON"))),
-        }
-    }
-}
-
-/// A lifecycle action under way.
-#[derive(Clone, Debug)]
-pub struct LifecycleAction {
-    /// AWS's LifecycleActionToken; the event `instance-pending-wait` tells it.
-    pub token: String,
-    /// When it ends with the hook's default result, unless a heartbeat comes before.
-    pub heartbeat: Instant,
-    /// When it does so whatever heartbeats come.
-    pub global: Instant,
-}
 
 impl State {
-    /// Has an instance that was just launched wait for its group's hooks, where there are any.
+    /// Makes an instance that was just launched wait for its group's hooks on launches, if there are any.
     pub(super) fn wait_for_hooks(&mut self, id: &str) {
         let now = self.clock.now();
         let Some(instance) = self.instances.get(id).filter(|i| i.lifecycle == Lifecycle::Pending) else {
@@ -66,7 +24,7 @@ impl State {
             .map(|(name, hook)| {
                 let heartbeat = now + self.clock.wait(hook.heartbeat as f64);
                 let global = now + self.clock.wait(hook.global_timeout() as f64);
-                (name.clone(), LifecycleAction { token: self.uuid(), heartbeat, global })
+                (name.clone(), LifecycleAction { token: self.random_uuid(), heartbeat, global })
             })
             .collect();
         if actions.is_empty() {
@@ -80,7 +38,7 @@ impl State {
             instance.ready_at = None;
             instance.actions = actions;
         }
-        self.launch_is(&name, id, "MidLifecycleAction");
+        self.set_launch_status(&name, id, "MidLifecycleAction");
     }
 
     /// Ends the actions whose time is over with their hooks' default results.
@@ -102,7 +60,8 @@ impl State {
         }
     }
 
-    /// Ends an action: the last one to continue lets the instance into service, the first to be abandoned ends it.
+    /// Ends a lifecycle action: the last one to continue lets the instance go into service, the first one to be abandoned
+    /// terminates it.
     pub(super) fn end_action(&mut self, id: &str, hook: &str, result: ActionResult, timed_out: bool) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some(action) = instance.actions.remove(hook) else { return };
@@ -118,7 +77,7 @@ impl State {
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.ready_at = Some(ready);
                 }
-                self.launch_is(&group, id, "InProgress");
+                self.set_launch_status(&group, id, "InProgress");
             }
             ActionResult::Continue => {}
             ActionResult::Abandon => {
@@ -127,87 +86,22 @@ impl State {
                 } else {
                     "Lifecycle Action Completed with ABANDON Result"
                 };
-                self.cancel_launch(&group, id, &action.token, why);
+                self.cancel_launch_activity(&group, id, &action.token, why);
                 self.begin_terminating(id, "lifecycle action abandoned");
                 let cause =
                     "an instance was taken out of service in response to an abandoned lifecycle action.";
-                self.activity(&group, id, "Terminating EC2 instance", cause, "InProgress");
+                self.record_activity(&group, id, "Terminating EC2 instance", cause, "InProgress");
             }
         }
-    }
-
-    /// Changes the status of an instance's launch in its group's history.
-    fn launch_is(&mut self, group: &str, id: &str, status: &'static str) {
-        let Some(group) = self.groups.get_mut(group) else { return };
-        for activity in group.activities.iter_mut().filter(|a| a.instance == id && a.end.is_none()) {
-            activity.status = status;
-        }
-    }
-
-    /// Writes into a group's history that a launch came to nothing.
-    fn cancel_launch(&mut self, group: &str, id: &str, token: &str, why: &str) {
-        let reason = format!(
-            "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token {token} was abandoned: {why}"
-        );
-        let Some(group) = self.groups.get_mut(group) else { return };
-        for activity in group.activities.iter_mut().filter(|a| a.instance == id && a.end.is_none()) {
-            activity.end = Some(jiff::Timestamp::now().to_string());
-            activity.status = "Cancelled";
-            activity.description.push_str(&format!(".  Status Reason: {reason}"));
-            activity.message = Some(reason.clone());
-        }
-    }
-
-    pub(super) fn complete_action(&mut self, p: Params<'_>) -> Answer {
-        let result = ActionResult::read(p, "LifecycleActionResult")?;
-        let (id, hook) = self.action_under_way(p)?;
-        self.end_action(&id, &hook, result, false);
-        Ok(json!({}))
-    }
-
-    /// The heartbeat starts again with the hook's time-out as it is now.
-    pub(super) fn record_heartbeat(&mut self, p: Params<'_>) -> Answer {
-        let (id, hook) = self.action_under_way(p)?;
-        let now = self.clock.now();
-        if let Some(instance) = self.instances.get_mut(&id)
-            && let Some(known) = self.groups.get(&instance.group).and_then(|g| g.hooks.get(&hook))
-            && let Some(action) = instance.actions.get_mut(&hook)
-        {
-            action.heartbeat = now + self.clock.wait(known.heartbeat as f64);
-        }
-        Ok(json!({}))
-    }
-
-    /// The instance and the hook of the action that a call is about.
-    fn action_under_way(&self, p: Params<'_>) -> Result<(String, String), ApiError> {
-        let hook = hook_name(p)?;
-        let wanted = p.need("AutoScalingGroupName")?;
-        let group =
-            self.groups.values().find(|g| g.name == wanted || g.arn == wanted).ok_or_else(unknown_group)?;
-        let (id, token) = (p.str("InstanceId"), p.str("LifecycleActionToken"));
-        let missing = match (id, token) {
-            (_, Some(token)) => format!("token {token}"),
-            (Some(id), None) => format!("instance ID {id}"),
-            (None, None) => {
-                return Err(ApiError::validation(
-                    "Either InstanceId or LifecycleActionToken must be specified.",
-                ));
-            }
-        };
-        self.instances
-            .values()
-            .filter(|i| i.group == group.name && id.is_none_or(|id| id == i.id))
-            .find(|i| i.actions.get(&hook).is_some_and(|a| token.is_none_or(|token| token == a.token)))
-            .map(|i| (i.id.clone(), hook.clone()))
-            .ok_or_else(|| ApiError::validation(format!("No active Lifecycle Action found with {missing}")))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::wire::Answer;
     use crate::sim::world::World;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// A group of one behind a balancer, with these hooks; its instance has just been launched, though nothing runs.
     fn cloud(hooks: Value) -> (State, String) {

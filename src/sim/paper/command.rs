@@ -1,4 +1,4 @@
-//! One command on a paper instance, from the moment it has a worker to its reply.
+//! One command on a paper instance, from the moment that it gets a worker until its reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,28 +6,29 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Pattern;
-use super::attempt::{Attempt, Stop, reply};
+use super::attempt::{Attempt, Stop, unrecorded_result};
 use super::decide::Decision;
 use super::hooks::Run;
 use super::machine::Machine;
-use super::output::{Output, Uploads, frames};
-use super::push::{Destination, push};
+use super::output::{Output, print_frames};
+use super::pattern::Pattern;
+use super::push::{Destination, push_log};
+use super::uploads::Uploads;
 use crate::revision::script::{Kind, Rendered, Row};
 use crate::sim::cloud::Cloud;
 use crate::sim::ssm::Refused;
 
-/// The service shows this much of a command's output.
+/// How much of a command's output the agent replies with, characters.
 const STDOUT_CHARACTERS: usize = 24_000;
 /// How often output is uploaded, in the cloud's seconds.
 const UPLOAD: f64 = 1.0;
-/// How late the reply is where the stream can't be made, in the cloud's seconds.
+/// How late the reply is where the log stream can't be created, in the cloud's seconds.
 const NO_STREAM: f64 = 60.0;
 /// How long `stop now` waits for the attempt's end.
 const STOPPING: Duration = Duration::from_secs(30);
 
-/// A command in work.
-pub(in crate::sim) struct Command {
+/// A command that has a worker.
+struct Command {
     cloud: Arc<Cloud>,
     instance: String,
     id: String,
@@ -35,9 +36,9 @@ pub(in crate::sim) struct Command {
     output: Output,
 }
 
-/// What the instance makes of a command.
+/// What a command is about, and how its instance carries it out.
 struct Work {
-    /// None: the script isn't drover's.
+    /// The script; `None` if it isn't drover's.
     script: Option<Arc<Rendered>>,
     execution_timeout: u64,
     uploads: bool,
@@ -45,10 +46,10 @@ struct Work {
     seed: u64,
 }
 
-/// Loses the attempt when the command that runs it is dropped before its end, as its process would be killed.
-struct InHand(Arc<Attempt>);
+/// Gives the attempt up when the command that runs it is dropped before its end, as its process would be killed.
+struct Running(Arc<Attempt>);
 
-impl Drop for InHand {
+impl Drop for Running {
     fn drop(&mut self) {
         if self.0.ended.borrow().is_none() {
             self.0.lose();
@@ -56,8 +57,8 @@ impl Drop for InHand {
     }
 }
 
-/// Carries a command out and replies, unless the instance goes before.
-pub(in crate::sim) async fn carry(
+/// Runs a command and replies, unless the instance is gone before.
+pub(in crate::sim) async fn run_command(
     cloud: Arc<Cloud>,
     instance: String,
     id: String,
@@ -70,12 +71,12 @@ pub(in crate::sim) async fn carry(
     tokio::select! {
         () = gone.cancelled() => {}
         () = stop.cancelled() => {}
-        () = command.to_its_reply(&cancelled) => {}
+        () = command.run_and_reply(&cancelled) => {}
     }
 }
 
 impl Command {
-    async fn to_its_reply(&self, cancelled: &CancellationToken) {
+    async fn run_and_reply(&self, cancelled: &CancellationToken) {
         let work = self.cloud.with(|state| {
             let (script, execution_timeout, uploads) = state.paper_command(&self.id)?;
             let pattern = state.pattern_of(&self.instance)?;
@@ -97,7 +98,7 @@ impl Command {
                     code = &mut running => break (if code == 0 { "Success" } else { "Failed" }, code),
                     () = cancelled.cancelled() => break ("Cancelled", 137),
                     () = &mut timeout => break ("TimedOut", 137),
-                    _ = ticks.tick(), if uploads.are_on() => uploads.tick(&self.output),
+                    _ = ticks.tick(), if uploads.are_on() => uploads.upload_new(&self.output),
                 }
             }
         };
@@ -114,84 +115,86 @@ impl Command {
         self.reply(status, code, stderr).await;
     }
 
-    /// Runs the script; its exit code.
+    /// Runs the script and returns its exit code.
     async fn run(&self, work: &Work) -> i64 {
         let Some(script) = &work.script else { return 127 };
         let Some(row) = script.row(&self.instance) else {
-            self.say(&format!("the spec has no row for this instance ({})", self.instance));
-            return self.answer(0, "failed", 64 + 2);
+            self.print_remark(&format!("the spec has no row for this instance ({})", self.instance));
+            return self.print_unrecorded(0, "failed", 64 + 2);
         };
-        let mut says = String::new();
-        let Some(decision) = self.machine(|machine| machine.decide(script, row, &mut says)) else { return 1 };
-        self.output.print(says.as_bytes());
+        let mut remarks = String::new();
+        let Some(decision) = self.with_machine(|machine| machine.decide(script, row, &mut remarks)) else {
+            return 1;
+        };
+        self.output.print(remarks.as_bytes());
         match decision {
             Decision::Run(attempt) => self.run_attempt(work, attempt).await,
             Decision::Follow(attempt) => match script.kind {
                 Kind::StopAfter => {
                     attempt.stop.send_replace(Stop::After);
-                    self.say(&format!("attempt {} ends after the event in work", row.attempt));
-                    self.answer(row.attempt, "busy", 0)
+                    self.print_remark(&format!("attempt {} ends after the event in work", row.attempt));
+                    self.print_unrecorded(row.attempt, "busy", 0)
                 }
                 Kind::StopNow => self.stop_now(script, row, &attempt).await,
                 _ => {
                     let mut ended = attempt.ended.subscribe();
                     let _ = ended.wait_for(Option::is_some).await;
-                    self.repeat(script, row, &attempt)
+                    self.repeat_result(script, row, &attempt)
                 }
             },
-            Decision::Repeat(attempt) => self.repeat(script, row, &attempt),
+            Decision::Repeat(attempt) => self.repeat_result(script, row, &attempt),
             Decision::Refused { highest } => {
-                self.say(&format!(
+                self.print_remark(&format!(
                     "attempt {} is older than {highest}, which this host has seen",
                     row.attempt
                 ));
-                self.answer(row.attempt, "refused", 70)
+                self.print_unrecorded(row.attempt, "refused", 70)
             }
             Decision::Late => {
-                self.say("this command came too late; is this host's clock right?");
-                self.answer(row.attempt, "refused", 70)
+                self.print_remark("this command came too late; is this host's clock right?");
+                self.print_unrecorded(row.attempt, "refused", 70)
             }
             Decision::Busy(owner) => {
-                self.say(&format!("attempt {owner} is at work"));
-                self.answer(row.attempt, "busy", 75)
+                self.print_remark(&format!("attempt {owner} is at work"));
+                self.print_unrecorded(row.attempt, "busy", 75)
             }
         }
     }
 
     async fn run_attempt(&self, work: &Work, attempt: Arc<Attempt>) -> i64 {
-        let in_hand = InHand(attempt);
-        let attempt = &in_hand.0;
+        let running = Running(attempt);
+        let attempt = &running.0;
         self.start_push(attempt, &attempt.script, &attempt.row);
         let chance = (work.pattern.clone(), work.seed);
         Run::new(&self.cloud, &self.instance, attempt, &self.output, chance).run_to_the_end().await;
-        self.show_result(attempt)
+        self.print_result(attempt)
     }
 
     async fn stop_now(&self, script: &Arc<Rendered>, row: &Row, attempt: &Arc<Attempt>) -> i64 {
         attempt.stop.send_replace(Stop::Now);
         let mut ended = attempt.ended.subscribe();
         if tokio::time::timeout(STOPPING, ended.wait_for(Option::is_some)).await.is_ok() {
-            return self.repeat(script, row, attempt);
+            return self.repeat_result(script, row, attempt);
         }
-        self.say(&format!("attempt {} has not ended within 30 s", row.attempt));
-        self.answer(row.attempt, "busy", 75)
+        self.print_remark(&format!("attempt {} has not ended within 30 s", row.attempt));
+        self.print_unrecorded(row.attempt, "busy", 75)
     }
 
-    /// The recorded result again.
-    fn repeat(&self, script: &Rendered, row: &Row, attempt: &Arc<Attempt>) -> i64 {
+    /// Prints the recorded result of an attempt again.
+    fn repeat_result(&self, script: &Rendered, row: &Row, attempt: &Arc<Attempt>) -> i64 {
         if !matches!(script.kind, Kind::StopAfter | Kind::StopNow) {
             if script.frames {
-                frames(&attempt.row.nonce, &attempt.bytes_from(0), 0, &self.output);
+                print_frames(&attempt.row.nonce, &attempt.bytes_from(0), 0, &self.output);
             }
             // Another attempt's uploader goes on, whatever became of its runner; one that was stopped before it began has none.
             if attempt.ended.borrow().as_ref().is_some_and(|ended| ended.size == 0) {
                 self.start_push(attempt, script, row);
             }
         }
-        self.show_result(attempt)
+        self.print_result(attempt)
     }
 
-    fn show_result(&self, attempt: &Attempt) -> i64 {
+    fn print_result(&self, attempt: &Attempt) -> i64 {
         let Some(ended) = attempt.ended.borrow().clone() else { return 1 };
         self.output.print(ended.tail.as_bytes());
         self.output.print(format!("{}\n", ended.line).as_bytes());
@@ -204,20 +207,21 @@ impl Command {
         }
         let (cloud, instance) = (Arc::clone(&self.cloud), self.instance.clone());
         let to = Destination { url: format!("{}/{}", script.log_url, row.attempt), token: row.token.clone() };
-        drop(tokio::spawn(push(cloud, instance, Arc::clone(attempt), to, self.gone.clone())));
+        drop(tokio::spawn(push_log(cloud, instance, Arc::clone(attempt), to, self.gone.clone())));
     }
 
-    fn machine<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> Option<R> {
+    fn with_machine<R>(&self, work: impl FnOnce(&mut Machine) -> R) -> Option<R> {
         self.cloud.with(|state| state.paper_machine(&self.instance, work))
     }
 
-    fn say(&self, words: &str) {
+    /// Prints a line of the runner's own.
+    fn print_remark(&self, words: &str) {
         self.output.print(format!("drover: {words}\n").as_bytes());
     }
 
-    /// Ends with a result that is not recorded.
-    fn answer(&self, attempt: i64, status: &str, code: i64) -> i64 {
-        self.output.print(reply(attempt, status, code).as_bytes());
+    /// Prints a result that is not recorded, and returns the exit code.
+    fn print_unrecorded(&self, attempt: i64, status: &str, code: i64) -> i64 {
+        self.output.print(unrecorded_result(attempt, status, code).as_bytes());
         code
     }
 
@@ -231,14 +235,14 @@ impl Command {
             "stderr": stderr,
             "ended_at": jiff::Timestamp::now().as_millisecond(),
         });
-        self.insist("reply", body).await;
-        self.cloud.with(|state| state.paper_done(&self.instance, &self.id));
+        self.call_until_reached("reply", body).await;
+        self.cloud.with(|state| state.finish_paper_command(&self.instance, &self.id));
     }
 
-    /// Makes a call of the agent's until the service can be reached.
-    async fn insist(&self, verb: &str, body: Value) {
+    /// Makes a request of the agent, again and again until the service can be reached.
+    async fn call_until_reached(&self, verb: &str, body: Value) {
         let Ok(request) = serde_json::from_value(body) else { return };
-        while self.cloud.with(|state| state.paper_call(verb, &request)) == Err(Refused::Offline) {
+        while self.cloud.with(|state| state.call_from_paper(verb, &request)) == Err(Refused::Offline) {
             let pause = self.cloud.with(|s| s.clock.wait_at_least(1.0, Duration::from_millis(50)));
             tokio::time::sleep(pause).await;
         }

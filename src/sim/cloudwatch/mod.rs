@@ -1,52 +1,34 @@
-//! CloudWatch Logs: groups, streams, what agents upload while a command runs, and reading it back.
+//! CloudWatch Logs: the calls that make groups and streams, write events and read them back.
 //!
 //! A page has at most 10,000 events or 1 MB. The forward token of the last page is the token that was given.
 
-use std::collections::BTreeMap;
+mod log_groups;
+mod upload;
 
 use serde_json::{Value, json};
 
-use super::faults::Kind;
-use super::state::{ACCOUNT, REGION, State};
+use super::account::{ACCOUNT, REGION};
+use super::state::State;
 use super::wire::{Answer, ApiError, Params};
 
-/// At most this much in one page of GetLogEvents.
+pub use log_groups::LogGroups;
+pub use upload::Uploaded;
+
+use log_groups::{Event, Group, Stream};
+
+/// The most events in one page of GetLogEvents.
 const PAGE_EVENTS: usize = 10_000;
+/// The most bytes in one page of GetLogEvents.
 const PAGE_BYTES: usize = 1 << 20;
-/// The longest message of an event.
+/// The longest message of an event, bytes.
 const LARGEST_EVENT: usize = 256 * 1024;
-/// Retention times that CloudWatch takes, days.
+/// Retention times that CloudWatch accepts, days.
 const RETENTIONS: &[i64] = &[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
 ];
 
-#[derive(Debug)]
-struct Event {
-    timestamp: i64,
-    message: String,
-    ingested: i64,
-}
-
-#[derive(Debug, Default)]
-struct Stream {
-    created: i64,
-    events: Vec<Event>,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    created: i64,
-    retention: Option<i64>,
-    streams: BTreeMap<String, Stream>,
-}
-
-/// All log groups.
-#[derive(Debug, Default)]
-pub struct LogGroups {
-    groups: BTreeMap<String, Group>,
-}
-
-fn missing(what: &str) -> ApiError {
+/// Makes the error that there is no such group or stream.
+fn not_found(what: &str) -> ApiError {
     ApiError::refused("ResourceNotFoundException", format!("The specified log {what} does not exist."))
 }
 
@@ -68,7 +50,7 @@ impl State {
 
     fn log_group(&mut self, p: Params<'_>) -> Result<&mut Group, ApiError> {
         let name = p.need("logGroupName")?;
-        self.logs.groups.get_mut(name).ok_or_else(|| missing("group"))
+        self.logs.groups.get_mut(name).ok_or_else(|| not_found("group"))
     }
 
     fn create_log_group(&mut self, p: Params<'_>) -> Answer {
@@ -164,7 +146,7 @@ impl State {
             let timestamp = event.int("timestamp")?.unwrap_or(now);
             events.push(Event { timestamp, message, ingested: now });
         }
-        let stream = self.log_group(p)?.streams.get_mut(name).ok_or_else(|| missing("stream"))?;
+        let stream = self.log_group(p)?.streams.get_mut(name).ok_or_else(|| not_found("stream"))?;
         stream.events.append(&mut events);
         Ok(json!({ "nextSequenceToken": stream.events.len().to_string() }))
     }
@@ -175,7 +157,7 @@ impl State {
         let token = p.str("nextToken").map(str::to_owned);
         let from_head = p.bool("startFromHead").unwrap_or_default();
         let bad = p.error("The specified nextToken is invalid.");
-        let stream = self.log_group(p)?.streams.get(name).ok_or_else(|| missing("stream"))?;
+        let stream = self.log_group(p)?.streams.get(name).ok_or_else(|| not_found("stream"))?;
         let all = &stream.events;
         let start = match &token {
             Some(token) => token
@@ -201,66 +183,6 @@ impl State {
             "events": page, "nextForwardToken": format!("f/{next}"), "nextBackwardToken": format!("b/{start}"),
         }))
     }
-
-    /// What an agent uploads of a command's output, as one PutLogEvents with the calls before it, each held against the
-    /// instances' role as the real agent was seen to make them.
-    pub(super) fn agent_upload(
-        &mut self,
-        instance: &str,
-        command: &str,
-        stream: &str,
-        text: &str,
-    ) -> Uploaded {
-        let Some(name) = self.output_group(command) else { return Uploaded::Off };
-        let group = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}");
-        let there = self.logs.groups.contains_key(&name);
-        if self.instance_policy.allows("logs:CreateLogGroup", &group) {
-            let created = self.clock.unix_ms();
-            self.logs.groups.entry(name.clone()).or_insert_with(|| Group { created, ..Group::default() });
-        } else if !there || !self.instance_policy.allows("logs:DescribeLogGroups", "*") {
-            return Uploaded::Off;
-        }
-        let stream = format!("{command}/{instance}/aws-runShellScript/{stream}");
-        let arn = format!("{group}:log-stream:{stream}");
-        if !["logs:CreateLogStream", "logs:DescribeLogStreams"]
-            .iter()
-            .all(|action| self.instance_policy.allows(action, &arn))
-        {
-            return Uploaded::NoStream;
-        }
-        if !self.instance_policy.allows("logs:PutLogEvents", &arn) {
-            return Uploaded::Again;
-        }
-        if text.is_empty() {
-            // InvalidParameterException: an event has at least one character.
-            return Uploaded::Again;
-        }
-        if self.faults.strike(&[Kind::Throttle, Kind::Error], "PutLogEvents", &[], &mut self.chance).is_some()
-        {
-            return Uploaded::Again;
-        }
-        let lost = self.faults.strike(&[Kind::LoseResponse], "PutLogEvents", &[], &mut self.chance).is_some();
-        let now = self.clock.unix_ms();
-        let Some(group) = self.logs.groups.get_mut(&name) else { return Uploaded::Off };
-        let stream =
-            group.streams.entry(stream).or_insert_with(|| Stream { created: now, events: Vec::new() });
-        stream.events.push(Event { timestamp: now, message: text.to_owned(), ingested: now });
-        if lost { Uploaded::Again } else { Uploaded::Yes }
-    }
-}
-
-/// How an agent's upload goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Uploaded {
-    /// It is there.
-    Yes,
-    /// It isn't, or the answer was lost: the agent tries again from there.
-    Again,
-    /// There is no group for it: nothing is uploaded for the command, and nothing is said.
-    Off,
-    /// The stream can't be made: nothing is uploaded, and the command's reply comes late.
-    NoStream,
 }
 
 #[cfg(test)]
