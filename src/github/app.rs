@@ -2,9 +2,9 @@
 //! GitHub gives for an hour and octocrab renews.
 
 use super::{
-    GitHubError,
     ask::{Client, ask},
-    path,
+    error::{GitHubError, unavailable},
+    names::path,
 };
 use octocrab::{Octocrab, models::InstallationId};
 use serde::Deserialize;
@@ -55,7 +55,7 @@ impl App {
             );
             return Err(GitHubError::Revision(words));
         };
-        let client = self.itself.api.installation(id).map_err(|e| super::unavailable(&what, &e))?;
+        let client = self.itself.api.installation(id).map_err(|e| unavailable(&what, &e))?;
         // A copy of a client has no part in its token.
         let client = Arc::new(Client::new(client));
         let mut known = self.installations.lock().await;

@@ -1,6 +1,6 @@
 //! One question to GitHub's API: conditional where its answer is known already, and no further one while GitHub asks to wait.
 
-use super::GitHubError;
+use super::error::{self, GitHubError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
@@ -109,9 +109,9 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
         headers
     });
     let response =
-        client.api._get_with_headers(path, headers).await.map_err(|e| super::unavailable(what, &e))?;
+        client.api._get_with_headers(path, headers).await.map_err(|e| error::unavailable(what, &e))?;
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(|e| super::unavailable(what, &e))?.to_bytes();
+    let body = body.collect().await.map_err(|e| error::unavailable(what, &e))?.to_bytes();
     match parts.status {
         StatusCode::NOT_MODIFIED => return Ok(Said::Unchanged),
         StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {

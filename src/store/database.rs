@@ -4,7 +4,7 @@
 //! The claim only elects. What keeps a daemon that has lost it, and doesn't know yet, from doing harm is the epoch that
 //! every write checks.
 
-use super::{Result, StoreError};
+use super::error::{Result, StoreError};
 use sqlx::{
     AnyPool, Connection as _, PgConnection, Row as _, any::AnyPoolOptions, postgres::PgConnectOptions,
 };

@@ -1,6 +1,9 @@
 //! What lies in a revision's archive (tar, alone or gzipped, or zip), or in a folder of an author's machine.
 
-use super::{BundleError, Packed};
+use super::{
+    error::BundleError,
+    form::{Form, Packed},
+};
 use flate2::read::MultiGzDecoder;
 use std::{
     collections::BTreeMap,
@@ -20,38 +23,6 @@ const LARGEST_UNPACKED: u64 = 16 * 1024 * 1024 * 1024;
 const APPSPECS: [&str; 2] = ["appspec.yml", "appspec.yaml"];
 /// A file's first line is read up to this: Linux takes 256 bytes of a script's.
 const FIRST_LINE: u64 = 256;
-
-/// What kind of archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// `.tar.gz`
-    #[default]
-    TarGz,
-    /// `.tar`
-    Tar,
-    /// `.zip`
-    Zip,
-}
-
-impl Form {
-    /// As the host's runner calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Form::TarGz => "tar.gz",
-            Form::Tar => "tar",
-            Form::Zip => "zip",
-        }
-    }
-
-    /// By the first bytes, whatever the file's name is.
-    fn of(start: &[u8]) -> Form {
-        match start {
-            [0x1f, 0x8b, ..] => Form::TarGz,
-            [b'P', b'K', ..] => Form::Zip,
-            _ => Form::Tar,
-        }
-    }
-}
 
 /// What a revision holds, as far as it matters.
 #[derive(Default)]
