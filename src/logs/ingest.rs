@@ -5,18 +5,17 @@
 //! that the checksum at the end is one over the whole file.
 
 use super::{
-    Logs,
-    parse::{Control, Item, Parser},
-    writer::Piece,
+    Logs, lines_of, note_chunk,
+    parse::{Control, Item},
+    queue::Piece,
 };
 use crate::store::StoreError;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, PoisonError},
-};
+use sha2::Digest as _;
+use std::sync::{Arc, PoisonError};
 use thiserror::Error;
+
+pub use super::incoming::Ingest;
 
 /// Stored at the latest when this much is pending.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -47,28 +46,6 @@ pub enum IngestError {
     Store(#[from] StoreError),
 }
 
-/// The log of one attempt while it comes in.
-pub struct Ingest {
-    deployment: i64,
-    attempt: i64,
-    instance: String,
-    parser: Parser,
-    hasher: Sha256,
-    /// Bytes of the file that are taken and not yet in a finished item, so not hashed either.
-    unhashed: Vec<u8>,
-    /// The runner's last line has come: what follows, from a background child, is not part of the log.
-    finished: bool,
-    /// Bytes of the file taken so far.
-    taken: u64,
-    /// Bytes of it that are in finished items.
-    parsed: u64,
-    /// Bytes of it whose lines are in the store.
-    stored: u64,
-    event: Option<String>,
-    lines: Vec<u8>,
-    tail: VecDeque<String>,
-}
-
 /// A log that is forgotten when this is dropped: it is over, or else it isn't known whether its lines are stored (the
 /// store's answer to a commit may have been lost, or nobody waits for it any more), and its host is asked for the file from
 /// its start.
@@ -96,21 +73,9 @@ impl Logs {
         }
         let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let ingest = receiving.entry(attempt).or_insert_with(|| {
-            Arc::new(tokio::sync::Mutex::new(Ingest {
-                deployment: row.deployment,
-                attempt,
-                instance: row.instance,
-                parser: Parser::new(nonce),
-                hasher: Sha256::new(),
-                unhashed: Vec::new(),
-                finished: false,
-                taken: 0,
-                parsed: 0,
-                stored: u64::try_from(row.log_bytes).unwrap_or(0),
-                event: None,
-                lines: Vec::new(),
-                tail: VecDeque::new(),
-            }))
+            let stored = u64::try_from(row.log_bytes).unwrap_or(0);
+            let ingest = Ingest::new(row.deployment, attempt, row.instance, nonce, stored);
+            Arc::new(tokio::sync::Mutex::new(ingest))
         });
         Ok(Arc::clone(ingest))
     }
@@ -227,7 +192,7 @@ impl Logs {
             ingest.attempt,
             self.budget >> 20
         );
-        ingest.stored = self.store_chunk(ingest, "drover", None, super::lines_of(&text)).await?;
+        ingest.stored = self.store_chunk(ingest, "drover", None, lines_of(&text)).await?;
         Ok(())
     }
 
@@ -249,7 +214,7 @@ impl Logs {
         };
         if is_new && let Some(text) = text {
             let event = Some(control.event.clone());
-            ingest.stored = self.store_chunk(ingest, "drover", event, super::lines_of(&text)).await?;
+            ingest.stored = self.store_chunk(ingest, "drover", event, lines_of(&text)).await?;
         }
         Ok(())
     }
@@ -314,8 +279,8 @@ impl Logs {
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;
         if let Some(words) = words {
-            let lines = super::lines_of(&words);
-            tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+            let lines = lines_of(&words);
+            tx.append_log(ingest.deployment, &note_chunk(Some(&ingest.instance), &lines)).await?;
         }
         let first = match outcome(ingest.tail.iter().cloned().collect()) {
             Some(outcome) => {
@@ -326,22 +291,5 @@ impl Logs {
         tx.commit().await?;
         self.announce(ingest.deployment);
         Ok(first)
-    }
-}
-
-impl Ingest {
-    /// Whose log it is.
-    pub fn attempt(&self) -> i64 {
-        self.attempt
-    }
-
-    /// Where the host is to go on.
-    pub fn wanted(&self) -> u64 {
-        self.taken
-    }
-
-    /// Whether lines wait to be stored.
-    pub fn pending(&self) -> bool {
-        self.parsed > self.stored
     }
 }

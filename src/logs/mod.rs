@@ -6,12 +6,16 @@
 pub mod clean;
 pub mod follow;
 pub mod frames;
+mod incoming;
 pub mod ingest;
 mod parse;
+mod queue;
 mod writer;
 
 use crate::store::{NewChunk, Store, StoreError};
+use incoming::Ingest;
 use jiff::Timestamp;
+use queue::Queue;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -26,9 +30,9 @@ pub struct Logs {
     /// Bytes that are kept of one attempt.
     budget: u64,
     /// Attempts whose log is being received.
-    receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<ingest::Ingest>>>>,
+    receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<Ingest>>>>,
     /// Lines of attempts that are to be written.
-    queue: Arc<writer::Queue>,
+    queue: Arc<Queue>,
 }
 
 impl Logs {
