@@ -1,13 +1,18 @@
 //! Which instances are taken in hand next: batches or a window, never fewer in service than the policy says.
 
-use super::{Change, Draft, Planner, progress::is_out};
+use super::{
+    change::Change,
+    planner::Planner,
+    service::{is_held, serves},
+};
 use crate::rollout::{
     policy::{Mode, Zones},
     snapshot::Health,
-    state::{DeploymentState, Instance, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        DeploymentState, Instance, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
-
 use std::collections::BTreeMap;
 
 impl Planner<'_> {
@@ -206,14 +211,4 @@ fn spread(turn: &mut [Turn<'_>]) {
         *rank += 1;
         *rank
     });
-}
-
-/// Of the open batch, and not taken out yet.
-pub(super) fn is_held(draft: &Draft) -> bool {
-    draft.record.state() == S::Staged && draft.record.batch.is_some()
-}
-
-/// Taking it out is felt.
-pub(super) fn serves(draft: &Draft) -> bool {
-    draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
 }

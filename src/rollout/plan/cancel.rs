@@ -1,11 +1,13 @@
 //! What a cancel means for each instance. Nothing new is started; what was touched gets its former release back.
 
-use super::{Effect, HELD, Planner};
+use super::{effect::Effect, launch::HELD, planner::Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Cancel, Health, Lifecycle},
-    state::{Back, Cause, Failure, Fault, Goal, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        Back, Cause, Failure, Fault, Goal, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::SignedDuration;
 

@@ -1,11 +1,10 @@
 //! Who is looked at one by one, and who is only counted. While a rollout goes on most instances rest: their turn has not
 //! come, or they are through and serve. A plan costs work in proportion to the others.
 
-use super::capacity::Room;
+use super::pool::Room;
 use crate::rollout::{
-    instance::{Instance, Membership},
     snapshot::{Member, Snapshot},
-    state::{DeploymentState, InstanceState as S},
+    state::{DeploymentState, Instance, InstanceState as S, Membership},
 };
 use jiff::Timestamp;
 use std::{

@@ -1,11 +1,13 @@
 //! Instances that leave the Auto Scaling group in mid-rollout, and what that means.
 
-use super::{Planner, progress::by_standby};
+use super::{planner::Planner, service::by_standby};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::Lifecycle,
-    state::{Cause, DeploymentState, Fault, Goal, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        Cause, DeploymentState, Fault, Goal, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 
 impl Planner<'_> {

@@ -1,6 +1,6 @@
 //! What a plan wants done to the world.
 
-use crate::rollout::event::LifecycleEvent;
+use crate::rollout::{event::LifecycleEvent, state::InstanceState};
 
 /// What a dispatch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +26,17 @@ impl DispatchKind {
             DispatchKind::Run => "run",
             DispatchKind::PostAllow => "post-allow",
             DispatchKind::Restore => "restore",
+        }
+    }
+
+    /// The state in which a dispatch of this kind is waited for.
+    pub fn state(self) -> InstanceState {
+        match self {
+            DispatchKind::Stage => InstanceState::Staging,
+            DispatchKind::PreBlock => InstanceState::PreBlocking,
+            DispatchKind::Run => InstanceState::Deploying,
+            DispatchKind::PostAllow => InstanceState::PostAllowing,
+            DispatchKind::Restore => InstanceState::Restoring,
         }
     }
 

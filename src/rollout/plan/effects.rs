@@ -1,8 +1,10 @@
 //! From states to effects: what each state needs of the world and doesn't have yet.
 
 use super::{
-    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, SUSPENDED,
-    progress::by_standby, verdict::state_of,
+    draft::Draft,
+    effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED},
+    planner::Planner,
+    service::by_standby,
 };
 use crate::rollout::{
     snapshot::{Health, Lifecycle},
@@ -62,7 +64,7 @@ impl Planner<'_> {
 
     /// One dispatch for all that are ready; not before the others that are about to be have had their half second.
     fn dispatch(&mut self, kind: DispatchKind) {
-        let state = state_of(kind);
+        let state = kind.state();
         let ready: Vec<&Draft> = self
             .drafts
             .iter()

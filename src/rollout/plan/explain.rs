@@ -1,6 +1,6 @@
 //! Why each waiting thing waits, in words.
 
-use super::{HELD, Planner, progress::describe};
+use super::{launch::HELD, planner::Planner, service::describe};
 use crate::rollout::{
     snapshot::Lifecycle,
     state::{DeploymentState as D, InstanceState as S},

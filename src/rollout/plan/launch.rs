@@ -2,11 +2,13 @@
 //! before it goes into service for the first time. It is behind no balancer, so nothing is drained, and nobody's
 //! capacity is touched.
 
-use super::{Effect, Planner};
+use super::{effect::Effect, planner::Planner};
 use crate::rollout::{
     snapshot::Lifecycle,
-    state::InstanceState as S,
-    transition::{Illegal, Step},
+    state::{
+        InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::SignedDuration;
 

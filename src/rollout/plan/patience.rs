@@ -1,11 +1,13 @@
 //! What is waited out, and for how long: a fleet that can't be seen, an account that AWS refuses, an end that doesn't
 //! come. No state is without an end.
 
-use super::{Change, Planner};
+use super::{change::Change, planner::Planner, service::serves_behind};
 use crate::rollout::{
     snapshot::Blind,
-    state::{Cause, DeploymentState as D, Fault, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        Cause, DeploymentState as D, Fault, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -80,7 +82,7 @@ impl Planner<'_> {
                 self.wake(deadline);
                 continue;
             }
-            let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
+            let out = draft.stands_by() || !serves_behind(draft.sight);
             // One in its last hooks serves already.
             let in_hand = draft.record.state() != S::PostAllowing && !self.is_launch();
             let quarantined = out && in_hand && (draft.record.touched || draft.record.kept_out);

@@ -1,20 +1,19 @@
 //! A rollout under everything that may happen to it, in any order: people, AWS, broken hosts, others who change the group,
 //! the daemon's own death. The reference is the story told; under test is the planner, with the fleet of
-//! `machine_fleet` and the rules of `machine_rules`.
+//! `fleet` and the rules of `fleet::rules`.
 //! `tests/model` runs many cases.
 
 // How many cases are wanted comes from the environment, which `rollout` itself may not look at.
 #![cfg(test)]
 
-use super::*;
+use super::{properties::arbitrary_policy, *};
 use crate::rollout::{
     policy::{OnFailure, Retry, Zones},
     verb::Verb,
 };
-use proptest::{sample::select, strategy::Union};
+use proptest::{prelude::*, sample::select, strategy::Union};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-#[path = "machine_fleet.rs"]
 mod fleet;
 use fleet::Fleet;
 

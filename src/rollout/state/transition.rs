@@ -1,8 +1,9 @@
 //! The one transition function of an instance. A pair that can't happen is an error with both names in it.
 
 use super::{
+    fault::Failure,
+    names::InstanceState,
     phase::{Phase, Wait},
-    state::{Failure, InstanceState},
 };
 use thiserror::Error;
 
@@ -107,8 +108,7 @@ mod tests {
     use super::*;
     use crate::rollout::{
         event::LifecycleEvent,
-        phase::Back,
-        state::{Cause, Fault},
+        state::{Back, Cause, Fault},
     };
     use jiff::Timestamp;
 

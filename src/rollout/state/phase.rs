@@ -1,9 +1,7 @@
 //! Where an instance stands in a deployment, with what belongs to that alone.
 
-use super::{
-    event::LifecycleEvent,
-    state::{Failure, InstanceState},
-};
+use super::{fault::Failure, names::InstanceState};
+use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
 
 /// Where an instance stands. What belongs to one phase goes with it: no later one meets its leftovers.

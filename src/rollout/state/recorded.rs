@@ -2,17 +2,18 @@
 //! phase than the one it names is dropped on reading.
 
 use super::{
-    event::LifecycleEvent,
+    fault::{Failure, Fault},
     instance::{Instance, Membership},
+    names::{Goal, InstanceState},
     phase::{Back, Phase, Running, Stop, Wait},
-    state::{Failure, Fault, Goal, InstanceState},
 };
+use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// See [`Instance`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Recorded {
+struct Recorded {
     id: String,
     zone: String,
     group: String,
@@ -73,6 +74,18 @@ pub struct Recorded {
 struct RecordedWait {
     until: Timestamp,
     back: InstanceState,
+}
+
+impl Serialize for Instance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Recorded::from(self.clone()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Instance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Instance, D::Error> {
+        Instance::try_from(Recorded::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
 impl From<Instance> for Recorded {

@@ -1,13 +1,12 @@
 //! The record of an instance in a deployment: the phase it is in, and what is known of it whatever happens.
 
 use super::{
-    event::LifecycleEvent,
-    fault::short,
+    fault::{Failure, Fault, short},
+    names::{Goal, InstanceState},
     phase::{Phase, Running, Stop, Wait},
-    recorded::Recorded,
-    state::{Failure, Fault, Goal, InstanceState},
     transition::{Illegal, Step, next},
 };
+use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +36,7 @@ impl Membership {
 }
 
 /// What the store remembers of an instance in a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Recorded", try_from = "Recorded")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// `i-…`.
     pub id: String,

@@ -1,13 +1,17 @@
 //! A rehearsal: the planner's own decisions, on a fleet on paper. It says what a rollout would do, in which order, and
 //! how long that takes; nothing is changed by it. During a rollout the same arithmetic tells how much is left.
 
+mod settings;
+mod span;
+
+pub use settings::{Settings, lints};
+pub use span::words;
+
 use super::{
     paper::{Fate, Fortune, Pace, PaperFleet},
     plan::{DispatchKind, Effect, Order},
-    policy::Mode,
     snapshot::{Outcome, Snapshot},
-    state::{DeploymentState, InstanceState},
-    transition::Illegal,
+    state::{DeploymentState, InstanceState, transition::Illegal},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -15,10 +19,6 @@ use std::collections::BTreeMap;
 /// A rehearsal ends after so many looks at an instance that is in work, through or not: 5,000 instances one by one take a
 /// tenth of it (`cargo bench --bench scale`). What is left of a rollout is estimated with a fifth.
 const MOST_LOOKS: usize = 5_000_000;
-/// A deregistration delay beyond this is worth a word: AWS's default is 300 s, and few requests last a minute.
-const LONG_DELAY: SignedDuration = SignedDuration::from_secs(60);
-/// The same of the health-check interval; AWS takes 5 to 300 s, 30 by default.
-const LONG_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a rollout would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,66 +181,11 @@ pub fn time_left(snapshot: &Snapshot, pace: Pace, now: Timestamp) -> Option<Sign
     (rehearsal.ends.is_final() || rehearsal.cut).then_some(rehearsal.lasts)
 }
 
-/// A target group's settings that waits follow from.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The target group's name.
-    pub name: String,
-    /// `deregistration_delay.timeout_seconds`.
-    pub deregistration_delay: SignedDuration,
-    /// Between two health checks.
-    pub interval: SignedDuration,
-    /// Passed checks until healthy.
-    pub threshold: i32,
-}
-
-/// Settings that cost minutes, and what the usual ones would save over so many batches.
-pub fn lints(settings: &[Settings], batches: usize, mode: Mode) -> Vec<String> {
-    let batches = i32::try_from(batches).unwrap_or(i32::MAX);
-    let each = if mode == Mode::Window { "turns" } else { "batches" };
-    let mut lints = Vec::new();
-    for group in settings {
-        let spare = (group.deregistration_delay - LONG_DELAY) * batches;
-        if spare >= SignedDuration::from_mins(1) {
-            lints.push(format!(
-                "target group {}: deregistration delay {} → {} s saves {} over {batches} {each}, if no request lasts longer",
-                group.name,
-                group.deregistration_delay.as_secs(),
-                LONG_DELAY.as_secs(),
-                words(spare)
-            ));
-        }
-        let spare = (group.interval - LONG_INTERVAL) * group.threshold * batches;
-        if spare >= SignedDuration::from_mins(1) {
-            lints.push(format!(
-                "target group {}: health-check interval {} → {} s saves up to {} over {batches} {each}",
-                group.name,
-                group.interval.as_secs(),
-                LONG_INTERVAL.as_secs(),
-                words(spare)
-            ));
-        }
-    }
-    lints
-}
-
-/// A span of time as people say it, to the second: `4 s`, `2 min 10 s`, `1 h 5 min`, `1 d 1 h`.
-pub fn words(span: SignedDuration) -> String {
-    match span.as_secs().max(0) {
-        s @ 0..60 => format!("{s} s"),
-        s @ 60..3600 if s % 60 == 0 => format!("{} min", s / 60),
-        s @ 60..3600 => format!("{} min {} s", s / 60, s % 60),
-        s @ 3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        s => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rollout::{
-        policy::{Batches, Policy, Zones},
-        size::Size,
+        policy::{Batches, Mode, Policy, Size, Zones},
         snapshot::{Deployment, Group, Health, Lifecycle, Member, Revision, Sight, Timing},
         state::{Instance, Membership, Phase},
     };
@@ -347,21 +292,5 @@ mod tests {
             let of = |looks| rehearse_within(MOST_LOOKS, snapshot.clone(), pace, now, looks).unwrap();
             prop_assert_eq!(of(Looks::AtThoseInWork), of(Looks::AtAll));
         }
-    }
-
-    #[test]
-    fn slow_settings_are_named_with_what_they_cost() {
-        let seconds = SignedDuration::from_secs;
-        let slow = Settings {
-            name: "web".into(),
-            deregistration_delay: seconds(300),
-            interval: seconds(30),
-            threshold: 5,
-        };
-        let quick = Settings { deregistration_delay: seconds(30), interval: seconds(10), ..slow.clone() };
-        assert!(lints(&[quick], 9, Mode::Batch).is_empty());
-        let said = lints(&[slow], 5, Mode::Batch).join("; ");
-        assert!(said.contains("deregistration delay 300 → 60 s saves 20 min over 5 batches"), "{said}");
-        assert!(said.contains("interval 30 → 10 s saves up to 8 min 20 s"), "{said}");
     }
 }

@@ -1,6 +1,6 @@
 //! Why things fail: the cause, where, the last words; in words for people.
 
-use super::event::LifecycleEvent;
+use crate::rollout::event::LifecycleEvent;
 use serde::{Deserialize, Serialize};
 
 /// Why an attempt came to nothing: what happened, where, and the last thing it said.

@@ -3,12 +3,6 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-pub use super::{
-    fault::{Cause, Failure, Fault},
-    instance::{Instance, Membership},
-    phase::{Back, Phase, Running, Stop, Wait},
-};
-
 /// Where a deployment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -119,6 +113,7 @@ macro_rules! names {
         }
     };
 }
+
 names!(DeploymentState: Queued Preparing Rolling Halted Paused Succeeded Partial Failed Cancelled Superseded);
 names!(InstanceState: Pending Staging Staged PreBlocking Blocking Deploying Allowing PostAllowing Succeeded Waiting Restoring Restored Failed Gone Skipped);
 

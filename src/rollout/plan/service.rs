@@ -1,0 +1,51 @@
+//! Whether an instance is in service, out of it, or on its way, by its record and what the fleet shows.
+
+use super::draft::Draft;
+use crate::rollout::{
+    snapshot::{Health, Lifecycle, Sight},
+    state::{Instance, InstanceState as S},
+};
+
+/// Behind a balancer, healthy or not yet.
+pub(super) fn serves_behind(sight: &Sight) -> bool {
+    !matches!(sight.health, Health::Out | Health::Draining)
+}
+
+/// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.
+pub(super) fn is_out(record: &Instance, sight: &Sight) -> bool {
+    sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !by_standby(record))
+}
+
+/// Whether it is taken out by standby: a target group of its is the Auto Scaling group's own.
+pub(super) fn by_standby(record: &Instance) -> bool {
+    record.memberships.iter().any(|membership| membership.owned)
+}
+
+/// The sight in words.
+pub(super) fn describe(sight: &Sight) -> String {
+    let lifecycle = match &sight.lifecycle {
+        Lifecycle::InService => "InService",
+        Lifecycle::EnteringStandby => "EnteringStandby",
+        Lifecycle::Standby => "Standby",
+        Lifecycle::Coming(name) | Lifecycle::Unknown(name) => name,
+        Lifecycle::Leaving => "leaving",
+    };
+    let health = match &sight.health {
+        Health::Healthy => "healthy",
+        Health::Initial(reason) => return format!("{lifecycle}, initial ({reason})"),
+        Health::Unhealthy(reason) => return format!("{lifecycle}, unhealthy ({reason})"),
+        Health::Draining => "draining",
+        Health::Out => "in no target group",
+    };
+    format!("{lifecycle}, {health}")
+}
+
+/// Of the open batch, and not taken out yet.
+pub(super) fn is_held(draft: &Draft) -> bool {
+    draft.record.state() == S::Staged && draft.record.batch.is_some()
+}
+
+/// Taking it out is felt.
+pub(super) fn serves(draft: &Draft) -> bool {
+    draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
+}
