@@ -24,7 +24,7 @@ impl From<QuarantineRow> for QuarantinedInstance {
             deployment: row.deployment,
             reason: row.reason,
             since: record::time(row.since),
-            wish: row.wish,
+            wish: row.request,
         }
     }
 }
@@ -45,7 +45,7 @@ impl Engine {
         let all = self.store.quarantines().await?;
         let Some(row) = all.into_iter().find(|row| row.instance == instance) else {
             // Asked again after it was done, nothing is left to do.
-            if verb != QuarantineVerb::Retry && self.store.knows_instance(instance).await? {
+            if verb != QuarantineVerb::Retry && self.store.has_instance(instance).await? {
                 return Ok((format!("{instance} is not in quarantine: nothing to do"), None));
             }
             return Err(SubmitError::NotQuarantined(instance.to_owned()).into());
@@ -71,7 +71,7 @@ impl Engine {
         };
         if let Err(error) = done {
             let mut tx = self.store.write().await?;
-            tx.set_wish(instance, None, by).await?;
+            tx.set_quarantine_request(instance, None, by).await?;
             tx.commit().await?;
             return Err(error.into());
         }
@@ -89,7 +89,7 @@ impl Engine {
     /// Written down, with who asked; a deployment that is still under way no longer keeps it out.
     async fn wish(&self, row: &QuarantineRow, verb: QuarantineVerb, by: &str) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
-        tx.set_wish(&row.instance, Some(verb.name()), by).await?;
+        tx.set_quarantine_request(&row.instance, Some(verb.name()), by).await?;
         let under_way = tx.deployment(row.deployment).await?.is_some_and(|d| d.finished_at.is_none());
         if let Some(text) = tx.instance(row.deployment, &row.instance).await?
             && let Ok(mut record) = serde_json::from_str::<Instance>(&text)
@@ -128,7 +128,7 @@ impl Engine {
 
     /// Deployments under way that have an instance, with its record.
     async fn in_hand(&self, instance: &str) -> anyhow::Result<Vec<(i64, Instance)>> {
-        let records = self.store.in_hand(instance).await?.into_iter();
+        let records = self.store.unfinished_records_of(instance).await?.into_iter();
         records.map(|(id, text)| Ok((id, serde_json::from_str(&text)?))).collect()
     }
 
@@ -158,7 +158,7 @@ impl Engine {
             let Some(group) = groups.iter().find(|group| group.name == row.auto_scaling_group) else {
                 continue;
             };
-            let wish = row.wish.as_deref().and_then(|name| name.parse().ok());
+            let wish = row.request.as_deref().and_then(|name| name.parse().ok());
             if let Err(error) = self.fulfil(&row, wish, group).await {
                 warn!(instance = row.instance, "what is wished of it in quarantine: {error:#}");
             }

@@ -81,7 +81,7 @@ impl Engine {
         tx.set_prepared(&prepared).await?;
         tx.set_state(prepared.id, "Succeeded", Some("taken over: no host was touched"), now, true).await?;
         for id in &instances {
-            tx.put_good(name, id, &prepared.sha, now).await?;
+            tx.set_good_revision(name, id, &prepared.sha, now).await?;
         }
         tx.append_log(prepared.id, &note_chunk(None, &lines_of(&words))).await?;
         tx.commit().await?;

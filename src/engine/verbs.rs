@@ -45,14 +45,14 @@ impl Engine {
                 self.apply(&mut tx, &row, verb, instance, by).await?;
                 id
             }
-            Ruling::Anew if verb == Verb::Rollback => {
+            Ruling::NewDeployment if verb == Verb::Rollback => {
                 let reason = format!("{by} rolls it back");
                 match self.roll_back(&mut tx, &row, &reason, by).await? {
                     Ok(new) => new,
                     Err(why) => return Err(SubmitError::Refused { id, verb, why }),
                 }
             }
-            Ruling::Anew => self.anew(&mut tx, &row, instance, by).await?,
+            Ruling::NewDeployment => self.anew(&mut tx, &row, instance, by).await?,
         };
         tx.commit().await?;
         self.logs.announce(id);

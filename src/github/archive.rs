@@ -57,7 +57,7 @@ impl Repositories {
     async fn archive(&self, repository: &str, sha: &str, what: &str) -> Result<Archive, GitHubError> {
         let (owner, name) = split(repository)?;
         let mut answer = archive(&self.client(repository).await?.api, owner, name, sha, what).await;
-        if let Some(client) = self.client_anew(repository, &answer).await? {
+        if let Some(client) = self.renewed_client(repository, &answer).await? {
             answer = archive(&client.api, owner, name, sha, what).await;
         }
         answer

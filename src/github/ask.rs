@@ -19,13 +19,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What GitHub said.
 #[derive(Debug)]
-pub(super) enum Said<T> {
+pub(super) enum Answer<T> {
     /// An answer, and its ETag.
-    Yes(T, Option<String>),
+    Found(T, Option<String>),
     /// What the ETag stands for is still true.
     Unchanged,
     /// A status that means: there is no such thing (404, 409 for an empty repository, 422).
-    No,
+    NotFound,
 }
 
 /// Until when GitHub wants no further request of this token.
@@ -46,12 +46,12 @@ impl Client {
 }
 
 impl Limits {
-    fn wait(&self) -> Option<Duration> {
+    fn time_left(&self) -> Option<Duration> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until.and_then(|until| until.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    fn hold(&self, pause: Duration) {
+    fn pause_for(&self, pause: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
     }
 }
@@ -83,24 +83,24 @@ pub(super) async fn ask<T: DeserializeOwned>(
     path: &str,
     what: &str,
 ) -> Result<Option<T>, GitHubError> {
-    match ask_since(client, path, None, what).await? {
-        Said::Yes(answer, _) => Ok(Some(answer)),
-        Said::No => Ok(None),
-        Said::Unchanged => Err(GitHubError::Unavailable(format!(
+    match ask_if_changed(client, path, None, what).await? {
+        Answer::Found(answer, _) => Ok(Some(answer)),
+        Answer::NotFound => Ok(None),
+        Answer::Unchanged => Err(GitHubError::Unavailable(format!(
             "{what}: 'not modified' was answered to a question without an ETag"
         ))),
     }
 }
 
 /// Asks for `path` unless its answer is still the one that the ETag stands for.
-pub(super) async fn ask_since<T: DeserializeOwned>(
+pub(super) async fn ask_if_changed<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     etag: Option<&str>,
     what: &str,
-) -> Result<Said<T>, GitHubError> {
+) -> Result<Answer<T>, GitHubError> {
     let unavailable = |words: String| GitHubError::Unavailable(format!("{what}: {words}"));
-    if let Some(left) = client.limits.wait() {
+    if let Some(left) = client.limits.time_left() {
         return Err(unavailable(format!("GitHub asks to wait {} s more (rate limit)", left.as_secs() + 1)));
     }
     let headers = etag.and_then(|etag| HeaderValue::from_str(etag).ok()).map(|etag| {
@@ -113,22 +113,22 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|e| error::unavailable(what, &e))?.to_bytes();
     match parts.status {
-        StatusCode::NOT_MODIFIED => return Ok(Said::Unchanged),
+        StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
         StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-            return Ok(Said::No);
+            return Ok(Answer::NotFound);
         }
         status if status.is_success() => {
             let answer =
                 serde_json::from_slice(&body).map_err(|e| unavailable(format!("GitHub's answer: {e}")))?;
             let etag = parts.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            return Ok(Said::Yes(answer, etag));
+            return Ok(Answer::Found(answer, etag));
         }
         _ => {}
     }
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or_default();
     if let Some(pause) = pause(parts.status, &parts.headers, message, Timestamp::now()) {
-        client.limits.hold(pause);
+        client.limits.pause_for(pause);
     }
     let words = format!("{what}: {} {message}", parts.status);
     Err(match parts.status {

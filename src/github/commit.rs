@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// How one commit stands to another in the repository's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum Relation {
     /// It is the other one.
     Identical,
     /// It comes after the other one.
@@ -18,7 +18,7 @@ pub enum Standing {
 
 #[derive(Deserialize)]
 pub(super) struct Comparison {
-    pub(super) status: Standing,
+    pub(super) status: Relation,
 }
 
 #[derive(Deserialize)]

@@ -9,13 +9,13 @@ mod commit;
 mod error;
 mod names;
 
-pub use commit::{Commit, Standing};
+pub use commit::{Commit, Relation};
 pub use error::GitHubError;
 
 use crate::config::GitHub;
 use anyhow::Context as _;
 use app::App;
-use ask::{Client, Said, ask, ask_since};
+use ask::{Answer, Client, ask, ask_if_changed};
 use commit::{CommitAnswer, Comparison, RepositoryAnswer};
 use names::{check_name, commit_path, looks_like_sha, path};
 use octocrab::{Octocrab, models::AppId};
@@ -81,14 +81,14 @@ impl Repositories {
     ) -> Result<Option<T>, GitHubError> {
         let client = self.client(repository).await?;
         let answer = ask(&client, path, what).await;
-        match self.client_anew(repository, &answer).await? {
+        match self.renewed_client(repository, &answer).await? {
             Some(client) => ask(&client, path, what).await,
             None => answer,
         }
     }
 
     /// Another client to ask once more with, where an app's token is not taken any more.
-    async fn client_anew<T>(
+    async fn renewed_client<T>(
         &self,
         repository: &str,
         answer: &Result<T, GitHubError>,
@@ -113,10 +113,10 @@ impl Repositories {
         check_name(revision)?;
         let commit = self.lookup(repository, revision).await?;
         let head = self.head(repository, branch).await?;
-        let how = match self.standing(repository, &commit.sha, &head.sha).await? {
-            Some(Standing::Behind | Standing::Identical) => return Ok(commit),
-            Some(Standing::Ahead) => "ahead of it",
-            Some(Standing::Diverged) => "diverged from it",
+        let how = match self.relation(repository, &commit.sha, &head.sha).await? {
+            Some(Relation::Behind | Relation::Identical) => return Ok(commit),
+            Some(Relation::Ahead) => "ahead of it",
+            Some(Relation::Diverged) => "diverged from it",
             None => "no common history",
         };
         Err(GitHubError::Revision(format!(
@@ -155,14 +155,14 @@ impl Repositories {
     }
 
     /// How `sha` stands to `other`; none: they have no history in common, or GitHub doesn't know one of them (yet).
-    pub async fn standing(
+    pub async fn relation(
         &self,
         repository: &str,
         sha: &str,
         other: &str,
-    ) -> Result<Option<Standing>, GitHubError> {
+    ) -> Result<Option<Relation>, GitHubError> {
         if sha == other {
-            return Ok(Some(Standing::Identical));
+            return Ok(Some(Relation::Identical));
         }
         let what = format!("comparing {sha} with {other} of {repository}");
         // The commits between them don't matter here.
@@ -181,7 +181,7 @@ impl Repositories {
     }
 
     /// The head of a branch with its ETag; none: it is what the given ETag stands for. Such an answer costs no quota.
-    pub async fn head_since(
+    pub async fn head_if_changed(
         &self,
         repository: &str,
         branch: &str,
@@ -191,14 +191,14 @@ impl Repositories {
         let path = commit_path(repository, &format!("heads/{branch}"))?;
         let what = asking_for_head(repository, branch);
         let client = self.client(repository).await?;
-        let mut answer = ask_since::<CommitAnswer>(&client, &path, etag, &what).await;
-        if let Some(client) = self.client_anew(repository, &answer).await? {
-            answer = ask_since(&client, &path, etag, &what).await;
+        let mut answer = ask_if_changed::<CommitAnswer>(&client, &path, etag, &what).await;
+        if let Some(client) = self.renewed_client(repository, &answer).await? {
+            answer = ask_if_changed(&client, &path, etag, &what).await;
         }
         match answer? {
-            Said::Yes(answer, etag) => Ok(Some((answer.into(), etag))),
-            Said::Unchanged => Ok(None),
-            Said::No => Err(no_branch(repository, branch)),
+            Answer::Found(answer, etag) => Ok(Some((answer.into(), etag))),
+            Answer::Unchanged => Ok(None),
+            Answer::NotFound => Err(no_branch(repository, branch)),
         }
     }
 

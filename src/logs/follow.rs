@@ -78,7 +78,7 @@ impl Logs {
 
 /// The last lines of a log.
 #[derive(Debug, Default)]
-pub struct Last {
+pub struct LastLines {
     /// In order.
     pub rows: Vec<LogLine>,
     /// There are earlier ones.
@@ -93,12 +93,12 @@ impl Logs {
         instance: Option<&str>,
         lines: usize,
         bytes: usize,
-    ) -> Result<Last, StoreError> {
+    ) -> Result<LastLines, StoreError> {
         let (mut last, mut size, mut before) = (VecDeque::new(), 0, i64::MAX);
         loop {
             let chunks = self.store.chunks_before(deployment, instance, before, CHUNKS).await?;
             let Some(first) = chunks.last().map(|chunk| chunk.first_seq) else {
-                return Ok(Last { rows: last.into(), earlier: false });
+                return Ok(LastLines { rows: last.into(), earlier: false });
             };
             before = first;
             for chunk in chunks {
@@ -106,7 +106,7 @@ impl Logs {
                 while let Some(row) = rows.pop() {
                     size += row.text.len();
                     if last.len() == lines || size > bytes && !last.is_empty() {
-                        return Ok(Last { rows: last.into(), earlier: true });
+                        return Ok(LastLines { rows: last.into(), earlier: true });
                     }
                     last.push_front(row);
                 }

@@ -49,12 +49,12 @@ pub enum IngestError {
 /// A log that is forgotten when this is dropped: it is over, or else it isn't known whether its lines are stored (the
 /// store's answer to a commit may have been lost, or nobody waits for it any more), and its host is asked for the file from
 /// its start.
-struct Held<'a> {
+struct ForgetOnDrop<'a> {
     logs: &'a Logs,
     attempt: i64,
 }
 
-impl Drop for Held<'_> {
+impl Drop for ForgetOnDrop<'_> {
     fn drop(&mut self) {
         self.logs.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt);
     }
@@ -81,7 +81,7 @@ impl Logs {
     }
 
     /// Bytes of one attempt's file that are kept here at most.
-    fn most(&self) -> u64 {
+    fn most_bytes(&self) -> u64 {
         self.budget + MARGIN
     }
 
@@ -121,7 +121,7 @@ impl Logs {
             at: Timestamp::now().as_millisecond(),
             read: ingest.parsed,
         };
-        let unless_stored = Held { logs: self, attempt: ingest.attempt };
+        let unless_stored = ForgetOnDrop { logs: self, attempt: ingest.attempt };
         self.write(piece).await?;
         std::mem::forget(unless_stored);
         Ok(ingest.parsed)
@@ -160,20 +160,20 @@ impl Logs {
                     let end = line.len().min(TAIL_LINE_BYTES);
                     ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
                     let (before, after) = (ingest.parsed, ingest.parsed + length as u64);
-                    if is_new && after <= self.most() {
+                    if is_new && after <= self.most_bytes() {
                         ingest.lines.extend_from_slice(&line);
                         ingest.lines.push(b'\n');
-                    } else if is_new && before <= self.most() {
+                    } else if is_new && before <= self.most_bytes() {
                         self.flush(ingest).await?;
                         ingest.parsed = after;
-                        self.say_full(ingest).await?;
+                        self.note_truncation(ingest).await?;
                     }
                     ingest.parsed = after;
                 }
                 Item::Control(control) => {
                     self.flush(ingest).await?;
                     ingest.parsed += length as u64;
-                    self.control(ingest, control, is_new).await?;
+                    self.take_control(ingest, control, is_new).await?;
                 }
             }
             if ingest.lines.len() >= FLUSH_BYTES {
@@ -185,7 +185,7 @@ impl Logs {
     }
 
     /// What follows is counted, and not kept.
-    async fn say_full(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+    async fn note_truncation(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         let text = format!(
             "the log of attempt {} is longer than the {} MiB that are kept of one attempt (server.attempt_log_mib): what follows \
              is counted, and not kept",
@@ -196,7 +196,12 @@ impl Logs {
         Ok(())
     }
 
-    async fn control(&self, ingest: &mut Ingest, control: Control, is_new: bool) -> Result<(), IngestError> {
+    async fn take_control(
+        &self,
+        ingest: &mut Ingest,
+        control: Control,
+        is_new: bool,
+    ) -> Result<(), IngestError> {
         let text = match (control.what.as_str(), control.exit) {
             ("begin", _) => {
                 ingest.event = Some(control.event.clone());
@@ -244,11 +249,11 @@ impl Logs {
             )
         });
         let over = size
-            .checked_sub(self.most())
+            .checked_sub(self.most_bytes())
             .filter(|over| *over > 0)
             .map(|over| format!("of attempt {}, {over} bytes of log were not kept", ingest.attempt));
         let words = words.into_iter().chain(over).reduce(|all, more| format!("{all}; {more}"));
-        self.end(ingest, size, words, outcome).await
+        self.end_log(ingest, size, words, outcome).await
     }
 
     /// The rest of the log will not come: says so, and writes the outcome down all the same.
@@ -263,18 +268,18 @@ impl Logs {
             "the log of attempt {} is not whole: of {size} bytes those from {wanted} on did not come",
             ingest.attempt
         );
-        self.end(ingest, ingest.parsed, Some(words), outcome).await
+        self.end_log(ingest, ingest.parsed, Some(words), outcome).await
     }
 
     /// Whole or not, nothing more will come of it.
-    async fn end(
+    async fn end_log(
         &self,
         ingest: &mut Ingest,
         size: u64,
         words: Option<String>,
         outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
     ) -> Result<bool, IngestError> {
-        let _over = Held { logs: self, attempt: ingest.attempt };
+        let _over = ForgetOnDrop { logs: self, attempt: ingest.attempt };
         self.flush(ingest).await?;
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;

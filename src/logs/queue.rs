@@ -25,10 +25,10 @@ pub(super) type Waiting = (Piece, oneshot::Sender<Result<(), StoreError>>);
 
 /// What is to be written.
 #[derive(Default)]
-pub(super) struct Queue(Mutex<Waitings>);
+pub(super) struct Queue(Mutex<QueueState>);
 
 #[derive(Default)]
-struct Waitings {
+struct QueueState {
     pieces: Vec<Waiting>,
     /// Somebody writes, and goes on until nothing is left.
     writing: bool,

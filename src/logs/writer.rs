@@ -19,7 +19,7 @@ impl Logs {
             // A task of its own: whoever waits may go away.
             tokio::spawn(write_all(Arc::clone(&self.store), Arc::clone(&self.queue)));
         }
-        let lost = |_| Err(StoreError::Away("the writer of the log has broken off".into()));
+        let lost = |_| Err(StoreError::Unreachable("the writer of the log has broken off".into()));
         told.await.unwrap_or_else(lost)?;
         self.announce(deployment);
         Ok(())
@@ -45,7 +45,7 @@ async fn write_all(store: Arc<Store>, queue: Arc<Queue>) {
                 let words = error.to_string();
                 let mut error = Some(error);
                 for (_, written) in pieces {
-                    let error = error.take().unwrap_or_else(|| StoreError::Away(words.clone()));
+                    let error = error.take().unwrap_or_else(|| StoreError::Unreachable(words.clone()));
                     let _ = written.send(Err(error));
                 }
             }

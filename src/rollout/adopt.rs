@@ -7,7 +7,7 @@ pub const LOOK_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// A dispatch whose fate is unknown.
 #[derive(Clone, Debug)]
-pub struct Unsure<'a> {
+pub struct UnconfirmedDispatch<'a> {
     /// Its id: the command's Comment.
     pub id: &'a str,
     /// Since when it is looked for.
@@ -20,17 +20,17 @@ pub enum Adopt {
     /// It was sent: its command id.
     Found(String),
     /// Look again.
-    Look,
+    LookAgain,
     /// Not found proves nothing: send the same again, the host decides.
-    Reissue,
+    SendAgain,
 }
 
 /// Decides, given all `(comment, command id)` pairs that ListCommands shows.
-pub fn adopt(unsure: &Unsure, listed: &[(String, String)], now: Timestamp) -> Adopt {
+pub fn adopt(unsure: &UnconfirmedDispatch, listed: &[(String, String)], now: Timestamp) -> Adopt {
     match listed.iter().find(|(comment, _)| comment == unsure.id) {
         Some((_, command)) => Adopt::Found(command.clone()),
-        None if now.duration_since(unsure.since) < LOOK_FOR => Adopt::Look,
-        None => Adopt::Reissue,
+        None if now.duration_since(unsure.since) < LOOK_FOR => Adopt::LookAgain,
+        None => Adopt::SendAgain,
     }
 }
 
@@ -41,10 +41,10 @@ mod tests {
     #[test]
     fn found_is_adopted_and_not_found_is_sent_again_only_after_a_while() {
         let since = Timestamp::UNIX_EPOCH;
-        let unsure = Unsure { id: "d1", since };
+        let unsure = UnconfirmedDispatch { id: "d1", since };
         let listed = [("d0".to_owned(), "c0".to_owned()), ("d1".to_owned(), "c1".to_owned())];
         assert_eq!(adopt(&unsure, &listed, since), Adopt::Found("c1".into()));
-        assert_eq!(adopt(&unsure, &listed[..1], since + SignedDuration::from_secs(29)), Adopt::Look);
-        assert_eq!(adopt(&unsure, &listed[..1], since + LOOK_FOR), Adopt::Reissue);
+        assert_eq!(adopt(&unsure, &listed[..1], since + SignedDuration::from_secs(29)), Adopt::LookAgain);
+        assert_eq!(adopt(&unsure, &listed[..1], since + LOOK_FOR), Adopt::SendAgain);
     }
 }

@@ -69,7 +69,7 @@ pub enum Ruling {
     /// It is so already.
     Already,
     /// A new deployment does it.
-    Anew,
+    NewDeployment,
     /// It can't be, and why.
     Refused(String),
 }
@@ -108,9 +108,9 @@ pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     if let (Verb::Rollback, Some(only)) = (verb, only) {
         return Ruling::Refused(format!("it is for {only} alone: roll back a deployment to the group"));
     }
-    let anew = || {
+    let in_new_deployment = || {
         let instead = if verb == Verb::Rollback { "roll that one back" } else { "retry that one" };
-        later.map_or(Ruling::Anew, |later| {
+        later.map_or(Ruling::NewDeployment, |later| {
             Ruling::Refused(format!(
                 "deployment {later} came after it: {instead}, or deploy the revision that you want"
             ))
@@ -118,14 +118,14 @@ pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     };
     match (verb, state) {
         (Verb::Pause, D::Paused | D::Halted) | (Verb::Resume, D::Rolling) => Ruling::Already,
-        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => anew(),
-        (Verb::Rollback, D::Succeeded) => anew(),
+        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => in_new_deployment(),
+        (Verb::Rollback, D::Succeeded) => in_new_deployment(),
         (Verb::Retry, D::Succeeded) => {
             refused("every instance has the revision: nothing is left to try again")
         }
         (_, state) if state.is_final() => refused("it has ended"),
         (_, D::Queued | D::Preparing) => refused("it has not begun to roll: wait for it, or cancel it"),
-        (Verb::Rollback, _) => Ruling::Anew,
+        (Verb::Rollback, _) => Ruling::NewDeployment,
         _ if cancelled => refused("it is being cancelled"),
         (Verb::Approve, D::Halted) => refused("it is halted: resume it first"),
         (Verb::Pause, _) | (Verb::Resume, _) | (Verb::Approve, _) | (Verb::Retry, _) => Ruling::Do,
@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(rule(Verb::Resume, D::Rolling, false), Already);
         assert!(refused(Verb::Approve, D::Halted));
         assert!(matches!(rule(Verb::Resume, D::Halted, true), Refused(_)));
-        assert_eq!(rule(Verb::Retry, D::Partial, false), Anew);
+        assert_eq!(rule(Verb::Retry, D::Partial, false), NewDeployment);
         assert!(refused(Verb::Retry, D::Succeeded));
-        assert_eq!(rule(Verb::Rollback, D::Rolling, true), Anew);
-        assert_eq!(rule(Verb::Rollback, D::Succeeded, false), Anew);
+        assert_eq!(rule(Verb::Rollback, D::Rolling, true), NewDeployment);
+        assert_eq!(rule(Verb::Rollback, D::Succeeded, false), NewDeployment);
         let says = |verb, standing| match super::rule(verb, standing) {
             Refused(why) => why,
             other => panic!("{other:?}"),

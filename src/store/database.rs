@@ -124,7 +124,7 @@ impl Database {
     }
 
     /// Whether it can be reached, as which user it is told; a file is as good as the directory it is in.
-    pub async fn look(&self) -> Result<()> {
+    pub async fn check_reachable(&self) -> Result<()> {
         let Database::Server(server) = self else { return Ok(()) };
         let connection = server.connect().await.map_err(|e| self.unusable("reached", plain(&e)))?;
         let _ = connection.close().await;
@@ -153,7 +153,7 @@ impl Database {
 
     /// Stays with a claim until another daemon has taken over, which is the answer. A server that goes away is waited
     /// for, and asked for the lock again: until another daemon has begun an epoch, this one is still the active one.
-    pub(super) async fn keep(&self, claim: &mut Claim, epoch: i64) -> StoreError {
+    pub(super) async fn hold_claim(&self, claim: &mut Claim, epoch: i64) -> StoreError {
         let (Database::Server(server), Held::Server(connection)) = (self, &mut claim.0) else {
             return std::future::pending().await;
         };

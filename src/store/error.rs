@@ -34,7 +34,7 @@ pub enum StoreError {
     Newer(String),
     /// It doesn't answer: a server that is away, a disk that is full.
     #[error("the database can't be reached: {0}; waiting for it")]
-    Away(String),
+    Unreachable(String),
     /// Anything that the database itself reports.
     #[error("the database refused: {0}")]
     Database(sqlx::Error),
@@ -43,11 +43,11 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::PoolTimedOut => StoreError::Away("no connection in time".into()),
-            sqlx::Error::Io(why) => StoreError::Away(why.to_string()),
+            sqlx::Error::PoolTimedOut => StoreError::Unreachable("no connection in time".into()),
+            sqlx::Error::Io(why) => StoreError::Unreachable(why.to_string()),
             // Class 57P: the server is going down or coming up.
             sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code.starts_with("57P")) => {
-                StoreError::Away(refusal.message().to_owned())
+                StoreError::Unreachable(refusal.message().to_owned())
             }
             other => StoreError::Database(other),
         }

@@ -14,7 +14,7 @@ impl Store {
     }
 
     /// Whether any deployment had this instance.
-    pub async fn knows_instance(&self, instance: &str) -> Result<bool> {
+    pub async fn has_instance(&self, instance: &str) -> Result<bool> {
         let query = "SELECT COUNT(*) FROM instances WHERE instance = $1";
         let count: i64 = sqlx::query(query).bind(text(instance)).fetch_one(&self.pool).await?.get(0);
         Ok(count > 0)
@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// Deployments under way that have this instance, with its record (JSON).
-    pub async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, String)>> {
+    pub async fn unfinished_records_of(&self, instance: &str) -> Result<Vec<(i64, String)>> {
         let query = "SELECT i.deployment, i.record FROM instances i JOIN deployments d ON d.id = i.deployment \
              WHERE i.instance = $1 AND d.finished_at IS NULL ORDER BY i.deployment";
         let rows = sqlx::query(query).bind(text(instance)).fetch_all(&self.pool).await?;

@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Writes an intent down, on the disk, and answers its id.
-    pub async fn intend(
+    pub async fn record_intent(
         &self,
         deployment: i64,
         action: &str,

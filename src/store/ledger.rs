@@ -13,8 +13,10 @@ pub struct QuarantineRow {
     pub deployment: i64,
     pub reason: String,
     pub since: i64,
-    pub wish: Option<String>,
-    pub wished_by: Option<String>,
+    #[sqlx(rename = "wish")]
+    pub request: Option<String>,
+    #[sqlx(rename = "wished_by")]
+    pub requested_by: Option<String>,
     /// The deployment's group.
     pub group_name: String,
 }
@@ -100,10 +102,15 @@ impl Tx<'_> {
     }
 
     /// What a person wants of a quarantined instance.
-    pub async fn set_wish(&mut self, instance: &str, wish: Option<&str>, by: &str) -> Result<()> {
+    pub async fn set_quarantine_request(
+        &mut self,
+        instance: &str,
+        request: Option<&str>,
+        by: &str,
+    ) -> Result<()> {
         sqlx::query("UPDATE quarantines SET wish = $2, wished_by = $3 WHERE instance = $1")
             .bind(instance)
-            .bind(wish)
+            .bind(request)
             .bind(text(by))
             .execute(&mut *self.inner)
             .await?;
@@ -130,7 +137,13 @@ impl Tx<'_> {
     }
 
     /// The instance has this revision, validated and healthy.
-    pub async fn put_good(&mut self, group_name: &str, instance: &str, sha: &str, at: i64) -> Result<()> {
+    pub async fn set_good_revision(
+        &mut self,
+        group_name: &str,
+        instance: &str,
+        sha: &str,
+        at: i64,
+    ) -> Result<()> {
         sqlx::query(
             "INSERT INTO revisions (group_name, instance, sha, since) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (group_name, instance) DO UPDATE SET sha = excluded.sha, since = excluded.since, dirty = 0",

@@ -126,7 +126,7 @@ impl Store {
 
     /// Stays the active daemon: looks after the claim until another daemon has taken over, which is the answer.
     pub async fn keep_claim(&self) -> StoreError {
-        self.database.keep(&mut *self.claim.lock().await, self.epoch).await
+        self.database.hold_claim(&mut *self.claim.lock().await, self.epoch).await
     }
 
     /// How many transactions were written since it was opened.

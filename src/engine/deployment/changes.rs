@@ -55,7 +55,7 @@ impl Deployment<'_> {
                         tx.end_quarantine(&instance.id).await?;
                         // One that nothing was run on may have had another release than its last good one before.
                         if let Some(good) = instance.good.as_ref().filter(|_| instance.touched) {
-                            tx.put_good(&row.group_name, &instance.id, good, at).await?;
+                            tx.set_good_revision(&row.group_name, &instance.id, good, at).await?;
                         }
                     }
                     // Without a note nothing has befallen it now: it is in quarantine since before.
@@ -66,7 +66,7 @@ impl Deployment<'_> {
                     }
                 }
                 Change::Good(instance) => {
-                    tx.put_good(&row.group_name, instance, &row.sha, at).await?;
+                    tx.set_good_revision(&row.group_name, instance, &row.sha, at).await?;
                     tx.end_quarantine(instance).await?;
                 }
                 Change::Batch(number) => {

@@ -194,7 +194,7 @@ impl Deployment<'_> {
         seconds: i64,
     ) -> anyhow::Result<Option<Instance>> {
         let Some(mut record) = record_of(tx, row.id, &order.instance).await? else { return Ok(None) };
-        record.begin(attempt, Some(seconds));
+        record.begin_attempt(attempt, Some(seconds));
         if kind != DispatchKind::Stage {
             record.attempts += 1;
         }
@@ -272,7 +272,8 @@ impl Deployment<'_> {
         let request = serde_json::json!({ "InstanceIds": instances, "Comment": dispatch.id, "Again": true });
         let key = format!("SendCommand:{}", dispatch.kind);
         let now = Timestamp::now().as_millisecond();
-        let intent = self.engine.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
+        let intent =
+            self.engine.store.record_intent(row.id, "SendCommand", &key, &request.to_string(), now).await?;
         crash::point(intent, crash::When::Before);
         // Written by a version that kept no such number.
         let seconds = match dispatch.seconds {
@@ -327,7 +328,7 @@ impl Deployment<'_> {
         let intent = self
             .engine
             .store
-            .intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at)
+            .record_intent(row.id, intent.action, &effect.key(), &intent.request.to_string(), at)
             .await?;
         crash::point(intent, crash::When::Before);
         let whom = [instance.to_owned()];

@@ -63,18 +63,18 @@ impl Frame {
     }
 
     /// The frame, if what came is all of it, some of it twice.
-    pub(super) fn whole(&self) -> Option<Item> {
-        self.solved(0)
+    pub(super) fn complete(&self) -> Option<Item> {
+        self.solve(0)
     }
 
     /// The frame, if its text is complete but for the last newlines of its last events: once the command is complete each
     /// event loses one. Nothing where it lacks more: it was torn, and comes again.
-    pub(super) fn mended(&self) -> Option<Item> {
-        (0..=self.doubtful.len()).find_map(|missing| self.solved(missing))
+    pub(super) fn repair(&self) -> Option<Item> {
+        (0..=self.doubtful.len()).find_map(|missing| self.solve(missing))
     }
 
     /// The frame with a newline put in at the last `missing` doubtful ends of events, and without what came twice.
-    fn solved(&self, missing: usize) -> Option<Item> {
+    fn solve(&self, missing: usize) -> Option<Item> {
         let extra = (self.text.len() + missing).checked_sub(self.full())?;
         if extra > 0 && self.checksum.is_none() {
             return None;
@@ -87,11 +87,11 @@ impl Frame {
         let shifted = |at: &usize| at + put_in.iter().filter(|end| **end < *at).count();
         let mut ends: Vec<usize> = self.ends.iter().map(shifted).collect();
         ends.dedup();
-        self.without(&text, &ends, extra, &mut Vec::new())
+        self.without_repeats(&text, &ends, extra, &mut Vec::new())
     }
 
     /// The frame that is left when `extra` bytes are dropped: runs of whole events, a few of them.
-    fn without(
+    fn without_repeats(
         &self,
         text: &[u8],
         ends: &[usize],
@@ -108,7 +108,7 @@ impl Frame {
             for (to, end) in ends.iter().enumerate().skip(at + 1) {
                 let Some(left) = extra.checked_sub(end - from) else { break };
                 dropped.push((*from, *end));
-                let found = self.without(text, &ends[to..], left, dropped);
+                let found = self.without_repeats(text, &ends[to..], left, dropped);
                 if found.is_some() {
                     return found;
                 }
@@ -149,7 +149,7 @@ pub(super) fn cksum(bytes: &[u8]) -> u32 {
 }
 
 /// Reads a frame's header, after the mark that it begins with.
-pub(super) fn header(rest: &[u8]) -> Option<Frame> {
+pub(super) fn parse_header(rest: &[u8]) -> Option<Frame> {
     let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
     let offset = fields.next()?.parse().ok()?;
     let length = fields.next()?.parse().ok()?;

@@ -15,7 +15,7 @@ mod tests;
 
 pub use frame::Item;
 
-use frame::{Frame, header};
+use frame::{Frame, parse_header};
 
 /// Reads the text, however it is cut up.
 #[derive(Debug)]
@@ -60,22 +60,22 @@ impl Frames {
 
     fn line(&mut self, line: &[u8], each: &mut impl FnMut(Item)) {
         // Hooks never see the nonce: a header in the middle of a frame means that the one before lacks something.
-        if let Some(next) = line.strip_prefix(self.mark.as_bytes()).and_then(header) {
-            each_of(self.frame.take().and_then(|frame| frame.mended()), each);
+        if let Some(next) = line.strip_prefix(self.mark.as_bytes()).and_then(parse_header) {
+            pass_on(self.frame.take().and_then(|frame| frame.repair()), each);
             self.frame = Some(next);
             return;
         }
-        let Some(frame) = &mut self.frame else { return each_of(outside(line), each) };
+        let Some(frame) = &mut self.frame else { return pass_on(result_line(line), each) };
         // Frames are whole lines: one that goes past the end comes after it, unless what came before came twice.
         if frame.is_past_with(line)
-            && let Some(item) = frame.mended()
+            && let Some(item) = frame.repair()
         {
             self.frame = None;
             each(item);
-            return each_of(outside(line), each);
+            return pass_on(result_line(line), each);
         }
         frame.add(line);
-        if let Some(item) = frame.whole() {
+        if let Some(item) = frame.complete() {
             self.frame = None;
             each(item);
         } else if frame.is_past() {
@@ -83,19 +83,19 @@ impl Frames {
                 self.frame = None;
             }
             // The runner's own, after a frame that was torn.
-            each_of(outside(line), each);
+            pass_on(result_line(line), each);
         }
     }
 }
 
-fn each_of(item: Option<Item>, each: &mut impl FnMut(Item)) {
+fn pass_on(item: Option<Item>, each: &mut impl FnMut(Item)) {
     if let Some(item) = item {
         each(item);
     }
 }
 
 /// A line of the runner's own.
-fn outside(line: &[u8]) -> Option<Item> {
+fn result_line(line: &[u8]) -> Option<Item> {
     let line = String::from_utf8_lossy(line);
     line.starts_with("drover: result ").then(|| Item::Result(line.trim_end().to_owned()))
 }

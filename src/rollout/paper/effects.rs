@@ -1,6 +1,6 @@
 //! What each effect does to a fleet on paper.
 
-use super::{fate::Fate, fleet::PaperFleet};
+use super::{behaviour::Behaviour, fleet::PaperFleet};
 use crate::rollout::{
     plan::{DispatchKind, Effect, Order},
     snapshot::{Attempt, Health, Hold, Lifecycle, Outcome},
@@ -30,12 +30,12 @@ impl PaperFleet {
     }
 
     /// Has an effect.
-    pub fn act(&mut self, effect: &Effect, fate: &mut dyn Fate) {
-        fate.meet(effect, &self.snapshot);
+    pub fn act(&mut self, effect: &Effect, behaviour: &mut dyn Behaviour) {
+        behaviour.before_effect(effect, &self.snapshot);
         self.begin(effect);
         let now = self.now;
         match effect {
-            Effect::Dispatch { kind, orders } => self.dispatch(*kind, orders, fate),
+            Effect::Dispatch { kind, orders } => self.dispatch(*kind, orders, behaviour),
             Effect::Stop { instance, attempt, now: at_once } => {
                 if let Some(member) = self.find(instance) {
                     member.record.note_stop(*attempt, Stop { at_once: *at_once, sent: now });
@@ -89,7 +89,7 @@ impl PaperFleet {
                 if let Some(group) = self.snapshot.groups.get_mut(group) {
                     group.desired += u32::try_from(instances.len()).unwrap_or(0);
                 }
-                instances.iter().for_each(|id| self.goes_in(id));
+                instances.iter().for_each(|id| self.enter_service(id));
             }
             Effect::Deregister { target_group, targets } => {
                 for (id, port) in targets {
@@ -105,10 +105,10 @@ impl PaperFleet {
                 for (id, port) in targets {
                     let Some(member) = self.find(id) else { continue };
                     member.sight.registered.push((target_group.clone(), *port));
-                    self.goes_in(id);
+                    self.enter_service(id);
                 }
             }
-            Effect::CompleteLaunch { instance, proceed: true, .. } => self.goes_in(instance),
+            Effect::CompleteLaunch { instance, proceed: true, .. } => self.enter_service(instance),
             Effect::CompleteLaunch { instance, .. } => {
                 if let Some(member) = self.find(instance) {
                     member.sight.lifecycle = Lifecycle::Leaving;
@@ -124,16 +124,16 @@ impl PaperFleet {
         self.note_service();
     }
 
-    fn dispatch(&mut self, kind: DispatchKind, orders: &[Order], fate: &mut dyn Fate) {
+    fn dispatch(&mut self, kind: DispatchKind, orders: &[Order], behaviour: &mut dyn Behaviour) {
         self.dispatches.push((kind, orders.len()));
         for order in orders {
             let number = self.next_attempt;
             self.next_attempt += 1;
-            let end = self.now + self.lasts(kind);
-            self.results.push((end, order.instance.clone(), number, fate.outcome(kind, order)));
+            let end = self.now + self.duration_of(kind);
+            self.results.push((end, order.instance.clone(), number, behaviour.outcome(kind, order)));
             let created_at = self.now;
             let Some(member) = self.find(&order.instance) else { continue };
-            member.record.begin(number, None);
+            member.record.begin_attempt(number, None);
             member.record.attempts += u32::from(kind != DispatchKind::Stage);
             member.record.touched |= matches!(kind, DispatchKind::Run | DispatchKind::Restore);
             member.attempt = Some(Attempt { number, created_at, outcome: None });
@@ -152,7 +152,7 @@ impl PaperFleet {
         }
     }
 
-    fn goes_in(&mut self, id: &str) {
+    fn enter_service(&mut self, id: &str) {
         let healthy = self.now + self.pace.health;
         let Some(member) = self.find(id) else { return };
         (member.sight.lifecycle, member.sight.health) =

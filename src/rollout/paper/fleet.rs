@@ -1,6 +1,6 @@
 //! The fleet: what the planner sees of it, and what happens as time goes on.
 
-use super::fate::{Fate, Pace};
+use super::behaviour::{Behaviour, Pace};
 use crate::rollout::{
     plan::{Census, Change, DispatchKind, Order, Plan, plan, plan_by},
     snapshot::{Cancel, Health, Lifecycle, Member, Outcome, Snapshot},
@@ -37,7 +37,7 @@ pub struct PaperFleet {
 
 impl PaperFleet {
     /// A fleet as it is now. What is under way ends when it should, or at once where that has passed.
-    pub fn new(snapshot: Snapshot, pace: Pace, now: Timestamp, fate: &mut dyn Fate) -> PaperFleet {
+    pub fn new(snapshot: Snapshot, pace: Pace, now: Timestamp, behaviour: &mut dyn Behaviour) -> PaperFleet {
         let last = snapshot.members.iter().filter_map(|m| m.attempt.as_ref().map(|a| a.number)).max();
         let mut fleet = PaperFleet {
             snapshot,
@@ -58,11 +58,11 @@ impl PaperFleet {
         for member in &fleet.snapshot.members {
             let (record, id) = (&member.record, member.record.id.clone());
             if let Some(attempt) = member.attempt.as_ref().filter(|attempt| attempt.outcome.is_none()) {
-                let kind = kind_of(record.state());
+                let kind = dispatched_in(record.state());
                 let (good, zone) = (record.good.clone(), record.zone.clone());
                 let order = Order { instance: id.clone(), first: kind.first_event(), good, zone };
-                let end = (attempt.created_at + fleet.lasts(kind)).max(now);
-                fleet.results.push((end, id.clone(), attempt.number, fate.outcome(kind, &order)));
+                let end = (attempt.created_at + fleet.duration_of(kind)).max(now);
+                fleet.results.push((end, id.clone(), attempt.number, behaviour.outcome(kind, &order)));
             }
             let goes_out = member.sight.lifecycle == Lifecycle::EnteringStandby
                 || record.state() == S::Blocking && member.sight.health == Health::Draining;
@@ -95,17 +95,17 @@ impl PaperFleet {
     }
 
     /// From now on only the fleet itself changes its snapshot: what rests needs no look then.
-    pub fn close(&mut self) {
+    pub fn skip_resting(&mut self) {
         self.census = Some(Census::of(&self.snapshot));
     }
 
     /// Members that are in work, or may be: all of them where others may change the snapshot.
     pub fn moving(&mut self) -> Vec<usize> {
         self.take_census();
-        self.those_moving()
+        self.members_to_examine()
     }
 
-    fn those_moving(&self) -> Vec<usize> {
+    fn members_to_examine(&self) -> Vec<usize> {
         let all = || (0..self.snapshot.members.len()).collect();
         self.census.as_ref().map_or_else(all, |census| census.moving().collect())
     }
@@ -128,7 +128,7 @@ impl PaperFleet {
             sight.serves()
         };
         let resting = self.census.as_ref().map_or(0, Census::resting);
-        resting + self.those_moving().iter().filter(|at| serves(at)).count()
+        resting + self.members_to_examine().iter().filter(|at| serves(at)).count()
     }
 
     pub(super) fn note_service(&mut self) {
@@ -138,7 +138,7 @@ impl PaperFleet {
 
     /// One look of the planner: what it says is recorded and had, or else time jumps to the next thing that happens.
     /// False at the end, or where nothing will happen any more.
-    pub fn tick(&mut self, fate: &mut dyn Fate) -> Result<bool, Illegal> {
+    pub fn tick(&mut self, behaviour: &mut dyn Behaviour) -> Result<bool, Illegal> {
         self.take_census();
         let plan = match &self.census {
             Some(census) => plan_by(census, &self.snapshot, self.now)?,
@@ -146,13 +146,13 @@ impl PaperFleet {
         };
         self.record(&plan);
         for effect in &plan.effects {
-            self.act(effect, fate);
+            self.act(effect, behaviour);
         }
         if !plan.changes.is_empty() || !plan.effects.is_empty() {
             return Ok(!self.snapshot.deployment.state.is_final());
         }
         let Some(next) = self.next_time(&plan) else { return Ok(false) };
-        self.jump(next.max(self.now + SignedDuration::from_millis(1)));
+        self.advance_to(next.max(self.now + SignedDuration::from_millis(1)));
         Ok(true)
     }
 
@@ -193,7 +193,7 @@ impl PaperFleet {
     }
 
     /// On to a later time, and what happens until then.
-    pub fn jump(&mut self, to: Timestamp) {
+    pub fn advance_to(&mut self, to: Timestamp) {
         self.now = to;
         let (due, later) = std::mem::take(&mut self.coming).into_iter().partition(|c| c.0 <= to);
         self.coming = later;
@@ -215,13 +215,13 @@ impl PaperFleet {
         self.note_service();
     }
 
-    pub(super) fn lasts(&self, kind: DispatchKind) -> SignedDuration {
+    pub(super) fn duration_of(&self, kind: DispatchKind) -> SignedDuration {
         if kind == DispatchKind::Stage { self.pace.staging } else { self.pace.hooks }
     }
 }
 
 /// What is dispatched in a state.
-fn kind_of(state: S) -> DispatchKind {
+fn dispatched_in(state: S) -> DispatchKind {
     match state {
         S::Pending | S::Staging => DispatchKind::Stage,
         S::PreBlocking => DispatchKind::PreBlock,

@@ -24,12 +24,12 @@ impl Planner<'_> {
                 Some(Outcome::NotSent { alone }) => {
                     let draft = &mut self.drafts[index];
                     draft.record.forget_attempt();
-                    draft.record.solo |= alone;
+                    draft.record.dispatch_alone |= alone;
                     draft.attempt = None;
                 }
                 None => {
-                    let deadline = self.extended(attempt.created_at + self.attempt_deadline(index));
-                    if self.blind().is_some() {
+                    let deadline = self.extend_deadline(attempt.created_at + self.attempt_deadline(index));
+                    if self.outage().is_some() {
                         // Its end might just not be seen.
                     } else if self.now >= deadline {
                         let waited = self.now.duration_since(attempt.created_at).as_secs();
@@ -78,7 +78,7 @@ impl Planner<'_> {
                 }
                 draft.step(Step::StagingDone, self.now, "the revision is on the instance")
             }
-            S::PreBlocking if cancelled => draft.let_be(self.now, "cancelled before it was taken out"),
+            S::PreBlocking if cancelled => draft.end_work(self.now, "cancelled before it was taken out"),
             S::PreBlocking => {
                 draft.record.pre_blocked = true;
                 draft.step(Step::Yield, self.now, "BeforeBlockTraffic hooks are through")
@@ -118,22 +118,22 @@ impl Planner<'_> {
                     format!("stopped {after}; putting the former release back"),
                 )
             }
-            S::PreBlocking | S::Staging => draft.let_be(self.now, &format!("stopped {after}")),
+            S::PreBlocking | S::Staging => draft.end_work(self.now, &format!("stopped {after}")),
             // It has the new release and serves.
-            S::PostAllowing => draft.let_be(self.now, &format!("stopped {after}, on the new revision")),
+            S::PostAllowing => draft.end_work(self.now, &format!("stopped {after}, on the new revision")),
             _ => Ok(()),
         }
     }
 
     fn attempt_failed(&mut self, index: usize, fault: Fault) -> Result<(), Illegal> {
         // One that was quarantined, and tried again, is out of service still.
-        let stands_by = self.drafts[index].stands_by();
+        let stands_by = self.drafts[index].is_in_standby();
         match self.drafts[index].record.state() {
-            S::Staging => self.fault(index, fault, Back::Staging, stands_by),
-            S::PreBlocking => self.fault(index, fault, Back::PreBlocking, stands_by),
-            S::PostAllowing => self.fault(index, fault, Back::PostAllowing, false),
+            S::Staging => self.handle_fault(index, fault, Back::Staging, stands_by),
+            S::PreBlocking => self.handle_fault(index, fault, Back::PreBlocking, stands_by),
+            S::PostAllowing => self.handle_fault(index, fault, Back::PostAllowing, false),
             S::Deploying if self.snapshot.deployment.cancel.is_some() => {
-                self.note_loss(index, &fault);
+                self.note_lost_attempt(index, &fault);
                 let draft = &mut self.drafts[index];
                 let words = fault.words();
                 draft.record.fault = Some(fault);
@@ -144,8 +144,8 @@ impl Planner<'_> {
                     format!("{words}; cancelled: putting the former release back"),
                 )
             }
-            S::Deploying => self.fault(index, fault, Back::Deploying { resume: None }, true),
-            S::Restoring => self.fault(index, fault, Back::Restoring, true),
+            S::Deploying => self.handle_fault(index, fault, Back::Deploying { resume: None }, true),
+            S::Restoring => self.handle_fault(index, fault, Back::Restoring, true),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     census::Sums,
     planner::Planner,
-    pool::{Pool, Room, least, pools, pools_of},
+    pool::{Pool, Room, minimum_in_service, pools, pools_of},
 };
 use crate::rollout::state::Instance;
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ impl<'a> Planner<'a> {
         for (class, sums) in self.census.classes.iter().zip(&self.sums) {
             for pool in pools(&class.group, &class.memberships) {
                 let room = rooms.entry(pool).or_default();
-                *room = room.each(sums.room, &|ours, theirs| ours + theirs);
+                *room = room.combine(sums.room, &|ours, theirs| ours + theirs);
             }
         }
         let deployment = &self.snapshot.deployment;
@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
             let left = room.left.saturating_sub(room.came);
             let size = room.total.saturating_sub(left);
             let healthy = room.healthy_at_start.saturating_sub(left);
-            room.keep = least(policy, *pool, size, healthy, total);
+            room.keep = minimum_in_service(policy, *pool, size, healthy, total);
         }
         Capacity { rooms }
     }

@@ -81,7 +81,7 @@ impl Sums {
     }
 
     /// Each number by itself, of both.
-    fn each(self, other: Sums, both: impl Fn(u32, u32) -> u32) -> Sums {
+    fn combine(self, other: Sums, both: impl Fn(u32, u32) -> u32) -> Sums {
         Sums {
             all: both(self.all, other.all),
             waiting: both(self.waiting, other.waiting),
@@ -89,16 +89,16 @@ impl Sums {
             skipped: both(self.skipped, other.skipped),
             started: both(self.started, other.started),
             served_at_start: both(self.served_at_start, other.served_at_start),
-            room: self.room.each(other.room, &both),
+            room: self.room.combine(other.room, &both),
         }
     }
 
     pub(super) fn plus(self, other: Sums) -> Sums {
-        self.each(other, |ours, theirs| ours + theirs)
+        self.combine(other, |ours, theirs| ours + theirs)
     }
 
     pub(super) fn less(self, other: Sums) -> Sums {
-        self.each(other, |ours, theirs| ours.saturating_sub(theirs))
+        self.combine(other, |ours, theirs| ours.saturating_sub(theirs))
     }
 }
 
@@ -218,7 +218,7 @@ impl Census {
     }
 
     /// Those whose turn may be next: of each zone so many, the first by id.
-    pub(super) fn next_in_turn(&self, of_each_zone: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn waiting_members(&self, of_each_zone: usize) -> impl Iterator<Item = usize> {
         let most = if self.sorted { of_each_zone } else { usize::MAX };
         self.waiting.iter().flat_map(move |(_, waiting)| waiting.iter().copied().take(most))
     }
@@ -229,14 +229,14 @@ impl Census {
     }
 }
 
-/// Cancelled, halted, blind and at the end, each one is looked at; and the one instance of a launch.
+/// Cancelled, halted, outage and at the end, each one is looked at; and the one instance of a launch.
 fn any_may_rest(snapshot: &Snapshot) -> bool {
     let deployment = &snapshot.deployment;
     deployment.state == DeploymentState::Rolling
         && deployment.cancel.is_none()
         && deployment.launch.is_none()
-        && snapshot.blind.is_none()
-        && !snapshot.regained
+        && snapshot.outage.is_none()
+        && !snapshot.outage_ended
 }
 
 /// In service and healthy, with nothing under way, nothing done to it yet or all done.

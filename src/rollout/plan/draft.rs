@@ -87,14 +87,14 @@ impl Draft<'_> {
     }
 
     /// In standby or on its way there, by our doing: an operator's own is none of the drafts that anything is done to.
-    pub(super) fn stands_by(&self) -> bool {
+    pub(super) fn is_in_standby(&self) -> bool {
         matches!(self.sight.lifecycle, Lifecycle::Standby | Lifecycle::EnteringStandby)
     }
 
     /// Nothing more is done to it. Whole and in service it is passed over; out of service it stays quarantined by name,
     /// and what was half done to it is said.
-    pub(super) fn let_be(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
-        let quarantined = self.stands_by();
+    pub(super) fn end_work(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
+        let quarantined = self.is_in_standby();
         let skips = next(&self.record.phase, Step::Skip).is_ok();
         if !quarantined && !self.record.touched && skips {
             return self.step(Step::Skip, now, note);

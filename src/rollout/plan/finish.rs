@@ -14,27 +14,27 @@ impl Planner<'_> {
     }
 
     /// Whether anything is still under way that a halt, too, sees through.
-    pub(super) fn busy(&self) -> bool {
+    pub(super) fn has_work_under_way(&self) -> bool {
         self.count(|record| record.in_work()) > 0
             || self.drafts.iter().any(|draft| draft.record.state() == S::Staging && draft.attempt.is_some())
     }
 
     /// Everything put back: the end, or the rest of a halt.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn end_if_over(&mut self) {
         if self.rolling_back {
             return;
         }
         let over = self.count(|record| !record.state().is_final()) + self.resting(|sums| sums.waiting) == 0;
         let halted = self.state.waits_for_a_person();
-        if !(over || halted && !self.busy()) {
+        if !(over || halted && !self.has_work_under_way()) {
             return;
         }
         let on_its_way = |draft: &Draft| {
-            draft.sight.lifecycle == Lifecycle::EnteringStandby && !draft.record.quarantined()
+            draft.sight.lifecycle == Lifecycle::EnteringStandby && !draft.record.is_quarantined()
         };
-        let over_now = over && self.last_tries_are_over();
-        let time_is_up = self.time_is_up_at().is_some_and(|until| self.now >= until);
-        if self.blind().is_some() && !time_is_up {
+        let over_now = over && self.are_last_tries_over();
+        let time_is_up = self.last_deadline().is_some_and(|until| self.now >= until);
+        if self.outage().is_some() && !time_is_up {
             // What is in order can't be seen.
             return;
         }
@@ -43,22 +43,22 @@ impl Planner<'_> {
             return self.wake(self.now + CLOSE_LOOK);
         }
         let goes_on = self.state == D::Rolling && self.snapshot.deployment.cancel.is_none();
-        if over && goes_on && !self.is_launch() && !self.baked() {
+        if over && goes_on && !self.is_launch() && !self.is_bake_over() {
             return;
         }
         // A halt waits for a person even when nothing is left to deploy; nobody coming ends it too.
         let ends = over && (!halted || self.halt_expired() || self.snapshot.deployment.cancel.is_some());
         let in_order = !self.held_back && self.plan.effects.is_empty() && self.release_groups(ends);
-        if (!in_order || self.blind().is_some()) && !over_now {
+        if (!in_order || self.outage().is_some()) && !over_now {
             return;
         }
         if ends {
             let (state, mut reason) = self.final_state();
-            if let Some(left) = self.left_changed() {
+            if let Some(left) = self.describe_unrestored_groups() {
                 reason = Some(reason.map_or(left.clone(), |reason| format!("{reason}; {left}")));
             }
             if self.snapshot.deployment.cancel.is_some() {
-                self.plan.changes.push(Change::Report(self.report()));
+                self.plan.changes.push(Change::Report(self.describe_ends()));
             }
             self.plan.changes.push(Change::Deployment { state, reason });
         } else if !self.snapshot.deployment.settled {
@@ -67,8 +67,8 @@ impl Planner<'_> {
     }
 
     /// Which instance is on what, in words.
-    fn report(&self) -> Vec<(String, String)> {
-        self.drafts.iter().map(|draft| (draft.record.id.clone(), draft.record.fate())).collect()
+    fn describe_ends(&self) -> Vec<(String, String)> {
+        self.drafts.iter().map(|draft| (draft.record.id.clone(), draft.record.describe_end())).collect()
     }
 
     fn final_state(&self) -> (D, Option<String>) {

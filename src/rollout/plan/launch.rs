@@ -28,7 +28,7 @@ impl Planner<'_> {
     /// Staged, then straight to its hooks.
     pub(super) fn admit_launch(&mut self) -> Result<(), Illegal> {
         let stopped = self.snapshot.deployment.cancel.is_some() || self.state.waits_for_a_person();
-        if stopped || self.blind().is_some() {
+        if stopped || self.outage().is_some() {
             return Ok(());
         }
         for draft in &mut self.drafts {

@@ -54,23 +54,23 @@ pub fn plan_by(census: &Census, snapshot: &Snapshot, now: Timestamp) -> Result<P
 
 impl Planner<'_> {
     fn decide(&mut self) -> Result<(), Illegal> {
-        self.regain_sight();
-        self.see_departures()?;
+        self.restart_waits_after_outage();
+        self.read_departures()?;
         self.read_outcomes()?;
         self.read_fleet()?;
-        self.give_up_unsent()?;
-        self.obey_cancel()?;
-        self.end_what_is_left()?;
-        self.resume_due()?;
+        self.end_unsent_dispatches()?;
+        self.apply_cancel()?;
+        self.end_overdue_work()?;
+        self.resume_due_retries()?;
         if self.is_launch() {
             self.admit_launch()?;
         } else {
-            self.watch_bake()?;
-            self.judge()?;
-            self.admit()?;
+            self.fail_unhealthy_in_bake()?;
+            self.halt_if_needed()?;
+            self.admit_instances()?;
         }
         self.order_effects();
-        self.finish();
+        self.end_if_over();
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
     }
 
     /// One that rested is looked at from now on.
-    pub(super) fn take_up(&mut self, at: usize) {
+    pub(super) fn examine(&mut self, at: usize) {
         let Some((class, share)) = self.census.share(at) else { return };
         self.sums[class] = self.sums[class].less(share);
         let place = self.drafts.partition_point(|draft| draft.at < at);

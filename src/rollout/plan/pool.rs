@@ -81,7 +81,7 @@ pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> 
     for record in rolled.filter(|record| record.healthy_at_start) {
         for pool in pools_of(record).into_iter().filter(|pool| *pool != Pool::Whole) {
             let Some(room) = rooms.get(&pool) else { continue };
-            let keep = least(policy, pool, room.total, room.healthy_at_start, total);
+            let keep = minimum_in_service(policy, pool, room.total, room.healthy_at_start, total);
             // What isn't healthy now may be by then: only what could never be is refused.
             if keep >= room.total {
                 return Err(format!(
@@ -98,7 +98,13 @@ pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> 
 }
 
 /// How many of a pool must stay in service.
-pub(super) fn least(policy: &Policy, pool: Pool<'_>, size: u32, healthy: u32, total: u32) -> u32 {
+pub(super) fn minimum_in_service(
+    policy: &Policy,
+    pool: Pool<'_>,
+    size: u32,
+    healthy: u32,
+    total: u32,
+) -> u32 {
     let keep = policy.keep_of(size, healthy, total);
     match pool {
         // Without leave for an outage, no target group loses its last healthy target. One that has a single target has to.
@@ -123,11 +129,11 @@ impl Room {
         // revision doesn't.
         self.left += u32::from(gone);
         let serves = sight.serves();
-        self.healthy += u32::from(serves && record.state() != S::Blocking && !record.quarantined());
+        self.healthy += u32::from(serves && record.state() != S::Blocking && !record.is_quarantined());
     }
 
     /// Each number by itself, of both; what must stay is left.
-    pub(super) fn each(self, other: Room, both: &impl Fn(u32, u32) -> u32) -> Room {
+    pub(super) fn combine(self, other: Room, both: &impl Fn(u32, u32) -> u32) -> Room {
         Room {
             total: both(self.total, other.total),
             healthy_at_start: both(self.healthy_at_start, other.healthy_at_start),

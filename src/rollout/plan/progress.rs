@@ -3,7 +3,7 @@
 use super::{
     patience::PATIENCE,
     planner::Planner,
-    service::{describe, is_out},
+    service::{describe_sight, is_out},
 };
 use crate::rollout::{
     event::LifecycleEvent,
@@ -37,7 +37,7 @@ impl Planner<'_> {
 
     /// Drained, healthy, or too late for either.
     pub(super) fn read_fleet(&mut self) -> Result<(), Illegal> {
-        if self.blind().is_some() {
+        if self.outage().is_some() {
             return Ok(());
         }
         for index in 0..self.drafts.len() {
@@ -52,7 +52,7 @@ impl Planner<'_> {
 
     /// Something is due at `eta`: a look then, and close ones for a while after. What is later than that is looked
     /// for at the configured pace.
-    fn expect(&mut self, eta: Timestamp) {
+    fn look_closely_from(&mut self, eta: Timestamp) {
         if self.now < eta {
             self.wake(eta);
         } else if self.now < eta + CLOSE_LOOKS_FOR {
@@ -64,18 +64,18 @@ impl Planner<'_> {
         let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         let refused =
             self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
-        let deadline = self.extended(self.drafts[index].record.since + limit);
+        let deadline = self.extend_deadline(self.drafts[index].record.since + limit);
         let draft = &mut self.drafts[index];
         if is_out(&draft.record, draft.sight) {
             return draft.step(Step::Drained, self.now, "drained");
         }
         if self.now < deadline {
             let eta = draft.record.since + self.snapshot.timing.deregistration_delay + CALLS_BEFORE_DRAIN;
-            self.expect(eta);
+            self.look_closely_from(eta);
             self.wake(deadline);
             return Ok(());
         }
-        let what = format!("{} after {} s; {refused}", describe(draft.sight), limit.as_secs());
+        let what = format!("{} after {} s; {refused}", describe_sight(draft.sight), limit.as_secs());
         let fault = Fault {
             event: LifecycleEvent::BlockTraffic,
             hook: None,
@@ -83,7 +83,7 @@ impl Planner<'_> {
             tail: Vec::new(),
         };
         let touched = self.drafts[index].record.touched;
-        self.fault(index, fault, Back::Blocking { resume: None }, touched)
+        self.handle_fault(index, fault, Back::Blocking { resume: None }, touched)
     }
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
@@ -138,7 +138,7 @@ impl Planner<'_> {
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.
             let eta = draft.record.since;
-            self.expect(eta);
+            self.look_closely_from(eta);
             self.wake(deadline);
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Planner<'_> {
             }
             _ => {
                 let waited = now.duration_since(draft.record.since).as_secs();
-                Cause::Unhealthy(format!("{} after {waited} s", describe(draft.sight)))
+                Cause::Unhealthy(format!("{} after {waited} s", describe_sight(draft.sight)))
             }
         };
         let fault = Fault { event, hook: None, cause, tail: Vec::new() };
@@ -167,11 +167,11 @@ impl Planner<'_> {
             let note = format!("{}; left to the balancer and Auto Scaling", fault.words());
             return draft.end_by(Step::Fail, fault, false, self.now, note);
         }
-        self.fault(index, fault, Back::Blocking { resume: None }, true)
+        self.handle_fault(index, fault, Back::Blocking { resume: None }, true)
     }
 
     /// Retries that are due.
-    pub(super) fn resume_due(&mut self) -> Result<(), Illegal> {
+    pub(super) fn resume_due_retries(&mut self) -> Result<(), Illegal> {
         let mut next: Option<Timestamp> = None;
         for draft in &mut self.drafts {
             let Some(wait) = draft.record.wait() else { continue };

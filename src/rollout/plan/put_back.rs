@@ -1,6 +1,6 @@
 //! Puts Auto Scaling groups back as they were before the deployment.
 
-use super::{census::served_at_start, effect::Effect, planner::Planner, service::by_standby};
+use super::{census::served_at_start, effect::Effect, planner::Planner, service::leaves_by_standby};
 use crate::rollout::{
     snapshot::{Group, Hold},
     state::{Instance, Phase},
@@ -14,7 +14,7 @@ impl Planner<'_> {
         let lost = self.count(|record| self.is_lost(record, group, ends));
         // Never to more than there was: MinSize may have brought some back already.
         let at_start = self.count(|record| {
-            let replaced = record.is_replaced() && record.quarantined();
+            let replaced = record.is_replaced() && record.is_quarantined();
             record.group == group && served_at_start(record) && !replaced
         }) + self.resting_of(group, |sums| sums.served_at_start);
         let returned = seen.hold.as_ref().map_or(0, |hold| hold.returned);
@@ -25,7 +25,7 @@ impl Planner<'_> {
     fn note_given_back(&mut self, group: &str, ends: bool) {
         for index in 0..self.drafts.len() {
             if self.is_lost(&self.drafts[index].record, group, ends) {
-                self.drafts[index].record.given_back = true;
+                self.drafts[index].record.is_capacity_returned = true;
             }
         }
     }
@@ -33,9 +33,10 @@ impl Planner<'_> {
     /// Whether it left this group from standby, or stays there for good, and what that took of the desired capacity is owed.
     fn is_lost(&self, record: &Instance, group: &str, ends: bool) -> bool {
         let ends = ends && !self.snapshot.deployment.rolled_back;
-        let left = matches!(record.phase, Phase::Gone { left_standby: true }) && self.counts(record);
-        let stays = record.quarantined() && !record.is_replaced() && by_standby(record);
-        record.group == group && !record.given_back && (left || ends && stays)
+        let left =
+            matches!(record.phase, Phase::Gone { left_standby: true }) && self.counts_since_resume(record);
+        let stays = record.is_quarantined() && !record.is_replaced() && leaves_by_standby(record);
+        record.group == group && !record.is_capacity_returned && (left || ends && stays)
     }
 
     /// Puts the Auto Scaling groups back in order; true when nothing is left to put back. `ends`: the deployment does too.
@@ -44,9 +45,9 @@ impl Planner<'_> {
         for (name, group) in &self.snapshot.groups {
             let lost = self.lost_capacity(name, group, ends);
             let effect = match &group.hold {
-                Some(hold) => put_back(name, group, hold, lost),
+                Some(hold) => next_to_put_back(name, group, hold, lost),
                 // It was put in order while the deployment waited for a person, who might have had them tried again.
-                None if ends && lost > 0 && self.blind().is_none() && !self.is_launch() => {
+                None if ends && lost > 0 && self.outage().is_none() && !self.is_launch() => {
                     Effect::Journal { group: name.clone() }
                 }
                 None => continue,
@@ -65,7 +66,7 @@ impl Planner<'_> {
 
 /// The next thing to put back of what `hold` says we changed. What is seen may be out of date: each is done once whatever
 /// is seen, and again until it is seen.
-fn put_back(name: &str, seen: &Group, hold: &Hold, lost: u32) -> Effect {
+fn next_to_put_back(name: &str, seen: &Group, hold: &Hold, lost: u32) -> Effect {
     let (min, suspended, group) = (seen.min, &seen.suspended, name.to_owned());
     let missing = lost.saturating_sub(hold.returned);
     let desired = hold.returning.unwrap_or(seen.desired + missing).min(seen.max);

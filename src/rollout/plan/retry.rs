@@ -17,7 +17,7 @@ const PAUSE_WHILE_BUSY: SignedDuration = SignedDuration::from_secs(30);
 impl Planner<'_> {
     /// A fault on draft `index`: waits for a retry that goes on at `back`, or ends Failed, by class and what is left. Where
     /// the retry begins follows from the fault, not from `back`.
-    pub(super) fn fault(
+    pub(super) fn handle_fault(
         &mut self,
         index: usize,
         fault: Fault,
@@ -27,9 +27,10 @@ impl Planner<'_> {
         let (now, retry) = (self.now, &self.snapshot.policy.retry);
         let cancelled = self.snapshot.deployment.cancel.is_some();
         let launch = self.is_launch();
-        self.note_loss(index, &fault);
+        self.note_lost_attempt(index, &fault);
         let draft = &mut self.drafts[index];
-        let busy = fault.cause == Cause::Busy && draft.record.busy_until.is_some_and(|until| now < until);
+        let busy =
+            fault.cause == Cause::Busy && draft.record.lost_attempt_until.is_some_and(|until| now < until);
         if busy && !cancelled {
             // An attempt that was given up for lost is at work still: that uses up nothing.
             let until = now + retry.cap.min(PAUSE_WHILE_BUSY);
@@ -85,11 +86,11 @@ impl Planner<'_> {
     }
 
     /// An attempt that is given up for lost may be at work still, and keep the next one out for as long as it may take.
-    pub(super) fn note_loss(&mut self, index: usize, fault: &Fault) {
+    pub(super) fn note_lost_attempt(&mut self, index: usize, fault: &Fault) {
         let limit = self.attempt_deadline(index);
         let draft = &mut self.drafts[index];
         if let (Cause::AgentLost(_), Some(attempt)) = (&fault.cause, draft.attempt) {
-            draft.record.busy_until = Some(attempt.created_at + limit);
+            draft.record.lost_attempt_until = Some(attempt.created_at + limit);
         }
     }
 }

@@ -7,22 +7,22 @@ use crate::rollout::{
 };
 
 /// Behind a balancer, healthy or not yet.
-pub(super) fn serves_behind(sight: &Sight) -> bool {
+pub(super) fn is_behind_balancer(sight: &Sight) -> bool {
     !matches!(sight.health, Health::Out | Health::Draining)
 }
 
 /// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.
 pub(super) fn is_out(record: &Instance, sight: &Sight) -> bool {
-    sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !by_standby(record))
+    sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !leaves_by_standby(record))
 }
 
 /// Whether it is taken out by standby: a target group of its is the Auto Scaling group's own.
-pub(super) fn by_standby(record: &Instance) -> bool {
+pub(super) fn leaves_by_standby(record: &Instance) -> bool {
     record.memberships.iter().any(|membership| membership.owned)
 }
 
 /// The sight in words.
-pub(super) fn describe(sight: &Sight) -> String {
+pub(super) fn describe_sight(sight: &Sight) -> String {
     let lifecycle = match &sight.lifecycle {
         Lifecycle::InService => "InService",
         Lifecycle::EnteringStandby => "EnteringStandby",
@@ -41,11 +41,11 @@ pub(super) fn describe(sight: &Sight) -> String {
 }
 
 /// Of the open batch, and not taken out yet.
-pub(super) fn is_held(draft: &Draft) -> bool {
+pub(super) fn waits_for_capacity(draft: &Draft) -> bool {
     draft.record.state() == S::Staged && draft.record.batch.is_some()
 }
 
 /// Taking it out is felt.
-pub(super) fn serves(draft: &Draft) -> bool {
+pub(super) fn is_serving(draft: &Draft) -> bool {
     draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
 }

@@ -13,41 +13,41 @@ use std::collections::BTreeMap;
 
 /// Failures at one event on the same line.
 #[derive(Default)]
-struct Alike {
+struct SameFailure {
     all: u32,
     /// Of them those that are not tried again.
     exhausted: u32,
     /// One at least is of the class that passes by itself.
-    passing: bool,
+    any_transient: bool,
 }
 
 impl Planner<'_> {
     /// The revision's failure, not the instances': none got through an event, and on the same last line there failed, with
     /// their retries used up, two or more and at least half of those that tried; or else each of the first few, in a
     /// way that is no passing trouble.
-    pub(super) fn systemic(&self) -> Option<(LifecycleEvent, String)> {
+    pub(super) fn find_systemic_failure(&self) -> Option<(LifecycleEvent, String)> {
         let mut tried: BTreeMap<LifecycleEvent, u32> = BTreeMap::new();
-        let mut alike: BTreeMap<(LifecycleEvent, String), Alike> = BTreeMap::new();
+        let mut alike: BTreeMap<(LifecycleEvent, String), SameFailure> = BTreeMap::new();
         for draft in &self.drafts {
-            let failing =
-                matches!(draft.record.state(), S::Failed | S::Waiting) && self.counts(&draft.record);
+            let failing = matches!(draft.record.state(), S::Failed | S::Waiting)
+                && self.counts_since_resume(&draft.record);
             let Some(fault) = draft.record.fault.as_ref().filter(|_| failing) else { continue };
             *tried.entry(fault.event).or_default() += 1;
             let Some(line) = fault.tail.last() else { continue };
             let seen = alike.entry((fault.event, normalise(line))).or_default();
             seen.all += 1;
             seen.exhausted += u32::from(draft.record.state() == S::Failed);
-            seen.passing |= classify(fault, &self.snapshot.policy.retry) == Class::Transient;
+            seen.any_transient |= classify(fault, &self.snapshot.policy.retry) == Class::Transient;
         }
         // Two of two say enough; of two hundred in hand it takes twenty.
         let few =
             self.count(|record| record.batch.is_some() && !record.state().is_final()).div_ceil(10).max(2);
-        let is_systemic = |event: LifecycleEvent, seen: &Alike| {
+        let is_systemic = |event: LifecycleEvent, seen: &SameFailure| {
             let tried = tried.get(&event).copied().unwrap_or_default();
             let by_share = seen.exhausted >= 2 && seen.exhausted * 2 >= tried;
             // While staging nothing is at stake: retries come first.
-            let first = event != LifecycleEvent::DownloadBundle && !seen.passing;
-            (by_share || first && seen.all >= few && seen.all == tried) && !self.anyone_passed(event)
+            let first = event != LifecycleEvent::DownloadBundle && !seen.any_transient;
+            (by_share || first && seen.all >= few && seen.all == tried) && !self.has_any_passed(event)
         };
         let ((event, line), seen) = alike.into_iter().find(|((event, _), seen)| is_systemic(*event, seen))?;
         let (tried, total) = (tried.get(&event).copied().unwrap_or_default(), self.total());
@@ -59,7 +59,7 @@ impl Planner<'_> {
         Some((event, words))
     }
 
-    fn anyone_passed(&self, event: LifecycleEvent) -> bool {
+    fn has_any_passed(&self, event: LifecycleEvent) -> bool {
         let of_those_at_rest = self.resting(|sums| match event {
             LifecycleEvent::DownloadBundle => sums.waiting + sums.succeeded,
             _ => sums.succeeded,
@@ -77,13 +77,13 @@ impl Planner<'_> {
             })
     }
 
-    pub(super) fn give_up_waiting_on(&mut self, event: LifecycleEvent) -> Result<(), Illegal> {
+    pub(super) fn end_retries_of(&mut self, event: LifecycleEvent) -> Result<(), Illegal> {
         for draft in &mut self.drafts {
             let Some(fault) = draft.record.fault.clone().filter(|fault| fault.event == event) else {
                 continue;
             };
             if draft.record.state() == S::Waiting {
-                let quarantined = draft.stands_by();
+                let quarantined = draft.is_in_standby();
                 let note = "the failure is systemic: not tried again";
                 draft.end_by(Step::Fail, fault, quarantined, self.now, note)?;
             }

@@ -4,7 +4,7 @@ use super::{
     change::Change,
     draft::Draft,
     planner::Planner,
-    service::{is_held, serves},
+    service::{is_serving, waits_for_capacity},
 };
 use crate::rollout::{
     event::LifecycleEvent,
@@ -19,25 +19,26 @@ use jiff::Timestamp;
 
 impl Planner<'_> {
     /// Halts on systemic failure, on a failed canary, past the budget, past the deadline.
-    pub(super) fn judge(&mut self) -> Result<(), Illegal> {
-        if self.halts_for_want_of_sight()
+    pub(super) fn halt_if_needed(&mut self) -> Result<(), Illegal> {
+        if self.halt_after_long_outage()
             || self.state != D::Rolling
             || self.snapshot.deployment.cancel.is_some()
-            || self.blind().is_some()
+            || self.outage().is_some()
         {
             return Ok(());
         }
-        if let Some((event, reason)) = self.systemic() {
+        if let Some((event, reason)) = self.find_systemic_failure() {
             self.halt(reason);
-            return self.give_up_waiting_on(event);
+            return self.end_retries_of(event);
         }
-        let failed = self.count(|record| record.state() == S::Failed && self.counts(record));
+        let failed = self.count(|record| record.state() == S::Failed && self.counts_since_resume(record));
         let allowed = self.snapshot.policy.max_failed.of(self.total());
         let first = |record: &Instance| record.state() == S::Failed && record.batch == Some(1);
-        let canary_failed = self.count(|record| first(record) && self.counts(record)) > 0;
+        let canary_failed = self.count(|record| first(record) && self.counts_since_resume(record)) > 0;
         let until_approved = self.approval_due().filter(|_| self.awaits_approval());
         // While it waits for a person, its own time doesn't run.
-        let limit = until_approved.unwrap_or(self.began() + self.snapshot.policy.deadlines.deployment);
+        let limit =
+            until_approved.unwrap_or(self.clock_started_at() + self.snapshot.policy.deadlines.deployment);
         if canary_failed && self.snapshot.policy.batch.has_canary() {
             self.halt("an instance of the first step failed: the steps after it were not started".into());
         } else if failed > allowed {
@@ -53,7 +54,7 @@ impl Planner<'_> {
         } else if self.now >= limit {
             let hours = self.snapshot.policy.deadlines.deployment;
             self.halt(format!("not done within the deployment's deadline of {hours:#}"));
-        } else if let Some(reason) = self.stuck() {
+        } else if let Some(reason) = self.find_standstill() {
             self.halt(reason);
         } else {
             self.wake(limit);
@@ -62,7 +63,7 @@ impl Planner<'_> {
     }
 
     /// When its time began to run, or began anew.
-    fn began(&self) -> Timestamp {
+    fn clock_started_at(&self) -> Timestamp {
         let deployment = &self.snapshot.deployment;
         let began = deployment.resumed_at.unwrap_or(deployment.started_at);
         deployment.approved_at.map_or(began, |approved| began.max(approved))
@@ -73,7 +74,7 @@ impl Planner<'_> {
         let deployment = &self.snapshot.deployment;
         let asked = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
         let since = deployment.batch_done_at.filter(|_| asked && !deployment.approved)?;
-        Some(since.max(self.began()) + self.snapshot.policy.deadlines.halted)
+        Some(since.max(self.clock_started_at()) + self.snapshot.policy.deadlines.halted)
     }
 
     /// It halted because nobody approved the rest: that deadline was its last.
@@ -83,7 +84,7 @@ impl Planner<'_> {
     }
 
     /// Whether what happened to this one counts: not if a person has let the deployment go on since.
-    pub(super) fn counts(&self, record: &Instance) -> bool {
+    pub(super) fn counts_since_resume(&self, record: &Instance) -> bool {
         self.snapshot.deployment.resumed_at.is_none_or(|resumed| record.since > resumed)
     }
 
@@ -106,7 +107,7 @@ impl Planner<'_> {
 
     /// While a batch bakes, a deployed target that turns unhealthy is a failure: it stays in service, for the balancer
     /// to judge, and counts.
-    pub(super) fn watch_bake(&mut self) -> Result<(), Illegal> {
+    pub(super) fn fail_unhealthy_in_bake(&mut self) -> Result<(), Illegal> {
         let bake = self.snapshot.policy.bake;
         let Some(done) = self.snapshot.deployment.batch_done_at else { return Ok(()) };
         if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() || self.now >= done + bake {
@@ -129,23 +130,23 @@ impl Planner<'_> {
     /// Nothing is in work and nothing can be taken out. With some in quarantine, or with all that are there in service, the
     /// arithmetic will not change by itself; else it gets as long as an instance gets to become healthy: targets come back,
     /// and Auto Scaling brings others.
-    fn stuck(&mut self) -> Option<String> {
+    fn find_standstill(&mut self) -> Option<String> {
         let others = self.count(|record| record.in_staging() || record.in_work());
-        let held: Vec<&Draft> = self.drafts.iter().filter(|draft| is_held(draft)).collect();
+        let held: Vec<&Draft> = self.drafts.iter().filter(|draft| waits_for_capacity(draft)).collect();
         if others > 0 || held.is_empty() {
             return None;
         }
         let mut capacity = self.capacity();
-        if held.iter().any(|draft| !serves(draft) || capacity.take(draft.before)) {
+        if held.iter().any(|draft| !is_serving(draft) || capacity.take(draft.before)) {
             return None;
         }
         let waiting = self.count(|record| record.state() == S::Staged) + self.resting(|sums| sums.waiting);
         let words = format!("{waiting} instances wait, but {}", capacity.words());
-        let quarantined = self.count(|record| record.quarantined());
+        let quarantined = self.count(|record| record.is_quarantined());
         if quarantined > 0 {
             return Some(format!("{words}; {quarantined} are quarantined"));
         }
-        if !self.more_may_serve() {
+        if !self.may_gain_instances() {
             return Some(format!("{words}, and none is on its way"));
         }
         let deployment = &self.snapshot.deployment;
@@ -163,9 +164,9 @@ impl Planner<'_> {
 
     /// Whether there may soon be more in service than there are: one that doesn't serve comes back, or Auto Scaling launches
     /// another, since it has fewer than it wants.
-    fn more_may_serve(&self) -> bool {
+    fn may_gain_instances(&self) -> bool {
         let there = |draft: &&Draft| draft.record.state() != S::Gone;
-        let comes_back = self.drafts.iter().filter(there).any(|draft| !serves(draft));
+        let comes_back = self.drafts.iter().filter(there).any(|draft| !is_serving(draft));
         comes_back
             || self.snapshot.groups.iter().any(|(name, group)| {
                 let members = self.drafts.iter().filter(there).filter(|draft| draft.record.group == *name);

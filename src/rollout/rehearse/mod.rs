@@ -8,7 +8,7 @@ pub use settings::{Settings, lints};
 pub use span::words;
 
 use super::{
-    paper::{Fate, Fortune, Pace, PaperFleet},
+    paper::{AllSucceed, Behaviour, Pace, PaperFleet},
     plan::{DispatchKind, Effect, Order},
     snapshot::{Outcome, Snapshot},
     state::{DeploymentState, InstanceState, transition::Illegal},
@@ -54,17 +54,17 @@ pub struct Batch {
 
 /// Notes what would be changed on the groups; everything succeeds.
 #[derive(Default)]
-struct Witness {
+struct GroupChanges {
     suspends: BTreeMap<String, Vec<String>>,
     min_sizes: BTreeMap<String, (u32, u32)>,
 }
 
-impl Fate for Witness {
+impl Behaviour for GroupChanges {
     fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome {
-        Fortune.outcome(kind, order)
+        AllSucceed.outcome(kind, order)
     }
 
-    fn meet(&mut self, effect: &Effect, fleet: &Snapshot) {
+    fn before_effect(&mut self, effect: &Effect, fleet: &Snapshot) {
         match effect {
             Effect::Suspend { group, processes } => {
                 self.suspends.entry(group.clone()).or_default().extend(processes.clone());
@@ -100,17 +100,17 @@ fn rehearse_within(
     now: Timestamp,
     looks: Looks,
 ) -> Result<Rehearsal, Illegal> {
-    let mut witness = Witness::default();
-    let mut fleet = PaperFleet::new(snapshot, pace, now, &mut witness);
+    let mut changes = GroupChanges::default();
+    let mut fleet = PaperFleet::new(snapshot, pace, now, &mut changes);
     fleet.snapshot.deployment.approved = true;
     let mut progress = Progress::new(fleet.snapshot.members.len());
     progress.note(&fleet, 0..fleet.snapshot.members.len(), SignedDuration::ZERO);
     if looks == Looks::AtThoseInWork {
-        fleet.close();
+        fleet.skip_resting();
     }
     let (mut looked, mut cut) = (0, true);
     while looked < most {
-        let goes_on = fleet.tick(&mut witness)?;
+        let goes_on = fleet.tick(&mut changes)?;
         let moving = fleet.moving();
         looked += moving.len() + 1;
         progress.note(&fleet, moving, fleet.now.duration_since(now));
@@ -134,8 +134,8 @@ fn rehearse_within(
         cut,
         lasts,
         lowest_in_service: fleet.lowest_in_service,
-        suspends: witness.suspends,
-        min_sizes: witness.min_sizes,
+        suspends: changes.suspends,
+        min_sizes: changes.min_sizes,
     })
 }
 
@@ -172,7 +172,9 @@ impl Progress {
 /// How long a rollout under way will still take if all goes well; none where that can't be said.
 pub fn time_left(snapshot: &Snapshot, pace: Pace, now: Timestamp) -> Option<SignedDuration> {
     let deployment = &snapshot.deployment;
-    if deployment.state != DeploymentState::Rolling || deployment.cancel.is_some() || snapshot.blind.is_some()
+    if deployment.state != DeploymentState::Rolling
+        || deployment.cancel.is_some()
+        || snapshot.outage.is_some()
     {
         return None;
     }
@@ -272,8 +274,8 @@ mod tests {
                 becoming_healthy: SignedDuration::from_secs(20),
             },
             refused: BTreeMap::new(),
-            blind: None,
-            regained: false,
+            outage: None,
+            outage_ended: false,
         }
     }
 

@@ -24,9 +24,9 @@ pub struct Sight {
     /// The target groups it is in, and on which port, of those that we register and deregister.
     pub registered: Vec<(String, u16)>,
     /// It leaves because it failed a health check: which, in words.
-    pub condemned: Option<String>,
+    pub failed_health_check: Option<String>,
     /// It leaves because somebody wanted the group smaller by it.
-    pub given_up: bool,
+    pub scaled_in: bool,
 }
 
 impl Sight {
@@ -52,8 +52,8 @@ impl Sight {
             lifecycle: Lifecycle::Leaving,
             health: Health::Out,
             registered: Vec::new(),
-            condemned: None,
-            given_up: false,
+            failed_health_check: None,
+            scaled_in: false,
         }
     }
 }

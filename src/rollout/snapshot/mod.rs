@@ -33,14 +33,14 @@ pub struct Snapshot {
     /// Effects that were refused lately, by [`super::plan::Effect::key`].
     pub refused: BTreeMap<String, Refused>,
     /// The fleet can't be seen: what the members show is what was last seen of them.
-    pub blind: Option<Blind>,
+    pub outage: Option<Outage>,
     /// It can be seen again, for the first time since.
-    pub regained: bool,
+    pub outage_ended: bool,
 }
 
 /// Why the fleet can't be seen, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blind {
+pub struct Outage {
     /// Since when.
     pub since: Timestamp,
     /// The call that fails, and how.

@@ -67,7 +67,7 @@ pub struct Instance {
     /// What went wrong last, also while it is retried.
     pub fault: Option<Fault>,
     /// To be dispatched alone: a dispatch with others was refused for an id among them.
-    pub solo: bool,
+    pub dispatch_alone: bool,
     /// Its BeforeBlockTraffic hooks are through.
     pub pre_blocked: bool,
     /// It came into service after the deployment had begun.
@@ -79,15 +79,15 @@ pub struct Instance {
     /// It was in service and healthy when the deployment began.
     pub healthy_at_start: bool,
     /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
-    pub kept_out: bool,
+    pub was_quarantined: bool,
     /// In quarantine when it was taken in hand, and the desired capacity that standby took with it was never given back.
-    pub owed: bool,
+    pub is_capacity_owed: bool,
     /// Standby has taken it out of the desired capacity, and it hasn't come back.
-    pub stood_by: bool,
+    pub left_desired_capacity: bool,
     /// It doesn't come back, and the desired capacity that standby took with it was given back.
-    pub given_back: bool,
+    pub is_capacity_returned: bool,
     /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
-    pub busy_until: Option<Timestamp>,
+    pub lost_attempt_until: Option<Timestamp>,
 }
 
 impl Instance {
@@ -108,17 +108,17 @@ impl Instance {
             unknown: 0,
             touched: false,
             fault: None,
-            solo: false,
+            dispatch_alone: false,
             pre_blocked: false,
             joined: false,
             heartbeat: None,
             answered: None,
             healthy_at_start: false,
-            kept_out: false,
-            owed: false,
-            stood_by: false,
-            given_back: false,
-            busy_until: None,
+            was_quarantined: false,
+            is_capacity_owed: false,
+            left_desired_capacity: false,
+            is_capacity_returned: false,
+            lost_attempt_until: None,
         }
     }
 
@@ -138,22 +138,22 @@ impl Instance {
     }
 
     /// It waits for this attempt from now on. Nothing in a phase that waits for none.
-    pub fn begin(&mut self, number: i64, run_seconds: Option<i64>) {
-        if let Some(place) = self.phase.place() {
+    pub fn begin_attempt(&mut self, number: i64, run_seconds: Option<i64>) {
+        if let Some(place) = self.phase.attempt_slot() {
             *place = Some(Running { number, run_seconds, stop: None });
         }
     }
 
     /// The attempt that it waited for was never sent.
     pub fn forget_attempt(&mut self) {
-        if let Some(place) = self.phase.place() {
+        if let Some(place) = self.phase.attempt_slot() {
             *place = None;
         }
     }
 
     /// This attempt was asked to stop, if it is the one that it waits for.
     pub fn note_stop(&mut self, number: i64, stop: Stop) {
-        let running = self.phase.place().and_then(Option::as_mut);
+        let running = self.phase.attempt_slot().and_then(Option::as_mut);
         if let Some(running) = running.filter(|running| running.number == number) {
             running.stop = Some(stop);
         }
@@ -181,13 +181,13 @@ impl Instance {
     }
 
     /// Where it stands; waiting, where it goes on.
-    pub fn engaged(&self) -> InstanceState {
+    pub fn state_after_wait(&self) -> InstanceState {
         self.wait().map_or(self.state(), |wait| wait.back.state())
     }
 
     /// Whether it has been taken in hand (see [`InstanceState::is_in_work`]), waiting for a retry included.
     pub fn in_work(&self) -> bool {
-        self.engaged().is_in_work()
+        self.state_after_wait().is_in_work()
     }
 
     /// Whether it is staged, and its turn has not come.
@@ -197,7 +197,7 @@ impl Instance {
 
     /// Whether it is still being staged, waiting for a retry of it included.
     pub fn in_staging(&self) -> bool {
-        matches!(self.engaged(), InstanceState::Pending | InstanceState::Staging)
+        matches!(self.state_after_wait(), InstanceState::Pending | InstanceState::Staging)
     }
 
     /// A person wants it tried again: from the start, with all its retries. Only a failed one can be.
@@ -209,8 +209,8 @@ impl Instance {
             touched: self.touched,
             joined: self.joined,
             healthy_at_start: self.healthy_at_start,
-            kept_out: self.quarantined() || self.kept_out,
-            owed: self.owed,
+            was_quarantined: self.is_quarantined() || self.was_quarantined,
+            is_capacity_owed: self.is_capacity_owed,
             ..Instance::new(&self.id, &self.zone, &self.group, now)
         };
         next(&self.phase, Step::TryAgain)?;
@@ -219,7 +219,7 @@ impl Instance {
     }
 
     /// What it is on at the end of a deployment, and whether it serves, in words.
-    pub fn fate(&self) -> String {
+    pub fn describe_end(&self) -> String {
         use InstanceState::*;
         let former = self.good.as_deref().map_or_else(
             || "its former release".to_owned(),
@@ -229,7 +229,7 @@ impl Instance {
             Succeeded => "on the new revision, in service".to_owned(),
             Restored => format!("back on {former}, in service"),
             Gone => "gone: it left the group".to_owned(),
-            Failed if self.quarantined() => "quarantined, out of the balancer".to_owned(),
+            Failed if self.is_quarantined() => "quarantined, out of the balancer".to_owned(),
             Failed if self.touched => "on the new revision, in service, but failed".to_owned(),
             _ => format!("untouched, on {former}"),
         }
@@ -237,11 +237,11 @@ impl Instance {
 
     /// Kept out by an earlier deployment, which gave the desired capacity back: Auto Scaling has launched another for it.
     pub fn is_replaced(&self) -> bool {
-        self.kept_out && !self.healthy_at_start && !self.owed
+        self.was_quarantined && !self.healthy_at_start && !self.is_capacity_owed
     }
 
     /// Failed and kept out of the balancer.
-    pub fn quarantined(&self) -> bool {
+    pub fn is_quarantined(&self) -> bool {
         self.failure().is_some_and(|failure| failure.quarantined)
     }
 }

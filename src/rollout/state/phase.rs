@@ -182,7 +182,7 @@ impl Phase {
     }
 
     /// The place for an attempt, in a phase that waits for one.
-    pub(super) fn place(&mut self) -> Option<&mut Option<Running>> {
+    pub(super) fn attempt_slot(&mut self) -> Option<&mut Option<Running>> {
         match self {
             Phase::Staging(attempt)
             | Phase::PreBlocking(attempt)

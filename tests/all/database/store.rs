@@ -341,7 +341,7 @@ async fn any_text_is_taken(database: Database) {
     assert_eq!(row.reason.as_deref(), Some("said \u{fffd} and 'grün'; DROP TABLE"));
     assert_eq!(row.message, "a\u{fffd}b");
     assert!(store.deployments(Some("no\0ne"), 5).await.unwrap().is_empty());
-    let intent = store.intend(id, "EnterStandby", "key", "{}", 1).await.unwrap();
+    let intent = store.record_intent(id, "EnterStandby", "key", "{}", 1).await.unwrap();
     store.finish_intent(intent, Some("no\0"), 2).await.unwrap();
     assert_eq!(store.intents(id, 10).await.unwrap()[0].error.as_deref(), Some("no\u{fffd}"));
 }

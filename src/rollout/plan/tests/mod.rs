@@ -9,7 +9,7 @@ mod verbs;
 use super::*;
 use crate::rollout::{
     event::LifecycleEvent,
-    paper::{Fate, Pace, PaperFleet},
+    paper::{Behaviour, Pace, PaperFleet},
     policy::{Batches, Mode, Policy, Size},
     snapshot::{
         Attempt, Cancel, Deployment, Group, Health, Lifecycle, Member, Outcome, Revision, Sight, Timing,
@@ -38,7 +38,7 @@ struct Troubles {
     runs: BTreeMap<String, u32>,
 }
 
-impl Fate for Troubles {
+impl Behaviour for Troubles {
     fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome {
         if kind == DispatchKind::Run {
             *self.runs.entry(order.instance.clone()).or_default() += 1;
@@ -57,7 +57,7 @@ impl Fate for Troubles {
         }
     }
 
-    fn meet(&mut self, effect: &Effect, fleet: &Snapshot) {
+    fn before_effect(&mut self, effect: &Effect, fleet: &Snapshot) {
         let sight = |id: &str| &fleet.members.iter().find(|m| m.record.id == id).expect("a member").sight;
         let hold = |group: &str| fleet.groups[group].hold.as_ref();
         match effect {
@@ -138,8 +138,8 @@ impl Toy {
             groups: BTreeMap::from([("asg".to_owned(), group)]),
             timing: Timing { deregistration_delay: DRAIN, becoming_healthy: HEALTH },
             refused: BTreeMap::new(),
-            blind: None,
-            regained: false,
+            outage: None,
+            outage_ended: false,
         };
         let pace = Pace { staging: HOOKS, hooks: HOOKS, drain: DRAIN, health: HEALTH };
         let mut troubles = Troubles::default();
@@ -185,7 +185,7 @@ impl Toy {
         assert!(group.hold.is_none() && group.suspended.is_empty(), "{group:?}");
         for member in &self.snapshot.members {
             let out = member.sight.lifecycle == Lifecycle::Standby;
-            assert_eq!(out, member.record.quarantined(), "{:?} {:?}", member.record, member.sight);
+            assert_eq!(out, member.record.is_quarantined(), "{:?} {:?}", member.record, member.sight);
         }
     }
 }

@@ -39,7 +39,7 @@ proptest! {
                 toy.snapshot.deployment.cancel = Some(Cancel::After);
             }
             if let Some((at, who)) = leave_at && at == step {
-                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![], condemned: None, given_up: false };
+                toy.snapshot.members[who % count].sight = Sight { lifecycle: Lifecycle::Leaving, health: Health::Out, registered: vec![], failed_health_check: None, scaled_in: false };
                 let who = toy.snapshot.members[who % count].record.id.clone();
                 toy.coming.retain(|(_, id, ..)| *id != who);
                 left = true;
@@ -62,7 +62,7 @@ proptest! {
         prop_assert!(group.hold.is_none() && group.suspended.is_empty());
         for member in &toy.snapshot.members {
             if member.record.state() != S::Gone && member.sight.lifecycle != Lifecycle::Leaving {
-                prop_assert_eq!(member.sight.lifecycle == Lifecycle::Standby, member.record.quarantined(), "{:?}", member);
+                prop_assert_eq!(member.sight.lifecycle == Lifecycle::Standby, member.record.is_quarantined(), "{:?}", member);
             }
         }
         // A failed rollout starts no new work: whoever was never started is still whole.

@@ -74,7 +74,8 @@ fn after_a_late_drain_the_run_begins_at_its_first_event() {
 fn taken_away_by_its_health_check(toy: &mut Toy) -> String {
     toy.until(|toy| toy.states(S::Allowing) > 0);
     let member = toy.snapshot.members.iter_mut().find(|m| m.record.state() == S::Allowing).unwrap();
-    member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
+    member.sight =
+        Sight { failed_health_check: Some("ELB system health check failure".into()), ..Sight::gone() };
     let id = member.record.id.clone();
     toy.coming.retain(|(_, who, ..)| *who != id);
     id
@@ -87,7 +88,7 @@ fn an_instance_that_a_health_check_takes_away_with_the_new_revision_is_a_failure
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Halted);
     let record = &toy.member(&id).record;
-    assert_eq!((record.state(), record.quarantined()), (S::Failed, false));
+    assert_eq!((record.state(), record.is_quarantined()), (S::Failed, false));
     assert!(record.failure().unwrap().fault.words().contains("ELB system health check failure"));
     assert_eq!(toy.states(S::Staged), 4, "the next batch is not begun");
     toy.is_in_order();
@@ -108,7 +109,8 @@ fn one_that_succeeded_and_is_then_taken_away_by_its_health_check_counts_too() {
     let mut toy = Toy::new(6, policy("1"));
     toy.until(|toy| toy.states(S::Succeeded) > 0);
     let member = toy.snapshot.members.iter_mut().find(|m| m.record.state() == S::Succeeded).unwrap();
-    member.sight = Sight { condemned: Some("ELB system health check failure".into()), ..Sight::gone() };
+    member.sight =
+        Sight { failed_health_check: Some("ELB system health check failure".into()), ..Sight::gone() };
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
 }
@@ -118,7 +120,7 @@ fn a_scale_in_while_it_becomes_healthy_is_no_failure() {
     let mut toy = Toy::new(6, policy("2"));
     taken_away_by_its_health_check(&mut toy);
     for member in &mut toy.snapshot.members {
-        member.sight.condemned = None;
+        member.sight.failed_health_check = None;
     }
     toy.run();
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Gone)), (D::Succeeded, 1));
@@ -294,7 +296,8 @@ fn a_rollback_gives_back_what_the_deployment_before_it_left_to_it() {
         let group = toy.snapshot.groups.get_mut("asg").unwrap();
         (group.min, group.desired) = (1, 5);
         let member = &mut toy.snapshot.members[2];
-        (member.record.kept_out, member.record.owed, member.record.healthy_at_start) = (true, owed, false);
+        (member.record.was_quarantined, member.record.is_capacity_owed, member.record.healthy_at_start) =
+            (true, owed, false);
         (member.sight.lifecycle, member.sight.health) = (Lifecycle::Standby, Health::Out);
         toy.fail(2, 9, Cause::Exit(1), "bad disk");
         toy.run();
@@ -326,16 +329,16 @@ fn what_can_not_be_seen_is_judged_by_nobody_and_halts_in_the_end() {
     toy.until(|toy| toy.states(S::Allowing) > 0);
     let since = toy.now;
     let why = "DescribeTargetHealth was refused: AccessDenied".to_owned();
-    toy.snapshot.blind = Some(crate::rollout::snapshot::Blind { since, why });
+    toy.snapshot.outage = Some(crate::rollout::snapshot::Outage { since, why });
     toy.coming.clear();
     toy.until(|toy| toy.snapshot.deployment.state == D::Halted);
     let waited = toy.now.duration_since(since);
     assert_eq!((waited.as_mins(), toy.states(S::Failed), toy.states(S::Allowing)), (15, 0, 1));
     assert!(toy.snapshot.deployment.reason.as_ref().unwrap().contains("AccessDenied"));
     // Seen again, it is finished, and the group put in order.
-    (toy.snapshot.blind, toy.snapshot.regained) = (None, true);
+    (toy.snapshot.outage, toy.snapshot.outage_ended) = (None, true);
     toy.tick();
-    toy.snapshot.regained = false;
+    toy.snapshot.outage_ended = false;
     let at = toy.snapshot.members.iter().position(|m| m.record.state() == S::Allowing).unwrap();
     toy.snapshot.members[at].sight.lifecycle = Lifecycle::InService;
     toy.snapshot.members[at].sight.health = Health::Healthy;
@@ -349,15 +352,15 @@ fn one_that_was_last_seen_leaving_gets_no_command_while_nothing_is_seen() {
     let mut toy = Toy::new(3, policy("1"));
     toy.snapshot.members.iter_mut().for_each(|member| member.record.phase = Phase::Staging(None));
     toy.snapshot.members[0].sight = Sight::gone();
-    let blind = crate::rollout::snapshot::Blind { since: toy.now, why: "AWS doesn't answer".into() };
-    toy.snapshot.blind = Some(blind);
+    let outage = crate::rollout::snapshot::Outage { since: toy.now, why: "AWS doesn't answer".into() };
+    toy.snapshot.outage = Some(outage);
     let (away, others) = (toy.snapshot.members[0].record.id.clone(), 2);
     let ordered = orders_of(&mut toy, DispatchKind::Stage);
     assert_eq!(ordered.len(), others, "{ordered:?}");
     assert!(ordered.iter().all(|order| order.instance != away), "{ordered:?}");
     // Nobody is taken for gone meanwhile; whoever is seen again is staged like the others.
     assert_eq!(toy.states(S::Gone), 0);
-    toy.snapshot.blind = None;
+    toy.snapshot.outage = None;
     toy.snapshot.members[0].sight = toy.snapshot.members[1].sight.clone();
     assert_eq!(orders_of(&mut toy, DispatchKind::Stage)[0].instance, away);
 }

@@ -99,7 +99,7 @@ fn a_target_that_turns_unhealthy_while_it_bakes_is_a_failure() {
     toy.until(|toy| toy.snapshot.deployment.settled);
     assert_eq!((toy.snapshot.deployment.state, toy.states(S::Failed)), (D::Halted, 1));
     let record = &toy.member("i-00").record;
-    assert!(!record.quarantined(), "the balancer judges it");
+    assert!(!record.is_quarantined(), "the balancer judges it");
     assert!(record.failure().unwrap().fault.words().contains("turned unhealthy"), "{record:?}");
 }
 
@@ -346,10 +346,10 @@ fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran()
         lifecycle: Lifecycle::Standby,
         health: Health::Out,
         registered: Vec::new(),
-        condemned: None,
-        given_up: false,
+        failed_health_check: None,
+        scaled_in: false,
     };
-    member.record.kept_out = true;
+    member.record.was_quarantined = true;
     let group = toy.fleet.snapshot.groups.get_mut("asg").unwrap();
     (group.min, group.desired) = (3, 3);
     toy.until(|toy| toy.states(S::Blocking) + toy.states(S::Deploying) == 1);
@@ -358,7 +358,7 @@ fn a_quarantined_one_stays_out_when_its_retry_is_cancelled_before_anything_ran()
     toy.snapshot.deployment.cancel = Some(Cancel::After);
     toy.run();
     assert_eq!(toy.snapshot.deployment.state, D::Cancelled);
-    assert!(toy.member("i-00").record.quarantined() && toy.member("i-00").record.state() == S::Failed);
+    assert!(toy.member("i-00").record.is_quarantined() && toy.member("i-00").record.state() == S::Failed);
     toy.is_in_order();
 }
 

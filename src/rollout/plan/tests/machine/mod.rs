@@ -69,7 +69,7 @@ enum Event {
     /// Each call of that name is denied, for that many seconds.
     Deny(&'static str, i64),
     /// The fleet can't be seen, for that many seconds.
-    Blind(i64),
+    Outage(i64),
     /// What is seen is what was seen that many seconds before, for as long.
     Stale(i64),
     /// Unhealthy behind the balancer, for that many seconds.
@@ -150,7 +150,7 @@ impl ReferenceStateMachine for Machine {
                     .prop_map(|(call, seconds)| Event::Deny(call, seconds))
                     .boxed(),
             ),
-            (2, (1..4000i64).prop_map(Event::Blind).boxed()),
+            (2, (1..4000i64).prop_map(Event::Outage).boxed()),
             (2, (1..10i64).prop_map(Event::Stale).boxed()),
             (4, (who.clone(), 1..200i64).prop_map(|(who, seconds)| Event::Sicken(who, seconds)).boxed()),
             (2, who.clone().prop_map(Event::Terminate).boxed()),

@@ -46,7 +46,7 @@ impl Fleet {
         }
         self.group().desired -= 1;
         let member = self.at(who);
-        member.sight = Sight { given_up: true, ..Sight::gone() };
+        member.sight = Sight { scaled_in: true, ..Sight::gone() };
         let id = member.record.id.clone();
         self.forget(&id);
     }
@@ -83,14 +83,16 @@ impl Fleet {
     }
 
     /// As the engine's `verbs` does.
-    pub(super) fn obey(&mut self, verb: Verb, only: Option<usize>) {
+    pub(super) fn apply_verb(&mut self, verb: Verb, only: Option<usize>) {
         let deployment = &mut self.toy.snapshot.deployment;
         match (rule(verb, Standing::newest(deployment.state, deployment.cancel.is_some())), verb) {
             (Ruling::Do, Verb::Pause) => self.toy.pause(),
             (Ruling::Do, Verb::Resume) => self.toy.resume(),
             (Ruling::Do, Verb::Approve) => deployment.approved = true,
             (Ruling::Do, Verb::Retry) => self.retry(only),
-            (Ruling::Anew, Verb::Rollback) if deployment.fallback.is_some() && !deployment.rolled_back => {
+            (Ruling::NewDeployment, Verb::Rollback)
+                if deployment.fallback.is_some() && !deployment.rolled_back =>
+            {
                 (deployment.rolled_back, deployment.cancel) = (true, Some(Cancel::After));
             }
             _ => {}
@@ -151,7 +153,7 @@ impl Fleet {
 
     /// What is seen from now on is what is seen now.
     pub(super) fn freeze(&mut self) {
-        if self.blind.is_none() && self.stale.is_none() {
+        if self.outage.is_none() && self.stale.is_none() {
             let members = self.toy.snapshot.members.iter();
             self.last_seen = members.map(|member| (member.record.id.clone(), member.sight.clone())).collect();
         }

@@ -27,11 +27,11 @@ pub(super) struct Fleet {
     /// By the call's name: until then.
     denied: BTreeMap<&'static str, Timestamp>,
     /// Since when the fleet can't be seen, and until when; what was seen last.
-    blind: Option<(Timestamp, Timestamp)>,
+    outage: Option<(Timestamp, Timestamp)>,
     /// Until when what is seen is out of date.
     stale: Option<Timestamp>,
     last_seen: BTreeMap<String, Sight>,
-    regained: bool,
+    outage_ended: bool,
     /// A person wanted them tried again.
     retried: BTreeSet<String>,
     /// Runs that reached an instance since it was last begun.
@@ -60,10 +60,10 @@ impl Fleet {
             armed: BTreeMap::new(),
             refusals: BTreeMap::new(),
             denied: BTreeMap::new(),
-            blind: None,
+            outage: None,
             stale: None,
             last_seen: BTreeMap::new(),
-            regained: false,
+            outage_ended: false,
             retried: BTreeSet::new(),
             sent: BTreeMap::new(),
             unproven: BTreeSet::new(),
@@ -97,12 +97,12 @@ impl Fleet {
             Event::Deny(call, seconds) => {
                 self.denied.insert(call, self.toy.now + SignedDuration::from_secs(seconds));
             }
-            Event::Blind(seconds) => {
+            Event::Outage(seconds) => {
                 self.freeze();
                 let now = self.toy.now;
-                self.blind = Some((now, now + SignedDuration::from_secs(seconds)));
+                self.outage = Some((now, now + SignedDuration::from_secs(seconds)));
             }
-            Event::Stale(seconds) if self.blind.is_none() => {
+            Event::Stale(seconds) if self.outage.is_none() => {
                 self.freeze();
                 self.stale = Some(self.toy.now + SignedDuration::from_secs(seconds));
             }
@@ -115,7 +115,7 @@ impl Fleet {
             Event::Join => self.join(),
             Event::Desire(more) => self.desire(self.in_lifecycle_service() + more),
             Event::SetMin(min) => self.set_min(min),
-            Event::Verb(verb, only) => self.obey(verb, only),
+            Event::Verb(verb, only) => self.apply_verb(verb, only),
             Event::Cancel(how) => {
                 let cancel = &mut self.toy.snapshot.deployment.cancel;
                 if *cancel != Some(Cancel::Now) {
@@ -136,7 +136,7 @@ impl Fleet {
             if self.look(PATIENCE) {
                 continue;
             }
-            if !self.has_ended() && self.blind.is_some() {
+            if !self.has_ended() && self.outage.is_some() {
                 // Nothing settles unseen.
                 self.look(FOREVER);
                 continue;
@@ -182,10 +182,10 @@ impl Fleet {
         if self.stale.is_some_and(|until| now >= until) {
             self.stale = None;
         }
-        if self.blind.is_some_and(|(_, until)| now >= until) {
-            (self.blind, self.regained) = (None, true);
+        if self.outage.is_some_and(|(_, until)| now >= until) {
+            (self.outage, self.outage_ended) = (None, true);
         }
-        if self.blind.is_some() || self.stale.is_some() {
+        if self.outage.is_some() || self.stale.is_some() {
             for member in &mut shown.members {
                 if let Some(sight) = self.last_seen.get(&member.record.id) {
                     member.sight = sight.clone();
@@ -194,8 +194,8 @@ impl Fleet {
         }
         shown.refused.retain(|_, refused| refused.is_current(now));
         let why = "DescribeTargetHealth was refused".to_owned();
-        shown.blind = self.blind.map(|(since, _)| crate::rollout::snapshot::Blind { since, why });
-        shown.regained = std::mem::take(&mut self.regained);
+        shown.outage = self.outage.map(|(since, _)| crate::rollout::snapshot::Outage { since, why });
+        shown.outage_ended = std::mem::take(&mut self.outage_ended);
         shown
     }
 
@@ -209,11 +209,11 @@ impl Fleet {
             return true;
         }
         // When what is wrong is over, the engine's next look shows it.
-        let over = self.blind.map(|(_, until)| until).into_iter().chain(self.stale).min();
+        let over = self.outage.map(|(_, until)| until).into_iter().chain(self.stale).min();
         match self.toy.next_time(&plan).into_iter().chain(over).min() {
             Some(at) if at <= self.toy.now + patience => {
                 let now = self.toy.now;
-                self.toy.jump(at.max(now + SignedDuration::from_millis(1)));
+                self.toy.advance_to(at.max(now + SignedDuration::from_millis(1)));
                 true
             }
             _ => false,

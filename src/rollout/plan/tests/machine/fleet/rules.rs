@@ -42,8 +42,9 @@ impl Fleet {
         let keep = after.policy.keep_in_service(deployment.total_at_start.max(1), at_start) as usize;
         let gates: [fn(&Instance) -> bool; 2] = [is_blocked, is_promised];
         for shut in gates {
-            let taken = pairs().find(|(was, is)| serves(is) && !shut(&was.record) && shut(&is.record));
-            let left = after.members.iter().filter(|member| serves(member) && !shut(&member.record)).count();
+            let taken = pairs().find(|(was, is)| is_serving(is) && !shut(&was.record) && shut(&is.record));
+            let left =
+                after.members.iter().filter(|member| is_serving(member) && !shut(&member.record)).count();
             assert!(taken.is_none() || left >= keep, "{left} stay in service of {keep} after {taken:?}");
         }
     }
@@ -68,10 +69,10 @@ impl Fleet {
             let failed_last = record
                 .failure()
                 .is_some_and(|failure| failure.fault.event == LifecycleEvent::AfterAllowTraffic);
-            assert!(!failed_last || !record.quarantined(), "taken out after it was let in: {member:?}");
+            assert!(!failed_last || !record.is_quarantined(), "taken out after it was let in: {member:?}");
             // Out of service: in work, quarantined by name, on its way back, or about to be tried again.
             let back = record.state() == S::Failed && record.batch.is_some();
-            let named = record.in_work() || record.quarantined() || back || again && untaken(record);
+            let named = record.in_work() || record.is_quarantined() || back || again && untaken(record);
             assert!(!is_standing_by(member) || named, "out of service and forgotten: {member:?}");
         }
         if let Some(after) = policy.approve_after.filter(|_| !deployment.approved) {
@@ -87,7 +88,7 @@ impl Fleet {
         if self.has_ended() {
             // What is on its way into standby gets there.
             let later = self.toy.now + PATIENCE;
-            self.toy.jump(later);
+            self.toy.advance_to(later);
         }
         let Snapshot { deployment, members, groups, .. } = &self.toy.snapshot;
         let ended = self.has_ended();
@@ -104,7 +105,7 @@ impl Fleet {
         assert!(group.hold.is_none() && group.suspended.is_empty(), "{group:?} {deployment:?} {members:?}");
         assert_eq!(group.min, self.min, "MinSize is not what it was: {group:?}");
         // One that ended unseen knows only what was last seen.
-        let unseen = ended && self.blind.is_some();
+        let unseen = ended && self.outage.is_some();
         // What standby took of the desired capacity is there again, as far as it went at the start.
         let whole = group.desired >= deployment.total_at_start.min(group.max);
         let followed = deployment.rolled_back;
@@ -118,7 +119,7 @@ impl Fleet {
             let record = &member.record;
             assert!(!record.in_work(), "{member:?}");
             let waits = !ended && self.retried.contains(&record.id) && untaken(record);
-            assert!(waits || is_standing_by(member) == record.quarantined(), "{member:?}");
+            assert!(waits || is_standing_by(member) == record.is_quarantined(), "{member:?}");
         }
     }
 }
@@ -129,7 +130,7 @@ fn untaken(record: &Instance) -> bool {
 }
 
 fn is_blocked(record: &Instance) -> bool {
-    record.state() == S::Blocking || record.quarantined()
+    record.state() == S::Blocking || record.is_quarantined()
 }
 
 /// BeforeBlockTraffic hooks run so that it can be taken out.
@@ -137,7 +138,7 @@ fn is_promised(record: &Instance) -> bool {
     is_blocked(record) || record.state() == S::PreBlocking
 }
 
-fn serves(member: &Member) -> bool {
+fn is_serving(member: &Member) -> bool {
     member.sight.serves()
 }
 

@@ -20,18 +20,18 @@ pub struct Pace {
 }
 
 /// What becomes of what the fleet is told.
-pub trait Fate {
+pub trait Behaviour {
     /// How an attempt ends.
     fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome;
 
     /// Sees each effect before it is had.
-    fn meet(&mut self, _effect: &Effect, _fleet: &Snapshot) {}
+    fn before_effect(&mut self, _effect: &Effect, _fleet: &Snapshot) {}
 }
 
 /// Everything succeeds.
-pub struct Fortune;
+pub struct AllSucceed;
 
-impl Fate for Fortune {
+impl Behaviour for AllSucceed {
     fn outcome(&mut self, _: DispatchKind, _: &Order) -> Outcome {
         Outcome::Succeeded { current: None }
     }
