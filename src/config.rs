@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the daemon listens and keeps its state.
+    /// The address on which the daemon listens, and what it keeps.
     #[serde(default)]
     pub server: Server,
     /// AWS.
@@ -40,14 +40,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// The group called `app/env`, with its application.
+    /// Returns the group called `app/env`, with its application.
     pub fn group(&self, name: &str) -> Option<(&Application, &Group)> {
         let (application, group) = name.split_once('/')?;
         let application = self.applications.get(application)?;
         Some((application, application.groups.get(group)?))
     }
 
-    /// The names of all groups.
+    /// Returns the names of all groups.
     pub fn group_names(&self) -> impl Iterator<Item = String> {
         self.applications.iter().flat_map(|(app, application)| {
             application.groups.keys().map(move |group| format!("{app}/{group}"))

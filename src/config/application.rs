@@ -17,7 +17,7 @@ pub struct Application {
     /// The folder of the repository that holds the application, with its `appspec.yml`. Default: all of the repository.
     #[serde(default)]
     pub path: String,
-    /// Where CI puts the bundle of each commit, `"s3://bucket/path/{sha}.zip"` or `"https://host/{sha}.tar.gz"` with a
+    /// The place where CI puts the bundle of each commit, `"s3://bucket/path/{sha}.zip"` or `"https://host/{sha}.tar.gz"` with a
     /// checksum beside it (`….sha256`); a tar archive, alone or gzipped, or a zip. Default: GitHub's archive of the commit.
     #[serde(default)]
     pub bundle: Option<Template>,
@@ -27,14 +27,15 @@ pub struct Application {
     /// Extra environment of the hooks.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Further variables of their environment, whose values are secret: hosts get them from Parameter Store by their own role.
+    /// Further variables of their environment, whose values are secret: hosts get them from Parameter Store by their
+    /// own role.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     /// Deployment groups by name: `production` of application `eval` is `eval/production`.
     pub groups: BTreeMap<String, Group>,
 }
 
-/// Where a secret value is kept.
+/// The place where a secret value is kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
@@ -71,7 +72,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The branch whose commits may be deployed here.
+    /// Returns the branch whose commits may be deployed here.
     pub fn branch<'a>(&'a self, application: &'a Application) -> &'a str {
         self.branch.as_deref().unwrap_or(&application.branch)
     }

@@ -1,4 +1,4 @@
-//! What is refused in a file that can be read.
+//! Refuses values that are wrong for other reasons than their type.
 
 use super::{
     Config,
@@ -6,7 +6,7 @@ use super::{
 };
 use jiff::SignedDuration;
 
-/// What is wrong with a value, and which.
+/// A value that is wrong, and why.
 pub(super) struct Wrong {
     pub(super) table: String,
     pub(super) key: &'static str,

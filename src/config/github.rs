@@ -12,7 +12,7 @@ pub struct GitHub {
     pub api: String,
     /// Environment variable that holds the token (contents: read). Default `GITHUB_TOKEN`.
     pub token_env: String,
-    /// A GitHub App that is asked as instead of with a token.
+    /// A GitHub App to authenticate as, instead of a token.
     pub app: Option<GitHubApp>,
     /// Environment variable that holds the webhook's secret. Default `DROVER_WEBHOOK_SECRET`; where it is empty, webhooks
     /// are refused and branches are polled instead.
@@ -51,17 +51,17 @@ const POLL_BRANCHES: SignedDuration = SignedDuration::from_secs(30);
 const CATCH_UP: SignedDuration = SignedDuration::from_mins(5);
 
 impl GitHub {
-    /// The token, from the environment.
+    /// Returns the token from the environment.
     pub fn token(&self) -> Option<String> {
         std::env::var(&self.token_env).ok().filter(|token| !token.is_empty())
     }
 
-    /// The webhook's secret, from the environment.
+    /// Returns the webhook's secret from the environment.
     pub fn webhook_secret(&self) -> Option<String> {
         std::env::var(&self.webhook_secret_env).ok().filter(|secret| !secret.is_empty())
     }
 
-    /// How often branches are polled, if at all.
+    /// Returns how often branches are polled, if at all.
     pub fn polling(&self) -> Option<SignedDuration> {
         let default = if self.webhook_secret().is_some() { CATCH_UP } else { POLL_BRANCHES };
         Some(self.poll_branches.unwrap_or(default)).filter(|pause| !pause.is_zero())

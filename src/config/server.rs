@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Where the daemon listens and keeps its state.
+/// The address on which the daemon listens, and what it keeps.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -30,16 +30,17 @@ pub struct Server {
     /// How often AWS is asked while something is due; down to a fifth as often where nothing is. Default 1 s.
     pub poll: SignedDuration,
     /// Bundles of so many revisions, the last that were deployed, stay on the daemon's disk; those of deployments that are
-    /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that is gone is fetched anew.
+    /// not over, and of the revisions that instances run, stay beyond it. Default 50. One that was removed is fetched again.
     pub keep_bundles: u32,
     /// … as long as they take no more room than this. Default 10 (GB).
     pub keep_bundles_gb: u32,
     /// Logs, scripts and attempts of deployments that ended before are removed, but for the one that brought each group its
     /// last good revision. Default 90.
     pub keep_days: u32,
-    /// Where logs take more room than that, those of the oldest deployments are removed. Default 10 (GB).
+    /// The room that logs may take; beyond it those of the oldest deployments are removed. Default 10 (GB).
     pub keep_gb: u32,
-    /// Of one attempt on one instance so much log is kept, on the instance and here; the rest is counted. Default 256 (MiB).
+    /// How much log of one attempt on one instance is kept, on the instance and here; the rest is counted. Default 256
+    /// (MiB).
     pub attempt_log_mib: u32,
 }
 
@@ -73,17 +74,17 @@ pub struct Tls {
 }
 
 impl Server {
-    /// Bytes of bundles that are kept beside those in use.
+    /// Returns how many bytes of bundles are kept beside those in use.
     pub fn bundle_bytes(&self) -> u64 {
         u64::from(self.keep_bundles_gb) * 1_000_000_000
     }
 
-    /// Bytes of log that are kept of one attempt.
+    /// Returns how many bytes of log are kept of one attempt.
     pub fn attempt_log_bytes(&self) -> u64 {
         u64::from(self.attempt_log_mib) * 1024 * 1024
     }
 
-    /// Why the address may not be listened on as things are; none if it may.
+    /// Returns why the daemon may not listen on this address with this configuration; none if it may.
     pub fn exposed(&self) -> Option<String> {
         let safe = self.listen.ip().is_loopback() || self.tls.is_some() || !self.trusted_proxies.is_empty();
         (!safe).then(|| {

@@ -17,7 +17,7 @@ use tower_http::follow_redirect::RequestUri;
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Repositories {
-    /// GitHub's own link to the commit's tarball: good for some minutes, without a token.
+    /// Returns GitHub's own link to the commit's tarball, which is valid for some minutes, without a token.
     pub async fn archive_link(&self, repository: &str, sha: &str) -> Result<String, GitHubError> {
         let what = format!("asking GitHub for the archive link of {repository} at {sha}");
         let archive = tokio::time::timeout(TIMEOUT, self.archive(repository, sha, &what));
@@ -53,7 +53,7 @@ impl Repositories {
         })
     }
 
-    /// The answer to a question for a commit's tarball, after its redirects; its body is not read yet.
+    /// Returns GitHub's answer to a request for a commit's tarball, after its redirects; its body is not read yet.
     async fn archive(&self, repository: &str, sha: &str, what: &str) -> Result<Archive, GitHubError> {
         let (owner, name) = split(repository)?;
         let mut answer = archive(&self.client(repository).await?.api, owner, name, sha, what).await;

@@ -1,4 +1,5 @@
-//! One question to GitHub's API: conditional where its answer is known already, and no further one while GitHub asks to wait.
+//! Sends one request to GitHub's API: conditional where its answer is known already, and none while GitHub asks to
+//! wait.
 
 use super::error::{self, GitHubError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -17,22 +18,22 @@ const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 /// The primary limit is renewed every hour.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What GitHub said.
+/// GitHub's answer to a question.
 #[derive(Debug)]
 pub(super) enum Answer<T> {
-    /// An answer, and its ETag.
+    /// The thing asked for, and its ETag.
     Found(T, Option<String>),
-    /// What the ETag stands for is still true.
+    /// Nothing has changed since the ETag was given.
     Unchanged,
-    /// A status that means: there is no such thing (404, 409 for an empty repository, 422).
+    /// There is no such thing (404, 409 for an empty repository, 422).
     NotFound,
 }
 
-/// Until when GitHub wants no further request of this token.
+/// Until when GitHub wants no further request with this token.
 #[derive(Debug, Default)]
 struct Limits(Mutex<Option<Instant>>);
 
-/// Who asks, by one token, with the limits that GitHub has for that.
+/// A client with one token, and GitHub's rate limits for that token.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) api: Octocrab,
@@ -56,7 +57,7 @@ impl Limits {
     }
 }
 
-/// How long a refusal asks to wait; none if it is no matter of limits.
+/// Returns how long a refusal asks to wait; none if it isn't due to rate limits.
 fn pause(status: StatusCode, headers: &HeaderMap, message: &str, now: Timestamp) -> Option<Duration> {
     if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
         return None;

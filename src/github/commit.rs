@@ -2,15 +2,15 @@
 
 use serde::Deserialize;
 
-/// How one commit stands to another in the repository's history.
+/// How one commit relates to another in the repository's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relation {
-    /// It is the other one.
+    /// The two are the same.
     Identical,
-    /// It comes after the other one.
+    /// The commit comes after the other one.
     Ahead,
-    /// It comes before the other one.
+    /// The commit comes before the other one.
     Behind,
     /// Each has commits that the other one lacks, or they have none in common.
     Diverged,

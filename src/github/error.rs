@@ -3,7 +3,7 @@
 use http::StatusCode;
 use thiserror::Error;
 
-/// Why a revision can't be deployed.
+/// Why GitHub's answer can't be used.
 #[derive(Debug, Error)]
 pub enum GitHubError {
     /// The person gave something that names no commit of this repository.
@@ -17,7 +17,7 @@ pub enum GitHubError {
     Credentials(String),
 }
 
-/// Puts an error of the client into words, `what` first, by whether GitHub knew the token.
+/// Converts an error of the client, whose message begins with `what`.
 pub(super) fn unavailable(what: &str, error: &octocrab::Error) -> GitHubError {
     use std::error::Error as _;
     let words = match error {

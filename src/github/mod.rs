@@ -1,4 +1,4 @@
-//! What drover asks of GitHub: which commit a name means, whether it belongs to the repository, its tarball.
+//! Asks GitHub which commit a name means, whether it belongs to the repository, and for its tarball.
 //!
 //! Imports octocrab and [`crate::config`]; no store, no engine.
 
@@ -31,17 +31,17 @@ pub struct Repositories {
     access: Access,
 }
 
-/// As whom it is asked.
+/// The identity with which GitHub is asked.
 #[derive(Clone, Debug)]
 enum Access {
-    /// With a token, or without.
+    /// A token, or none.
     Token(Arc<Client>),
-    /// As an app that is installed on the repositories.
+    /// An app that is installed on the repositories.
     App(Arc<App>),
 }
 
 impl Repositories {
-    /// A client for the configured API.
+    /// Makes a client for the configured API.
     pub fn connect(config: &GitHub) -> anyhow::Result<Repositories> {
         let mut builder = Octocrab::builder()
             .base_uri(config.api.as_str())?
@@ -64,7 +64,7 @@ impl Repositories {
         Ok(Repositories { access })
     }
 
-    /// The client to ask about a repository with.
+    /// Returns the client to ask about a repository with.
     async fn client(&self, repository: &str) -> Result<Arc<Client>, GitHubError> {
         match &self.access {
             Access::Token(client) => Ok(Arc::clone(client)),
@@ -87,7 +87,7 @@ impl Repositories {
         }
     }
 
-    /// Another client to ask once more with, where an app's token is not taken any more.
+    /// Returns a new client to repeat the question with, if GitHub doesn't accept the app's token any more.
     async fn renewed_client<T>(
         &self,
         repository: &str,
@@ -125,7 +125,7 @@ impl Repositories {
         )))
     }
 
-    /// The commit that a person's word names. A branch goes before a tag of the same name, and both before an
+    /// Returns the commit that a person names. A branch goes before a tag of the same name, and both before an
     /// abbreviated SHA; `heads/…` and `tags/…` tell them apart.
     async fn lookup(&self, repository: &str, revision: &str) -> Result<Commit, GitHubError> {
         let what = format!("asking GitHub for '{revision}' of {repository}");
@@ -154,7 +154,8 @@ impl Repositories {
         }))
     }
 
-    /// How `sha` stands to `other`; none: they have no history in common, or GitHub doesn't know one of them (yet).
+    /// Returns how `sha` relates to `other`; none: they have no history in common, or GitHub doesn't know one of them
+    /// (yet).
     pub async fn relation(
         &self,
         repository: &str,
@@ -171,7 +172,7 @@ impl Repositories {
         Ok(comparison.map(|comparison| comparison.status))
     }
 
-    /// The head of a branch, never of a tag of that name.
+    /// Returns the head of a branch, never of a tag of that name.
     pub async fn head(&self, repository: &str, branch: &str) -> Result<Commit, GitHubError> {
         check_name(branch)?;
         let path = commit_path(repository, &format!("heads/{branch}"))?;
@@ -180,7 +181,8 @@ impl Repositories {
         Ok(answer.ok_or_else(|| no_branch(repository, branch))?.into())
     }
 
-    /// The head of a branch with its ETag; none: it is what the given ETag stands for. Such an answer costs no quota.
+    /// Returns the head of a branch with its ETag; none if it hasn't changed since the given ETag. Such an answer costs no
+    /// quota.
     pub async fn head_if_changed(
         &self,
         repository: &str,
@@ -202,7 +204,7 @@ impl Repositories {
         }
     }
 
-    /// GitHub's number of a repository, which stays when it is renamed or transferred.
+    /// Returns GitHub's number of a repository, which stays when it is renamed or transferred.
     pub async fn id(&self, repository: &str) -> Result<u64, GitHubError> {
         let what = format!("asking GitHub for {repository}");
         let answer = self.ask::<RepositoryAnswer>(repository, &path(repository)?, &what).await?;

@@ -6,13 +6,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// A name becomes a part of a URL's path; its slashes stay, as GitHub takes them.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
-/// The part of the API's path that names a repository.
+/// Returns the part of the API's path that names a repository.
 pub(super) fn path(repository: &str) -> Result<String, GitHubError> {
     let (owner, name) = split(repository)?;
     Ok(format!("/repos/{owner}/{name}"))
 }
 
-/// The part of the API's path that names a commit, by SHA or by `heads/…` or `tags/…`.
+/// Returns the part of the API's path that names a commit, by SHA or by `heads/…` or `tags/…`.
 pub(super) fn commit_path(repository: &str, name: &str) -> Result<String, GitHubError> {
     Ok(format!("{}/commits/{}", path(repository)?, utf8_percent_encode(name, IN_PATH)))
 }
@@ -27,7 +27,7 @@ pub(super) fn looks_like_sha(revision: &str) -> bool {
     revision.len() >= 4 && revision.len() <= 40 && revision.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// What git allows in a name of a commit (git-check-ref-format), and no more.
+/// Refuses a name of a commit that git doesn't allow (git-check-ref-format).
 pub(super) fn check_name(revision: &str) -> Result<(), GitHubError> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     if revision.is_empty()

@@ -1,4 +1,4 @@
-//! The log of one attempt while it comes in: how far its file has been taken, parsed and stored.
+//! The log of one attempt while it comes in: how far its file has been accepted, parsed and stored.
 
 use super::parse::Parser;
 use sha2::{Digest as _, Sha256};
@@ -11,15 +11,15 @@ pub struct Ingest {
     pub(super) instance: String,
     pub(super) parser: Parser,
     pub(super) hasher: Sha256,
-    /// Bytes of the file that are taken and not yet in a finished item, so not hashed either.
+    /// The bytes of the file that are accepted and not yet in a finished item, so not hashed either.
     pub(super) unhashed: Vec<u8>,
-    /// The runner's last line has come: what follows, from a background child, is not part of the log.
+    /// Whether the runner's last line has come: what follows, from a background child, is not part of the log.
     pub(super) finished: bool,
-    /// Bytes of the file taken so far.
+    /// The bytes of the file accepted so far.
     pub(super) taken: u64,
-    /// Bytes of it that are in finished items.
+    /// The bytes of it that are in finished items.
     pub(super) parsed: u64,
-    /// Bytes of it whose lines are in the store.
+    /// The bytes of it whose lines are in the store.
     pub(super) stored: u64,
     pub(super) event: Option<String>,
     pub(super) lines: Vec<u8>,
@@ -46,12 +46,12 @@ impl Ingest {
         }
     }
 
-    /// Whose log it is.
+    /// Returns the number of the attempt.
     pub fn attempt(&self) -> i64 {
         self.attempt
     }
 
-    /// Where the host is to go on.
+    /// Returns the offset at which the host is to continue.
     pub fn wanted(&self) -> u64 {
         self.taken
     }

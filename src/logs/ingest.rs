@@ -1,4 +1,4 @@
-//! Receiving the log of one attempt: a byte stream with offsets, taken up again wherever it broke.
+//! Receives the log of one attempt: a byte stream with offsets, resumed wherever it was interrupted.
 //!
 //! What is stored is remembered as an offset in the same transaction as the lines. After a restart of the daemon the
 //! host is asked for the file from its start: the bytes that are stored already are only hashed and parsed again, so
@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use super::incoming::Ingest;
 
-/// Stored at the latest when this much is pending.
+/// The bytes of pending lines after which they are stored.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// The host stops at the budget itself and says so; what it says, and its control lines, come on top.
 const MARGIN: u64 = 1024 * 1024;
@@ -26,27 +26,27 @@ const TAIL_LINES: usize = 20;
 /// A tail's line is cut to this; it is for people.
 const TAIL_LINE_BYTES: usize = 500;
 
-/// Why a piece of log is not taken.
+/// Why a piece of log is not accepted.
 #[derive(Debug, Error)]
 pub enum IngestError {
-    /// Nothing is known of this attempt.
+    /// The attempt is unknown.
     #[error("no such attempt")]
     Unknown,
-    /// Its log is complete; nothing more is taken.
+    /// Its log is complete; nothing more is accepted.
     #[error("the log of this attempt is complete")]
     Complete,
     /// The piece doesn't begin where the last one ended.
     #[error("bytes from {wanted} on are wanted")]
     Offset {
-        /// Where to go on.
+        /// The offset from which bytes are wanted.
         wanted: u64,
     },
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A log that is forgotten when this is dropped: it is over, or else it isn't known whether its lines are stored (the
+/// Forgets the log of an attempt when it is dropped: it is over, or else it isn't known whether its lines are stored (the
 /// store's answer to a commit may have been lost, or nobody waits for it any more), and its host is asked for the file from
 /// its start.
 struct ForgetOnDrop<'a> {
@@ -61,7 +61,7 @@ impl Drop for ForgetOnDrop<'_> {
 }
 
 impl Logs {
-    /// The log of an attempt, known by its nonce.
+    /// Returns the log of an attempt that is being received; the nonce marks its control lines.
     pub async fn receive(
         &self,
         attempt: i64,
@@ -80,7 +80,7 @@ impl Logs {
         Ok(Arc::clone(ingest))
     }
 
-    /// Bytes of one attempt's file that are kept here at most.
+    /// Returns how many bytes of one attempt's file are kept at most.
     fn most_bytes(&self) -> u64 {
         self.budget + MARGIN
     }
@@ -103,7 +103,7 @@ impl Logs {
         Ok(())
     }
 
-    /// Stores a chunk, and with it how far the file has been read, which is answered.
+    /// Stores a chunk, and with it how far the file has been read, which it returns.
     async fn store_chunk(
         &self,
         ingest: &Ingest,
@@ -127,7 +127,7 @@ impl Logs {
         Ok(ingest.parsed)
     }
 
-    /// Takes bytes at `offset` of the file.
+    /// Accepts bytes at `offset` of the file.
     pub async fn take(&self, ingest: &mut Ingest, offset: u64, bytes: &[u8]) -> Result<(), IngestError> {
         if offset != ingest.taken {
             return Err(IngestError::Offset { wanted: ingest.taken });
@@ -184,7 +184,7 @@ impl Logs {
         Ok(())
     }
 
-    /// What follows is counted, and not kept.
+    /// Writes that what follows is counted, and not kept.
     async fn note_truncation(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         let text = format!(
             "the log of attempt {} is longer than the {} MiB that are kept of one attempt (server.attempt_log_mib): what follows \
@@ -224,8 +224,9 @@ impl Logs {
         Ok(())
     }
 
-    /// The host says that its file is `size` bytes long and has this checksum. `outcome` makes the attempt's outcome (JSON)
-    /// of the last lines of its last event; both are written down together. True: the attempt had none before.
+    /// Completes the log: the host reports that its file is `size` bytes long and has this checksum. `outcome` makes
+    /// the attempt's outcome (JSON) of the last lines of its last event; both are stored together. Returns whether the
+    /// attempt had none before.
     pub async fn complete(
         &self,
         ingest: &mut Ingest,
@@ -256,7 +257,7 @@ impl Logs {
         self.end_log(ingest, size, words, outcome).await
     }
 
-    /// The rest of the log will not come: says so, and writes the outcome down all the same.
+    /// Ends a log whose rest will not come: writes that, and stores the outcome all the same.
     pub async fn give_up(
         &self,
         ingest: &mut Ingest,
@@ -271,7 +272,7 @@ impl Logs {
         self.end_log(ingest, ingest.parsed, Some(words), outcome).await
     }
 
-    /// Whole or not, nothing more will come of it.
+    /// Stores the end of a log, whole or not.
     async fn end_log(
         &self,
         ingest: &mut Ingest,

@@ -4,7 +4,7 @@ use crate::store::StoreError;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;
 
-/// So many bytes of lines go into one transaction, and what the last one has beyond it.
+/// The bytes of lines after which a transaction takes no further piece.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Lines of one attempt, and how far its file has been read with them.
@@ -16,21 +16,21 @@ pub(super) struct Piece {
     pub(super) source: &'static str,
     pub(super) lines: Vec<u8>,
     pub(super) at: i64,
-    /// Bytes of the file.
+    /// The bytes of the file that have been read.
     pub(super) read: u64,
 }
 
-/// A piece, and who waits for it to be on the disk.
+/// A piece, and the channel that tells whoever waits for it to be on the disk.
 pub(super) type Waiting = (Piece, oneshot::Sender<Result<(), StoreError>>);
 
-/// What is to be written.
+/// The pieces that wait to be written.
 #[derive(Default)]
 pub(super) struct Queue(Mutex<QueueState>);
 
 #[derive(Default)]
 struct QueueState {
     pieces: Vec<Waiting>,
-    /// Somebody writes, and goes on until nothing is left.
+    /// Whether a task is writing, which goes on until nothing is left.
     writing: bool,
 }
 
@@ -41,7 +41,7 @@ impl Queue {
         !std::mem::replace(&mut waiting.writing, true)
     }
 
-    /// What goes into the next transaction; nothing: there is none.
+    /// Returns what goes into the next transaction; nothing if no piece waits.
     pub(super) fn take(&self) -> Vec<Waiting> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! Lines of many attempts, written in one transaction: whoever comes while another one is being written waits for the
-//! next, together with all others who came meanwhile. Fifty instances that write cost tens of commits a second, not
+//! Writes lines of many attempts in one transaction: what arrives while one is being written goes into the next, together
+//! with all else that has arrived meanwhile. Fifty instances that write cost tens of commits a second, not
 //! hundreds, and whoever else writes waits for one of them at most.
 
 use super::{
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 impl Logs {
-    /// Returns when the piece is on the disk.
+    /// Writes a piece, and returns when it is on the disk.
     pub(super) async fn write(&self, piece: Piece) -> Result<(), StoreError> {
         let deployment = piece.deployment;
         let (written, told) = oneshot::channel();

@@ -3,22 +3,22 @@
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What can go wrong with the store.
+/// An error of the store.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Another daemon has it.
+    /// Another daemon uses the database.
     #[error(
         "the database {0} is in use by another drover daemon; stop that one first, or give this one a data directory of its own"
     )]
     InUse(PathBuf),
-    /// It can't be opened or written.
+    /// The database can't be opened or written.
     #[error("the database {database} can't be {what}: {why}; {advice}")]
     Unusable {
-        /// Where.
+        /// The database.
         database: String,
-        /// Opened, written …
+        /// What was tried: 'opened', 'written'.
         what: &'static str,
-        /// What the system said.
+        /// The system's message.
         why: String,
         /// What to do.
         advice: &'static str,
@@ -29,13 +29,13 @@ pub enum StoreError {
         /// Our epoch.
         ours: i64,
     },
-    /// Made by a newer version.
+    /// The database was made by a newer version.
     #[error("the database {0} was made by a newer version of drover: run that version, or restore a backup")]
     Newer(String),
-    /// It doesn't answer: a server that is away, a disk that is full.
+    /// The database doesn't answer, as when its server is down.
     #[error("the database can't be reached: {0}; waiting for it")]
     Unreachable(String),
-    /// Anything that the database itself reports.
+    /// An error that the database itself reports.
     #[error("the database refused: {0}")]
     Database(sqlx::Error),
 }
@@ -54,5 +54,5 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The result of anything here.
+/// The result of the store's functions.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

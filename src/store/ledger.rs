@@ -1,10 +1,11 @@
-//! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions.
+//! Records that belong to the fleet and not to a deployment: holds, quarantines, good revisions.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
 use std::collections::HashMap;
 
-/// An instance that is kept out of the balancer, as stored. `wish`: `release` or `terminate`, once a person wants that.
+/// An instance that is kept out of the balancer, as stored. `request`: `release` or `terminate`, once a
+/// person has asked for that.
 #[derive(Clone, Debug, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct QuarantineRow {
@@ -24,14 +25,14 @@ pub struct QuarantineRow {
 /// The last revision that was validated and healthy on an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoodRevision {
-    /// Which.
+    /// Its SHA.
     pub sha: String,
-    /// Nothing was run on the instance since.
+    /// Whether nothing was run on the instance since.
     pub runs: bool,
 }
 
 impl Store {
-    /// The hold (JSON) on an Auto Scaling group, if there is one.
+    /// Returns the hold (JSON) on an Auto Scaling group, if there is one.
     pub async fn hold(&self, group: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT hold FROM holds WHERE auto_scaling_group = $1")
             .bind(group)
@@ -40,14 +41,14 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// The instances that drover keeps out, of all Auto Scaling groups.
+    /// Returns the quarantined instances of all Auto Scaling groups.
     pub async fn quarantines(&self) -> Result<Vec<QuarantineRow>> {
         let query = "SELECT q.*, d.group_name FROM quarantines q JOIN deployments d ON d.id = q.deployment \
              ORDER BY q.auto_scaling_group, q.since, q.instance";
         Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
     }
 
-    /// The last good revision of each instance, by id.
+    /// Returns the last good revision of each instance, by id.
     pub async fn good_revisions(&self, group_name: &str) -> Result<HashMap<String, GoodRevision>> {
         let rows = sqlx::query("SELECT instance, sha, dirty FROM revisions WHERE group_name = $1")
             .bind(group_name)
@@ -62,7 +63,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes the hold (JSON) down, or with `None` removes it.
+    /// Stores the hold (JSON), or with `None` removes it.
     pub async fn put_hold(&mut self, group: &str, hold: Option<&str>) -> Result<()> {
         let query = match hold {
             Some(hold) => sqlx::query(
@@ -77,7 +78,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps an instance out.
+    /// Stores that an instance is quarantined.
     pub async fn put_quarantine(
         &mut self,
         group: &str,
@@ -101,7 +102,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What a person wants of a quarantined instance.
+    /// Stores what a person has asked for a quarantined instance.
     pub async fn set_quarantine_request(
         &mut self,
         instance: &str,
@@ -126,7 +127,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Something is about to be run on the instance: what it has is not known to be its last good revision.
+    /// Records that something is about to be run on the instance, so that it may not have its last good revision any more.
     pub async fn set_dirty(&mut self, group_name: &str, instance: &str) -> Result<()> {
         sqlx::query("UPDATE revisions SET dirty = 1 WHERE group_name = $1 AND instance = $2")
             .bind(group_name)
@@ -136,7 +137,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The instance has this revision, validated and healthy.
+    /// Stores that the instance has this revision, validated and healthy.
     pub async fn set_good_revision(
         &mut self,
         group_name: &str,

@@ -38,12 +38,12 @@ use tokio::sync::{Mutex, MutexGuard};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// An open store. One daemon has it at a time.
+/// An open store. One daemon uses it at a time.
 pub struct Store {
     database: Database,
     pool: AnyPool,
     epoch: i64,
-    /// Whoever writes holds it; how often something was written.
+    /// Held while something is written; counts the transactions.
     writer: Mutex<u64>,
     claim: Mutex<Claim>,
 }
@@ -54,7 +54,7 @@ pub struct Tx<'s> {
     writer: MutexGuard<'s, u64>,
 }
 
-/// Text as both databases take it: PostgreSQL's has no NUL.
+/// Returns text as both databases take it: PostgreSQL's may not contain NUL.
 fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -91,12 +91,12 @@ impl Store {
         Ok(last + 1)
     }
 
-    /// This daemon's epoch: higher than that of every daemon before it.
+    /// Returns this daemon's epoch, which is higher than that of every daemon before it.
     pub fn epoch(&self) -> i64 {
         self.epoch
     }
 
-    /// Begins to write; refused if a newer daemon has taken over.
+    /// Begins a write transaction; refused if a newer daemon has taken over.
     pub async fn write(&self) -> Result<Tx<'_>> {
         let writer = self.writer.lock().await;
         let mut inner = self.pool.begin_with(self.database.begin()).await?;
@@ -107,7 +107,7 @@ impl Store {
         Ok(Tx { inner, writer })
     }
 
-    /// A value kept under a name, made by `make` the first time.
+    /// Returns the value kept under a name, made by `make` the first time.
     pub async fn remembered(&self, name: &str, make: impl FnOnce() -> String) -> Result<String> {
         let mut tx = self.write().await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
@@ -124,12 +124,12 @@ impl Store {
         Ok(value)
     }
 
-    /// Stays the active daemon: looks after the claim until another daemon has taken over, which is the answer.
+    /// Holds the claim until another daemon has taken over, and returns that as an error.
     pub async fn keep_claim(&self) -> StoreError {
         self.database.hold_claim(&mut *self.claim.lock().await, self.epoch).await
     }
 
-    /// How many transactions were written since it was opened.
+    /// Counts the transactions that were written since the store was opened.
     pub async fn transactions(&self) -> u64 {
         *self.writer.lock().await
     }
@@ -142,7 +142,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Makes it so, on the disk.
+    /// Commits the transaction to the disk.
     pub async fn commit(mut self) -> Result<()> {
         self.inner.commit().await?;
         *self.writer += 1;

@@ -39,7 +39,7 @@ fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
 }
 
 impl Store {
-    /// Which of those queries read a large table from end to end, and the database's own words for how.
+    /// Returns those of the queries that read a large table from end to end, with the database's own plan for them.
     pub async fn scans(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         // Ended without a commit: the setting below is for it alone.

@@ -1,47 +1,48 @@
-//! One frame: what came since its header, and what of that is the host's.
+//! One frame: the text since its header, and the bytes of the host's file that it holds.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crc::{CRC_32_CKSUM, Crc};
 
-/// A frame is given up when so many times its length have come without it: a tick's upload is repeated some times, not for ever.
+/// A frame is given up when this many times its length have come without completing it: an upload is repeated a few
+/// times only.
 const PATIENCE: usize = 8;
 
-/// Answers lost within one frame, whose events came twice.
+/// The most uploads within one frame that may have been repeated.
 const MOST_LOST: usize = 3;
 
-/// What the text is made of.
+/// A part of an uploaded text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// Bytes of the host's file.
     Bytes {
-        /// Where they begin.
+        /// The offset at which they begin.
         offset: u64,
-        /// They.
+        /// The bytes themselves.
         bytes: Vec<u8>,
     },
     /// The runner's result line.
     Result(String),
 }
 
-/// A frame in hand.
+/// A frame of which the header has come.
 #[derive(Debug)]
 pub(super) struct Frame {
     offset: u64,
     /// Bytes of the host's file.
     length: usize,
     base64: bool,
-    /// None: of a runner that gave none.
+    /// The frame's checksum; none from a runner that gives none.
     checksum: Option<u32>,
-    /// The lines since the header; base64's without their newlines.
+    /// The lines since the header; those of base64 without their newlines.
     pub(super) text: Vec<u8>,
-    /// Where an event ended in it.
+    /// The offsets in `text` at which an event ended.
     pub(super) ends: Vec<usize>,
-    /// Those of them where a newline may be lost.
+    /// Those of them at which a newline may be lost.
     pub(super) doubtful: Vec<usize>,
 }
 
 impl Frame {
-    /// Length of its text when nothing is missing, and nothing is there twice.
+    /// Returns the length of its text when nothing is missing or repeated.
     fn full(&self) -> usize {
         if self.base64 { self.length.div_ceil(3) * 4 } else { self.length }
     }
@@ -62,18 +63,19 @@ impl Frame {
         self.checksum.is_none() || self.text.len() > PATIENCE * self.full()
     }
 
-    /// The frame, if what came is all of it, some of it twice.
+    /// Returns the frame's bytes, if all of it has come, some of it perhaps twice.
     pub(super) fn complete(&self) -> Option<Item> {
         self.solve(0)
     }
 
-    /// The frame, if its text is complete but for the last newlines of its last events: once the command is complete each
-    /// event loses one. Nothing where it lacks more: it was torn, and comes again.
+    /// Returns the frame's bytes, if its text is complete but for the last newlines of its last events: once the
+    /// command is complete each event loses one. Nothing where it lacks more: it was torn, and comes again.
     pub(super) fn repair(&self) -> Option<Item> {
         (0..=self.doubtful.len()).find_map(|missing| self.solve(missing))
     }
 
-    /// The frame with a newline put in at the last `missing` doubtful ends of events, and without what came twice.
+    /// Returns the frame's bytes with a newline inserted at the last `missing` doubtful ends of events, and without
+    /// what came twice.
     fn solve(&self, missing: usize) -> Option<Item> {
         let extra = (self.text.len() + missing).checked_sub(self.full())?;
         if extra > 0 && self.checksum.is_none() {
@@ -90,7 +92,7 @@ impl Frame {
         self.without_repeats(&text, &ends, extra, &mut Vec::new())
     }
 
-    /// The frame that is left when `extra` bytes are dropped: runs of whole events, a few of them.
+    /// Returns the frame's bytes after dropping `extra` bytes in a few runs of whole events.
     fn without_repeats(
         &self,
         text: &[u8],
@@ -118,7 +120,7 @@ impl Frame {
         None
     }
 
-    /// What the text is without the dropped parts, if that is the frame.
+    /// Returns the text without the dropped parts, if its checksum is the frame's.
     fn read(&self, text: &[u8], dropped: &[(usize, usize)]) -> Option<Item> {
         let mut kept = Vec::with_capacity(self.full());
         let mut at = 0;
@@ -134,7 +136,7 @@ impl Frame {
     }
 }
 
-/// What POSIX's `cksum` prints of these bytes.
+/// Returns what POSIX's `cksum` prints of these bytes.
 pub(super) fn cksum(bytes: &[u8]) -> u32 {
     const CKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_CKSUM);
     let mut digest = CKSUM.digest();

@@ -1,13 +1,14 @@
 //! A host's log as it comes through a service for text: in frames that say where each piece belongs. Pure.
 //!
 //! A frame begins with the line `<RS>drover@ NONCE OFFSET BYTES text|base64 CKSUM`; what follows is that many bytes of the
-//! host's file, as they are or as base64; CKSUM is POSIX's `cksum` of them. Outside of frames stand the runner's own lines, the
-//! result last.
+//! host's file, as they are or as base64; CKSUM is POSIX's `cksum` of them. Outside of frames stand the runner's own
+//! lines, the result last.
 //!
-//! Systems Manager's agent uploads whole lines in events, wherever its tick falls in a frame. An event keeps its last newline
-//! while the command runs and loses it once the command is complete; no line of a frame is as long as an event may be. After an
-//! upload whose answer was lost the same lines come again, in events cut elsewhere. So what came since a header is tried, with
-//! lost newlines put in and repeated events taken out, until its length and checksum are the frame's.
+//! Systems Manager's agent uploads whole lines in events, wherever its tick falls in a frame. An event keeps its last
+//! newline while the command runs and loses it once the command is complete; no line of a frame is as long as an event
+//! may be. After an upload whose answer was lost the same lines come again, in events cut elsewhere. So what came since
+//! a header is tried, with lost newlines put in and repeated events taken out, until its length and checksum are the
+//! frame's.
 
 mod frame;
 #[cfg(test)]
@@ -17,7 +18,7 @@ pub use frame::Item;
 
 use frame::{Frame, parse_header};
 
-/// Reads the text, however it is cut up.
+/// Reads frames from a text, however that is divided.
 #[derive(Debug)]
 pub struct Frames {
     mark: String,
@@ -26,7 +27,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// For the attempt with this nonce.
+    /// Makes a reader for the attempt with this nonce.
     pub fn new(nonce: &str) -> Frames {
         Frames { mark: format!("\u{1e}drover@ {nonce} "), frame: None, pending: Vec::new() }
     }
@@ -94,7 +95,7 @@ fn pass_on(item: Option<Item>, each: &mut impl FnMut(Item)) {
     }
 }
 
-/// A line of the runner's own.
+/// Returns the runner's result, if the line holds it.
 fn result_line(line: &[u8]) -> Option<Item> {
     let line = String::from_utf8_lossy(line);
     line.starts_with("drover: result ").then(|| Item::Result(line.trim_end().to_owned()))

@@ -43,7 +43,8 @@ fn the_checksum_is_posix_s() {
     assert_eq!((cksum(b"123456789"), cksum(b"")), (930_766_865, 4_294_967_295));
 }
 
-/// What the agent uploads of a text: events of whole lines, those after the first `while_running` without their last newline.
+/// What the agent uploads of a text: events of whole lines, those after the first `while_running` without their last
+/// newline.
 fn events(text: &str, cuts: &[usize], while_running: usize) -> Vec<String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let (mut events, mut at) = (Vec::new(), 0);

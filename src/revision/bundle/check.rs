@@ -1,4 +1,4 @@
-//! Whether what lies in an archive can be deployed: whole, with every source and every hook in it.
+//! Checks that the contents of an archive can be deployed: complete, with every source and every hook.
 
 use super::archive::{Contents, Entry};
 use crate::{
@@ -7,13 +7,14 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// Warnings of one kind.
+/// The most warnings of one kind.
 const MOST_TWICE: usize = 5;
-/// How a file begins that stands for one which Git LFS keeps.
+/// The beginning of a file that stands for one which Git LFS keeps.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 impl Contents {
-    /// The revision's `appspec.yml`, once it and the hooks that it names are found sound; without one, hooks by convention.
+    /// Returns the revision's `appspec.yml`, once it and the hooks that it names are found sound; without one, hooks by
+    /// convention.
     pub fn check(&self) -> Result<Parsed, String> {
         self.check_whole()?;
         let (name, mut parsed) = match &self.appspec {
@@ -59,7 +60,7 @@ impl Contents {
         Ok(parsed)
     }
 
-    /// Each source is there; what goes to one place twice is a warning.
+    /// Checks that each source exists, and warns of files that are copied to the same place.
     fn check_files(&self, name: &str, parsed: &mut Parsed) -> Result<(), String> {
         let mut placed: BTreeMap<String, &str> = BTreeMap::new();
         let mut twice = Vec::new();
@@ -98,7 +99,7 @@ impl Contents {
         Ok(())
     }
 
-    /// A tree with holes in it is not deployed.
+    /// Refuses a tree from which submodules or LFS files are missing.
     fn check_whole(&self) -> Result<(), String> {
         let instead = "build a bundle of the whole tree in CI, and let the application's `bundle` name it";
         let holes: Vec<&str> =
@@ -127,7 +128,7 @@ impl Contents {
         self.files.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
     }
 
-    /// `hooks/ApplicationStart` or `.drover/application-start`, with `.sh` or without.
+    /// Finds hooks by their names: `hooks/ApplicationStart` or `.drover/application-start`, with `.sh` or without.
     fn by_convention(&self) -> Result<Parsed, String> {
         let mut parsed = Parsed::default();
         for event in ALL.into_iter().filter(|event| event.takes_hooks()) {
@@ -149,7 +150,7 @@ impl Contents {
     }
 }
 
-/// `ApplicationStart` as `application-start`.
+/// Returns `ApplicationStart` as `application-start`.
 fn kebab(name: &str) -> String {
     name.chars().enumerate().fold(String::new(), |mut out, (at, c)| {
         if c.is_uppercase() && at > 0 {

@@ -1,6 +1,6 @@
 //! The kinds of archive, and where in one the release lies.
 
-/// What kind of archive.
+/// A kind of archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// `.tar.gz`
@@ -13,7 +13,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// As the host's runner calls it.
+    /// Returns its name for the host's runner.
     pub fn name(self) -> &'static str {
         match self {
             Form::TarGz => "tar.gz",
@@ -22,7 +22,7 @@ impl Form {
         }
     }
 
-    /// By the first bytes, whatever the file's name is.
+    /// Returns the kind by the first bytes, whatever the file's name is.
     pub(super) fn of(start: &[u8]) -> Form {
         match start {
             [0x1f, 0x8b, ..] => Form::TarGz,
@@ -32,17 +32,17 @@ impl Form {
     }
 }
 
-/// How the release lies in the archive.
+/// The place of the release in an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
-    /// Everything is below one folder at the top, as in GitHub's archives.
+    /// Whether everything is below one folder at the top, as in GitHub's archives.
     pub wrapped: bool,
     /// The folder below that which is the release; empty: all of it.
     pub path: String,
 }
 
 impl Packed {
-    /// As GitHub packs a repository.
+    /// Describes an archive as GitHub packs a repository.
     pub fn by_github() -> Packed {
         Packed { wrapped: true, path: String::new() }
     }

@@ -24,7 +24,7 @@ pub struct Examined {
     pub bytes: u64,
     /// Its `appspec.yml`.
     pub appspec: AppSpec,
-    /// What is legal in it, and odd.
+    /// What is allowed in it, but probably a mistake.
     pub warnings: Vec<String>,
     /// What kind of archive it is.
     pub form: Form,

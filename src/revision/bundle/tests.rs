@@ -1,4 +1,4 @@
-//! What is refused in a bundle, and what is warned of.
+//! Tests of what is refused in a bundle, and what is warned of.
 
 use super::*;
 use flate2::{Compression, write::GzEncoder};

@@ -1,4 +1,4 @@
-//! How long things take on a fleet on paper, and how they end.
+//! The behaviour of a fleet on paper: how long each step takes, and how attempts end.
 
 use crate::rollout::{
     plan::{DispatchKind, Effect, Order},
@@ -6,29 +6,29 @@ use crate::rollout::{
 };
 use jiff::SignedDuration;
 
-/// How long things take.
+/// How long each step takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Download and unpack.
     pub staging: SignedDuration,
     /// One dispatch of hooks.
     pub hooks: SignedDuration,
-    /// Out of the balancer, until drained.
+    /// Deregistration, until drained.
     pub drain: SignedDuration,
-    /// Back in, until healthy.
+    /// Registration, until healthy.
     pub health: SignedDuration,
 }
 
-/// What becomes of what the fleet is told.
+/// How a fleet on paper behaves: how its attempts end, and what is checked at each effect.
 pub trait Behaviour {
-    /// How an attempt ends.
+    /// Decides how an attempt ends.
     fn outcome(&mut self, kind: DispatchKind, order: &Order) -> Outcome;
 
-    /// Sees each effect before it is had.
+    /// Is called with each effect before it is performed.
     fn before_effect(&mut self, _effect: &Effect, _fleet: &Snapshot) {}
 }
 
-/// Everything succeeds.
+/// A behaviour in which every attempt succeeds.
 pub struct AllSucceed;
 
 impl Behaviour for AllSucceed {

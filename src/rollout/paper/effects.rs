@@ -8,7 +8,7 @@ use crate::rollout::{
 };
 
 impl PaperFleet {
-    /// What the engine writes into a group's journal before the call itself, which may be refused or never made.
+    /// Records in a group's journal what the engine records before the call itself, which may be refused or never made.
     pub fn begin(&mut self, effect: &Effect) {
         let deployment = self.snapshot.deployment.id;
         let (Effect::Journal { group }
@@ -29,7 +29,7 @@ impl PaperFleet {
         }
     }
 
-    /// Has an effect.
+    /// Performs an effect.
     pub fn act(&mut self, effect: &Effect, behaviour: &mut dyn Behaviour) {
         behaviour.before_effect(effect, &self.snapshot);
         self.begin(effect);

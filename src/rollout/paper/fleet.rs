@@ -9,34 +9,34 @@ use crate::rollout::{
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 
-/// The fleet.
+/// A simulated fleet, with its own time.
 #[derive(Clone, Debug)]
 pub struct PaperFleet {
     /// What the planner sees.
     pub snapshot: Snapshot,
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// How long things take.
+    /// How long each step takes.
     pub pace: Pace,
     /// When an instance's lifecycle or health changes next, and to what.
     pub coming: Vec<(Timestamp, String, Lifecycle, Health)>,
     /// When an attempt ends, whose and which, and how.
     pub results: Vec<(Timestamp, String, i64, Outcome)>,
-    /// Fewest that were in service and healthy at once.
+    /// The fewest that were in service and healthy at once.
     pub lowest_in_service: usize,
-    /// The dispatches so far, and to how many.
+    /// The dispatches so far, each with the number of its instances.
     pub dispatches: Vec<(DispatchKind, usize)>,
     pub(super) next_attempt: i64,
-    /// Members by id, as they were at the start.
+    /// The indexes of the members by id, as they were at the start.
     places: HashMap<String, usize>,
-    /// Where nobody else changes the snapshot: who is looked at.
+    /// The members to examine, kept up to date where nobody else changes the snapshot.
     census: Option<Census>,
     /// Members that the census may be wrong about.
     changed: Vec<usize>,
 }
 
 impl PaperFleet {
-    /// A fleet as it is now. What is under way ends when it should, or at once where that has passed.
+    /// Makes a fleet from a snapshot. What is under way ends when it should, or at once where that time has passed.
     pub fn new(snapshot: Snapshot, pace: Pace, now: Timestamp, behaviour: &mut dyn Behaviour) -> PaperFleet {
         let last = snapshot.members.iter().filter_map(|m| m.attempt.as_ref().map(|a| a.number)).max();
         let mut fleet = PaperFleet {
@@ -82,7 +82,7 @@ impl PaperFleet {
         fleet
     }
 
-    /// One of the members.
+    /// Returns the member with this id.
     pub fn find(&mut self, id: &str) -> Option<&mut Member> {
         let members = &mut self.snapshot.members;
         let known = self.places.get(id).copied();
@@ -94,12 +94,12 @@ impl PaperFleet {
         members.get_mut(at)
     }
 
-    /// From now on only the fleet itself changes its snapshot: what rests needs no look then.
+    /// Lets the planner skip members at rest. From then on only the fleet itself may change its snapshot.
     pub fn skip_resting(&mut self) {
         self.census = Some(Census::of(&self.snapshot));
     }
 
-    /// Members that are in work, or may be: all of them where others may change the snapshot.
+    /// Returns the members that are or may be in work: all of them where others may change the snapshot.
     pub fn moving(&mut self) -> Vec<usize> {
         self.take_census();
         self.members_to_examine()
@@ -121,7 +121,7 @@ impl PaperFleet {
         }
     }
 
-    /// How many serve now.
+    /// Counts the members that serve now.
     pub fn in_service(&self) -> usize {
         let serves = |&at: &usize| {
             let sight = &self.snapshot.members[at].sight;
@@ -136,8 +136,8 @@ impl PaperFleet {
         self.lowest_in_service = self.lowest_in_service.min(self.in_service());
     }
 
-    /// One look of the planner: what it says is recorded and had, or else time jumps to the next thing that happens.
-    /// False at the end, or where nothing will happen any more.
+    /// Makes one plan, records it and performs it, or else advances to the time of the next change. Returns false at the
+    /// end, or where nothing will change any more.
     pub fn tick(&mut self, behaviour: &mut dyn Behaviour) -> Result<bool, Illegal> {
         self.take_census();
         let plan = match &self.census {
@@ -156,13 +156,13 @@ impl PaperFleet {
         Ok(true)
     }
 
-    /// When something happens next, or the planner wants to look again.
+    /// Returns when something changes next, or the planner wants to plan again.
     pub fn next_time(&self, plan: &Plan) -> Option<Timestamp> {
         let times = self.coming.iter().map(|c| c.0).chain(self.results.iter().map(|r| r.0));
         times.chain(plan.wake_at).min()
     }
 
-    /// Writes a plan's changes down, as the engine does.
+    /// Records a plan's changes, as the engine does.
     pub fn record(&mut self, plan: &Plan) {
         let now = self.now;
         for change in &plan.changes {
@@ -192,7 +192,7 @@ impl PaperFleet {
         }
     }
 
-    /// On to a later time, and what happens until then.
+    /// Advances to a later time, with everything that happens until then.
     pub fn advance_to(&mut self, to: Timestamp) {
         self.now = to;
         let (due, later) = std::mem::take(&mut self.coming).into_iter().partition(|c| c.0 <= to);
@@ -220,7 +220,7 @@ impl PaperFleet {
     }
 }
 
-/// What is dispatched in a state.
+/// Returns what kind of dispatch an instance in this state waits for.
 fn dispatched_in(state: S) -> DispatchKind {
     match state {
         S::Pending | S::Staging => DispatchKind::Stage,

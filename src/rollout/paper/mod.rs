@@ -1,5 +1,5 @@
-//! A fleet on paper: it does what the planner tells it, after as long as such things take. Rehearsals run on it, and so
-//! do the planner's tests.
+//! A simulated fleet without any I/O: it does what the planner orders, after as long as each step takes. Rehearsals run
+//! on it, and so do the planner's tests.
 
 mod behaviour;
 mod effects;

@@ -1,4 +1,4 @@
-//! Which instances are taken in hand next: batches or a window, never fewer in service than the policy says.
+//! Which instances are started next: batches or a window, never fewer in service than the policy says.
 
 use super::{
     change::Change,
@@ -97,12 +97,12 @@ impl Planner<'_> {
         }
     }
 
-    /// How many wait for their turn.
+    /// Counts those that wait for their turn.
     fn count_waiting(&self) -> u32 {
         self.count(Instance::awaits_turn) + self.resting(|sums| sums.waiting)
     }
 
-    /// Whether a person must say that the batches after the first `approve_after` may come.
+    /// Whether a person must approve the batches after the first `approve_after`.
     pub(super) fn awaits_approval(&self) -> bool {
         let waiting = self.count_waiting() > 0;
         let due = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
@@ -110,7 +110,7 @@ impl Planner<'_> {
         due && waiting && through && !self.snapshot.deployment.approved
     }
 
-    /// Whether the batch in work is through and its bake has passed.
+    /// Whether the batch in work has finished and its bake has passed; records the end of the batch.
     pub(super) fn is_bake_over(&mut self) -> bool {
         if self.batch == 0 {
             return true;
@@ -129,7 +129,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The members whose turn is next: staged ones without a batch, those that serve nothing first, then by zone and id.
+    /// Returns the members whose turn is next: staged ones without a batch, those that don't serve first, then by zone
+    /// and id.
     fn next_in_line(&self, most: usize) -> Vec<usize> {
         let looked_at = self.drafts.iter().map(|draft| (draft.at, &*draft.record, draft.sight));
         let resting = self.census.waiting_members(most).map(|at| {
@@ -155,7 +156,7 @@ impl Planner<'_> {
         turn.into_iter().take(most).map(|turn| turn.at).collect()
     }
 
-    /// Those of the zone in work, or of the first one that has any left. A zone with an instance in work comes first.
+    /// Keeps those of the zone with an instance in work, or else of the first zone that has any left.
     fn keep_one_zone(&self, turn: &mut Vec<Turn<'_>>) {
         let in_work =
             self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state().is_final());
@@ -165,7 +166,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.
+    /// Takes out those of the open batch that the capacity allows. One that isn't healthy may always be taken out.
     fn take_out_instances(&mut self) -> Result<(), Illegal> {
         let mut capacity = self.capacity();
         // Those in BeforeBlockTraffic hooks have been promised their place.
@@ -200,11 +201,11 @@ struct Turn<'a> {
     serves: bool,
     id: &'a str,
     zone: &'a str,
-    /// Its number in the snapshot.
+    /// Its index in the snapshot.
     at: usize,
 }
 
-/// One of each zone, then the second of each, and so on.
+/// Orders them so that one of each zone comes first, then the second of each, and so on.
 fn spread_over_zones(turn: &mut [Turn<'_>]) {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     turn.sort_by_cached_key(|turn| {

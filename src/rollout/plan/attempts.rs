@@ -1,4 +1,4 @@
-//! Attempts that ended, and those that should have by now.
+//! Reads how attempts ended, and ends those that are overdue.
 
 use super::planner::Planner;
 use crate::rollout::{
@@ -12,7 +12,7 @@ use crate::rollout::{
 use jiff::SignedDuration;
 
 impl Planner<'_> {
-    /// Attempts that ended.
+    /// Reads how attempts ended, and ends those that are overdue.
     pub(super) fn read_outcomes(&mut self) -> Result<(), Illegal> {
         for index in 0..self.drafts.len() {
             let state = self.drafts[index].record.state();
@@ -151,7 +151,7 @@ impl Planner<'_> {
     }
 }
 
-/// The host says that another release is current than the one that was to be.
+/// Makes the fault of a host that reports another release as current than the one that was expected.
 fn wrong_release(current: &str, wanted: &str) -> Fault {
     let cause = Cause::WrongRelease { current: current.to_owned(), wanted: wanted.to_owned() };
     Fault { event: LifecycleEvent::Install, hook: None, cause, tail: Vec::new() }

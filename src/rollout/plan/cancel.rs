@@ -11,7 +11,7 @@ use crate::rollout::{
 };
 use jiff::SignedDuration;
 
-/// An attempt that was asked to stop and goes on is asked again after this. A stop at once takes the host 30 s at most;
+/// How long after a request to stop an attempt that goes on is asked again. A stop at once takes the host 30 s at most;
 /// after the event in work it takes as long as that does.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 

@@ -8,13 +8,13 @@ use super::{
 use crate::rollout::state::Instance;
 use std::collections::BTreeMap;
 
-/// The arithmetic of what may be taken out now.
+/// How many instances may be taken out now, by pool.
 pub(super) struct Capacity<'a> {
     rooms: BTreeMap<Pool<'a>, Room>,
 }
 
 impl<'a> Capacity<'a> {
-    /// Whether this one, which serves, may be taken out too; if so it is counted as out.
+    /// Counts an instance that serves as out, if it may be taken out too, and returns whether it may.
     pub(super) fn take(&mut self, record: &'a Instance) -> bool {
         let pools = pools_of(record);
         let spare = |room: &Room| room.healthy > room.keep;
@@ -25,7 +25,7 @@ impl<'a> Capacity<'a> {
         true
     }
 
-    /// Counts this one as out.
+    /// Counts an instance as out.
     pub(super) fn reserve(&mut self, record: &'a Instance) {
         for pool in pools_of(record) {
             if let Some(room) = self.rooms.get_mut(&pool) {
@@ -34,7 +34,7 @@ impl<'a> Capacity<'a> {
         }
     }
 
-    /// Of the pool that has the least to spare.
+    /// Describes the pool that has the least to spare.
     pub(super) fn words(&self) -> String {
         let spare = |room: &Room| i64::from(room.healthy) - i64::from(room.keep);
         let tightest = self.rooms.iter().min_by_key(|(pool, room)| (spare(room), **pool));
@@ -71,7 +71,7 @@ impl<'a> Planner<'a> {
         Capacity { rooms }
     }
 
-    /// How many there are of those of an Auto Scaling group that rest.
+    /// Sums one of the counts over the members of an Auto Scaling group that rest.
     pub(super) fn resting_of(&self, group: &str, of: impl Fn(&Sums) -> u32) -> u32 {
         let classes = self.census.classes.iter().zip(&self.sums).filter(|(class, _)| class.group == group);
         classes.map(|(_, sums)| of(sums)).sum()

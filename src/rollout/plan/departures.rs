@@ -1,4 +1,4 @@
-//! Instances that leave the Auto Scaling group in mid-rollout, and what that means.
+//! Instances that leave the Auto Scaling group during a rollout, and what that means.
 
 use super::{planner::Planner, service::leaves_by_standby};
 use crate::rollout::{
@@ -11,8 +11,8 @@ use crate::rollout::{
 };
 
 impl Planner<'_> {
-    /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
-    /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
+    /// Marks instances that left the group as gone, whatever their state. One that a health check removed after it had
+    /// received the revision has failed instead: Auto Scaling was faster than drover's own deadline.
     pub(super) fn read_departures(&mut self) -> Result<(), Illegal> {
         if self.outage().is_some() {
             return Ok(());

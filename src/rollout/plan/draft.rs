@@ -1,4 +1,4 @@
-//! A member as the plan goes on changing it.
+//! A member of the snapshot, with the changes that the plan has made to it so far.
 
 use crate::rollout::{
     event::LifecycleEvent,
@@ -14,9 +14,9 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// A member as the plan goes on changing it.
+/// A member of the snapshot, with the changes that the plan has made to it so far.
 pub(super) struct Draft<'a> {
-    /// Its number in the snapshot.
+    /// Its index in the snapshot.
     pub(super) at: usize,
     pub(super) record: Record<'a>,
     pub(super) sight: &'a Sight,
@@ -25,7 +25,7 @@ pub(super) struct Draft<'a> {
     pub(super) notes: Vec<String>,
 }
 
-/// A record that is copied once it is changed.
+/// A record that is copied when it is first changed.
 pub(super) struct Record<'a>(pub(super) Cow<'a, Instance>);
 
 impl Deref for Record<'_> {
@@ -73,7 +73,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// It is over, by this fault: `step` is [`Step::Fail`], or [`Step::Relapse`] for one that had succeeded.
+    /// Ends the instance by this fault: `step` is [`Step::Fail`], or [`Step::Relapse`] for one that had succeeded.
     pub(super) fn end_by(
         &mut self,
         step: fn(Box<Failure>) -> Step,
@@ -86,13 +86,13 @@ impl Draft<'_> {
         self.step(step(Box::new(Failure { fault, quarantined })), now, note)
     }
 
-    /// In standby or on its way there, by our doing: an operator's own is none of the drafts that anything is done to.
+    /// Whether drover has put it into standby or is doing so. What operators put there is skipped before any draft.
     pub(super) fn is_in_standby(&self) -> bool {
         matches!(self.sight.lifecycle, Lifecycle::Standby | Lifecycle::EnteringStandby)
     }
 
-    /// Nothing more is done to it. Whole and in service it is passed over; out of service it stays quarantined by name,
-    /// and what was half done to it is said.
+    /// Ends the deployment's work on it. If it is in service and nothing was run on it, it is skipped; out of service it is
+    /// quarantined, and otherwise it has failed with its last fault.
     pub(super) fn end_work(&mut self, now: Timestamp, note: &str) -> Result<(), Illegal> {
         let quarantined = self.is_in_standby();
         let skips = next(&self.record.phase, Step::Skip).is_ok();

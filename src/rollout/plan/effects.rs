@@ -1,4 +1,4 @@
-//! From states to effects: what each state needs of the world and doesn't have yet.
+//! Turns states into effects: orders what the state of each instance requires and AWS doesn't show yet.
 
 use super::{
     draft::Draft,
@@ -37,8 +37,8 @@ impl Planner<'_> {
         self.note_standby();
     }
 
-    /// Notes whom standby has taken out of the desired capacity: whoever is asked into it or seen there, until it is asked
-    /// back or seen in service.
+    /// Records which instances have reduced the desired capacity by standby: those ordered into it or seen there, until
+    /// they are ordered back or seen in service.
     fn note_standby(&mut self) {
         let mut asked: BTreeMap<&str, bool> = BTreeMap::new();
         for effect in &self.plan.effects {
@@ -62,7 +62,7 @@ impl Planner<'_> {
         }
     }
 
-    /// One dispatch for all that are ready; not before the others that are about to be have had their half second.
+    /// Orders one dispatch for all that are ready, after a short wait for others that are about to be.
     fn order_dispatches(&mut self, kind: DispatchKind) {
         let state = kind.state();
         let ready: Vec<&Draft> = self
@@ -99,7 +99,7 @@ impl Planner<'_> {
         self.plan.effects.extend(dispatches.into_iter().map(|orders| Effect::Dispatch { kind, orders }));
     }
 
-    /// Standby, or deregistration, for those that are to be out and aren't.
+    /// Orders standby or deregistration for those that are to be out and aren't.
     fn order_blocking(&mut self) {
         let mut standby: BTreeMap<&str, Vec<&Draft>> = BTreeMap::new();
         let mut deregister: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
@@ -152,8 +152,8 @@ impl Planner<'_> {
         self.plan.effects.extend(effects);
     }
 
-    /// Standby calls are all or nothing: after a refusal each instance is asked for alone, in turn, so that one that can't
-    /// go holds up nobody.
+    /// Returns all of `whom`, or after a refusal of this call one of them in turn: standby calls are all or nothing,
+    /// and one instance that can't go must not hold up the others.
     fn one_at_a_time_after_refusal<T>(&self, call: &str, group: &str, whom: Vec<T>) -> Vec<T> {
         match self.snapshot.refused.get(&format!("{call}:{group}")) {
             Some(refused) if !whom.is_empty() => {
@@ -164,7 +164,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Back into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
+    /// Orders the return into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
     /// quarantined. While others are about to be ready, too, they go together.
     fn order_allowing(&mut self) {
         let ready = self.drafts.iter().filter(|draft| {
@@ -208,7 +208,7 @@ impl Planner<'_> {
         );
     }
 
-    /// Effects that AWS refused a moment ago wait for their pause to pass.
+    /// Drops effects that AWS refused a moment ago until their pause has passed.
     pub(super) fn hold_back_refused(&mut self) {
         let (snapshot, now) = (self.snapshot, self.now);
         let mut later = Vec::new();

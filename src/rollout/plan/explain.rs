@@ -1,4 +1,4 @@
-//! Why each waiting thing waits, in words.
+//! Explains in words why the deployment and its instances wait.
 
 use super::{launch::HELD, planner::Planner, service::describe_sight};
 use crate::rollout::{

@@ -1,4 +1,4 @@
-//! The end of a deployment, or the rest of a halt: in which state, and why.
+//! The end of a deployment: when it has come, in which state, and why.
 
 use super::{change::Change, draft::Draft, planner::Planner, progress::CLOSE_LOOK};
 use crate::rollout::{
@@ -13,13 +13,13 @@ impl Planner<'_> {
                 && self.now >= self.snapshot.deployment.since + self.snapshot.policy.deadlines.halted
     }
 
-    /// Whether anything is still under way that a halt, too, sees through.
+    /// Whether anything is still under way that is finished even in a halt.
     pub(super) fn has_work_under_way(&self) -> bool {
         self.count(|record| record.in_work()) > 0
             || self.drafts.iter().any(|draft| draft.record.state() == S::Staging && draft.attempt.is_some())
     }
 
-    /// Everything put back: the end, or the rest of a halt.
+    /// Ends the deployment, or settles a halted one, once everything is put back.
     pub(super) fn end_if_over(&mut self) {
         if self.rolling_back {
             return;
@@ -66,7 +66,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Which instance is on what, in words.
+    /// Describes which release each instance has at the end.
     fn describe_ends(&self) -> Vec<(String, String)> {
         self.drafts.iter().map(|draft| (draft.record.id.clone(), draft.record.describe_end())).collect()
     }

@@ -45,7 +45,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
     Ok(planner.into_plan())
 }
 
-/// The same without a word of explanation, by a census that was kept up to date.
+/// Makes the same plan without explanations, from a census that was kept up to date.
 pub fn plan_by(census: &Census, snapshot: &Snapshot, now: Timestamp) -> Result<Plan, Illegal> {
     let mut planner = Planner::new(snapshot, census, now);
     planner.decide()?;

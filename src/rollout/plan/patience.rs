@@ -1,5 +1,5 @@
-//! What is waited out, and for how long: a fleet that can't be seen, an account that AWS refuses, an end that doesn't
-//! come. No state is without an end.
+//! Trouble that is waited out, and for how long: a fleet that can't be observed, an account that AWS refuses, a deployment
+//! that doesn't end. Every state ends at some time.
 
 use super::{change::Change, planner::Planner, service::is_behind_balancer};
 use crate::rollout::{
@@ -19,22 +19,22 @@ pub const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 pub const LAST_TRIES: SignedDuration = SignedDuration::from_mins(15);
 
 impl Planner<'_> {
-    /// Why the fleet can't be seen, if it can't.
+    /// Returns why the fleet can't be observed, if it can't.
     pub(super) fn outage(&self) -> Option<&Outage> {
         self.snapshot.outage.as_ref()
     }
 
-    /// While AWS refuses drover as such, the time of what is waited for is longer by so much.
+    /// Extends a deadline by [`PATIENCE`] while AWS refuses drover as a whole.
     pub(super) fn extend_deadline(&self, deadline: Timestamp) -> Timestamp {
         if self.is_refused_by_account() { deadline + PATIENCE } else { deadline }
     }
 
-    /// AWS refuses drover as such just now.
+    /// Whether AWS refuses drover as a whole at present.
     pub(super) fn is_refused_by_account(&self) -> bool {
         self.snapshot.refused.values().any(|refused| refused.of_the_account)
     }
 
-    /// The fleet is seen again: whatever is waited for in it has its whole time from now on.
+    /// Restarts the waits for what the fleet shows, once the fleet can be observed again.
     pub(super) fn restart_waits_after_outage(&mut self) {
         if !self.snapshot.outage_ended {
             return;
@@ -46,8 +46,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Halts where nothing has been seen, or AWS has refused drover as such, for too long. There is no way back in that: a
-    /// rollback could see and do no more.
+    /// Returns why the deployment must halt, if the fleet couldn't be observed, or AWS has refused drover as a whole, for
+    /// too long. There is no rollback for that: it could observe and do no more.
     pub(super) fn find_lasting_trouble(&mut self) -> Option<String> {
         let unseen =
             self.outage().map(|outage| (outage.since, format!("the fleet can't be seen: {}", outage.why)));
@@ -62,8 +62,8 @@ impl Planner<'_> {
         Some(format!("for {minutes} min now: {why}"))
     }
 
-    /// A dispatch that can't be sent: its instance waits with nothing under way, which no deadline of an attempt ends. One
-    /// that nothing was run on goes back into service.
+    /// Ends the work on instances whose dispatch can't be sent: they wait with nothing under way, which no deadline of an
+    /// attempt ends. Those on which nothing was run go back into service.
     pub(super) fn end_unsent_dispatches(&mut self) -> Result<(), Illegal> {
         if self.outage().is_some() {
             return Ok(());
@@ -103,7 +103,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// When the time of a cancelled deployment, or of one that waits for a person, is up.
+    /// Returns when the time of a deployment that is cancelled or waits for a person is up.
     pub(super) fn last_deadline(&self) -> Option<Timestamp> {
         let (deployment, deadlines) = (&self.snapshot.deployment, &self.snapshot.policy.deadlines);
         match deployment.cancel {
@@ -114,7 +114,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The end of a deployment whose time is up: nothing more is waited for.
+    /// Ends all work of a deployment whose time is up.
     pub(super) fn end_overdue_work(&mut self) -> Result<(), Illegal> {
         let Some(mut until) = self.last_deadline() else { return Ok(()) };
         if self.outage().is_some() {
@@ -139,7 +139,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Whether the tries to put the groups in order are over: it ends as it is, and says what is left.
+    /// Whether the time to put the groups back in order is over too: the deployment then ends, and says what is left.
     pub(super) fn are_last_tries_over(&mut self) -> bool {
         let Some(until) = self.last_deadline().map(|until| until + LAST_TRIES) else { return false };
         if self.now < until {
@@ -148,7 +148,7 @@ impl Planner<'_> {
         self.now >= until
     }
 
-    /// What is left changed on the groups, and the command that puts it back.
+    /// Describes what is left changed on the groups, and the command that puts it back.
     pub(super) fn describe_unrestored_groups(&self) -> Option<String> {
         let held = self.snapshot.groups.iter().filter(|(_, group)| group.hold.is_some());
         let names: Vec<&str> = held.map(|(name, _)| name.as_str()).collect();
@@ -163,7 +163,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Nothing new is begun while the fleet can't be seen.
+    /// Halts a deployment after a long outage, and returns whether it did.
     pub(super) fn halt_after_long_outage(&mut self) -> bool {
         if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() {
             return false;

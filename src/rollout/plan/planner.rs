@@ -1,4 +1,4 @@
-//! What a plan is made with: the snapshot, the drafts, and the plan so far.
+//! The planner's working state: the snapshot, the drafts, and the plan so far.
 
 use super::{
     census::{Census, Sums},
@@ -12,20 +12,21 @@ use crate::rollout::{
 use jiff::Timestamp;
 use std::borrow::Cow;
 
+/// The working state of one pass of the planner.
 pub(super) struct Planner<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) census: &'a Census,
     pub(super) now: Timestamp,
-    /// Those that are looked at one by one.
+    /// The members that are examined one by one.
     pub(super) drafts: Vec<Draft<'a>>,
-    /// The others, by the census's classes.
+    /// Counts of the other members, by the census's classes.
     pub(super) sums: Vec<Sums>,
     pub(super) state: DeploymentState,
     pub(super) reason: Option<String>,
     pub(super) batch: u32,
-    /// The deployment is rolled back as of this plan.
+    /// Whether this plan rolls the deployment back.
     pub(super) rolling_back: bool,
-    /// An effect is needed that AWS refused a moment ago.
+    /// Whether an effect is needed that AWS refused a moment ago.
     pub(super) held_back: bool,
     pub(super) plan: Plan,
 }
@@ -55,17 +56,17 @@ impl<'a> Planner<'a> {
         self.snapshot.deployment.total_at_start.max(1)
     }
 
-    /// How many there are of those that are looked at one by one.
+    /// Counts those of the members examined one by one that fulfil a condition.
     pub(super) fn count(&self, which: impl Fn(&Instance) -> bool) -> u32 {
         u32::try_from(self.drafts.iter().filter(|draft| which(&draft.record)).count()).unwrap_or(u32::MAX)
     }
 
-    /// How many there are of those that rest.
+    /// Sums one of the counts over the members at rest.
     pub(super) fn resting(&self, of: impl Fn(&Sums) -> u32) -> u32 {
         self.sums.iter().map(of).sum()
     }
 
-    /// One that rested is looked at from now on.
+    /// Takes a member at rest among those that are examined one by one.
     pub(super) fn examine(&mut self, at: usize) {
         let Some((class, share)) = self.census.share(at) else { return };
         self.sums[class] = self.sums[class].less(share);

@@ -23,7 +23,7 @@ pub(super) enum Pool<'a> {
 }
 
 impl Pool<'_> {
-    /// In words, behind a number of healthy ones; nothing for the whole.
+    /// Names the pool in words that follow a number of instances; empty for the whole.
     pub(super) fn words(self) -> String {
         match self {
             Pool::Whole => String::new(),
@@ -33,12 +33,12 @@ impl Pool<'_> {
     }
 }
 
-/// The name in a target group's ARN, `…:targetgroup/NAME/ID`.
+/// Returns the name in a target group's ARN, `…:targetgroup/NAME/ID`.
 fn name_of(arn: &str) -> &str {
     arn.split('/').nth(1).unwrap_or(arn)
 }
 
-/// The pools that an instance belongs to.
+/// Returns the pools that an instance belongs to.
 pub(super) fn pools_of(record: &Instance) -> BTreeSet<Pool<'_>> {
     pools(&record.group, &record.memberships)
 }
@@ -49,20 +49,20 @@ pub(super) fn pools<'a>(group: &'a str, memberships: &'a [Membership]) -> BTreeS
     once(Pool::Whole).chain(once(Pool::AutoScalingGroup(group))).chain(behind).collect()
 }
 
-/// One pool's arithmetic.
+/// The counts of one pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
     /// Members when the deployment began.
     pub(super) total: u32,
     /// Those in service and healthy then.
     pub(super) healthy_at_start: u32,
-    /// Left on their own since.
+    /// Those that have left since, not by drover's doing.
     pub(super) left: u32,
-    /// Came into service since.
+    /// Those that have come into service since.
     pub(super) came: u32,
-    /// Healthy behind the balancer, less those about to be taken out.
+    /// Those that are healthy behind the balancer, less those about to be taken out.
     pub(super) healthy: u32,
-    /// That many must stay.
+    /// How many must stay in service.
     pub(super) keep: u32,
 }
 
@@ -97,7 +97,7 @@ pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> 
     Ok(())
 }
 
-/// How many of a pool must stay in service.
+/// Returns how many of a pool must stay in service.
 pub(super) fn minimum_in_service(
     policy: &Policy,
     pool: Pool<'_>,
@@ -132,7 +132,7 @@ impl Room {
         self.healthy += u32::from(serves && record.state() != S::Blocking && !record.is_quarantined());
     }
 
-    /// Each number by itself, of both; what must stay is left.
+    /// Combines each count with that of `other`, but for what must stay in service.
     pub(super) fn combine(self, other: Room, both: &impl Fn(u32, u32) -> u32) -> Room {
         Room {
             total: both(self.total, other.total),

@@ -18,10 +18,10 @@ use jiff::{SignedDuration, Timestamp};
 /// From the decision to take an instance out to the start of its drain: the calls in between, with a margin. A look
 /// just before the end of the drain would cost the pause to the next one.
 const CALLS_BEFORE_DRAIN: SignedDuration = SignedDuration::from_millis(200);
-/// Between two looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket refills
-/// (10/s); drover allows itself 30 %.
+/// The interval between looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket
+/// refills (10/s); drover allows itself 30 %.
 pub(super) const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
-/// AWS's reads are eventually consistent: for so long a look may show what was before.
+/// How long a look may show an earlier state: AWS's reads are eventually consistent.
 const READS_LAG: SignedDuration = SignedDuration::from_secs(10);
 /// An instance that AWS doesn't let back into service (the group is at its MaxSize, Launch is suspended) is waited for so
 /// long; then it is quarantined by name, and the deployment goes on to its end.
@@ -30,12 +30,12 @@ const KEPT_OUT: SignedDuration = SignedDuration::from_mins(30);
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 impl Planner<'_> {
-    /// How long an instance gets to become healthy behind the balancer.
+    /// Returns how long an instance may take to become healthy behind the balancer.
     pub(super) fn becoming_healthy(&self) -> SignedDuration {
         self.snapshot.timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health
     }
 
-    /// Drained, healthy, or too late for either.
+    /// Reads which instances are drained or healthy, and which are too late for it.
     pub(super) fn read_fleet(&mut self) -> Result<(), Illegal> {
         if self.outage().is_some() {
             return Ok(());
@@ -50,8 +50,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Something is due at `eta`: a look then, and close ones for a while after. What is later than that is looked
-    /// for at the configured pace.
+    /// Plans a look at `eta`, when something is due, and frequent looks for a while after. Later than that the configured
+    /// interval applies.
     fn look_closely_from(&mut self, eta: Timestamp) {
         if self.now < eta {
             self.wake(eta);
@@ -170,7 +170,7 @@ impl Planner<'_> {
         self.handle_fault(index, fault, Back::Blocking { resume: None }, true)
     }
 
-    /// Retries that are due.
+    /// Continues those whose retry is due.
     pub(super) fn resume_due_retries(&mut self) -> Result<(), Illegal> {
         let mut next: Option<Timestamp> = None;
         for draft in &mut self.drafts {

@@ -7,9 +7,9 @@ use crate::rollout::{
 };
 
 impl Planner<'_> {
-    /// What standby took of this group's desired capacity and doesn't give back by itself: that of instances which left from
-    /// it and, at the end, of quarantined ones. While it waits for a person, and where a rollback follows, those are about
-    /// to be tried again, and bring theirs along.
+    /// Counts the instances whose desired capacity standby took and doesn't return by itself: those that left from
+    /// standby and, at the end, of quarantined ones. While it waits for a person, and where a rollback follows, those
+    /// are about to be tried again, and bring theirs along.
     fn lost_capacity(&self, group: &str, seen: &Group, ends: bool) -> u32 {
         let lost = self.count(|record| self.is_lost(record, group, ends));
         // Never to more than there was: MinSize may have brought some back already.
@@ -21,7 +21,7 @@ impl Planner<'_> {
         lost.min(returned + at_start.saturating_sub(seen.desired))
     }
 
-    /// What this group was owed has been given back, as far as it could be.
+    /// Records that this group's desired capacity has been returned, as far as that was possible.
     fn note_given_back(&mut self, group: &str, ends: bool) {
         for index in 0..self.drafts.len() {
             if self.is_lost(&self.drafts[index].record, group, ends) {
@@ -30,7 +30,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether it left this group from standby, or stays there for good, and what that took of the desired capacity is owed.
+    /// Whether it left this group from standby, or stays there for good, and what that took of the desired capacity is
+    /// owed.
     fn is_lost(&self, record: &Instance, group: &str, ends: bool) -> bool {
         let ends = ends && !self.snapshot.deployment.rolled_back;
         let left =
@@ -39,7 +40,8 @@ impl Planner<'_> {
         record.group == group && !record.is_capacity_returned && (left || ends && stays)
     }
 
-    /// Puts the Auto Scaling groups back in order; true when nothing is left to put back. `ends`: the deployment does too.
+    /// Orders the next step that puts each Auto Scaling group back in order, and returns whether nothing is left to put
+    /// back. `ends` says whether the deployment ends too.
     pub(super) fn release_groups(&mut self, ends: bool) -> bool {
         let mut done = true;
         for (name, group) in &self.snapshot.groups {
@@ -64,8 +66,8 @@ impl Planner<'_> {
     }
 }
 
-/// The next thing to put back of what `hold` says we changed. What is seen may be out of date: each is done once whatever
-/// is seen, and again until it is seen.
+/// Returns the next step that puts back what `hold` says drover changed. What is seen may be out of date: each step is
+/// done once whatever is seen, and again until its effect is seen.
 fn next_to_put_back(name: &str, seen: &Group, hold: &Hold, lost: u32) -> Effect {
     let (min, suspended, group) = (seen.min, &seen.suspended, name.to_owned());
     let missing = lost.saturating_sub(hold.returned);

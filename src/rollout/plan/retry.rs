@@ -1,4 +1,4 @@
-//! A fault: whether and when it is tried again, or that it ends the work on its instance.
+//! Decides on a fault: whether and when it is retried, or that it ends the work on its instance.
 
 use super::planner::Planner;
 use crate::rollout::{
@@ -11,12 +11,12 @@ use crate::rollout::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-/// Between two tries while an attempt that was given up for lost keeps the next one out.
+/// The pause between two tries while a lost attempt keeps the next one from starting.
 const PAUSE_WHILE_BUSY: SignedDuration = SignedDuration::from_secs(30);
 
 impl Planner<'_> {
-    /// A fault on draft `index`: waits for a retry that goes on at `back`, or ends Failed, by class and what is left. Where
-    /// the retry begins follows from the fault, not from `back`.
+    /// Decides on a fault of draft `index`, by its class and the retries that are left: it waits for a retry that continues
+    /// at `back`, or it has failed. The event at which the retry begins follows from the fault, not from `back`.
     pub(super) fn handle_fault(
         &mut self,
         index: usize,
@@ -85,7 +85,7 @@ impl Planner<'_> {
         }
     }
 
-    /// An attempt that is given up for lost may be at work still, and keep the next one out for as long as it may take.
+    /// Records until when a lost attempt may still run, and keep the next one from starting.
     pub(super) fn note_lost_attempt(&mut self, index: usize, fault: &Fault) {
         let limit = self.attempt_deadline(index);
         let draft = &mut self.drafts[index];

@@ -6,22 +6,22 @@ use crate::rollout::{
     state::{Instance, InstanceState as S},
 };
 
-/// Behind a balancer, healthy or not yet.
+/// Whether it is behind a balancer, healthy or not yet.
 pub(super) fn is_behind_balancer(sight: &Sight) -> bool {
     !matches!(sight.health, Health::Out | Health::Draining)
 }
 
-/// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.
+/// Whether it is out of the balancer, and in standby where the Auto Scaling group, which registers it, would put it back.
 pub(super) fn is_out(record: &Instance, sight: &Sight) -> bool {
     sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !leaves_by_standby(record))
 }
 
-/// Whether it is taken out by standby: a target group of its is the Auto Scaling group's own.
+/// Whether it is taken out by standby, because the Auto Scaling group registers it in a target group.
 pub(super) fn leaves_by_standby(record: &Instance) -> bool {
     record.memberships.iter().any(|membership| membership.owned)
 }
 
-/// The sight in words.
+/// Describes what the fleet shows of an instance.
 pub(super) fn describe_sight(sight: &Sight) -> String {
     let lifecycle = match &sight.lifecycle {
         Lifecycle::InService => "InService",
@@ -40,12 +40,12 @@ pub(super) fn describe_sight(sight: &Sight) -> String {
     format!("{lifecycle}, {health}")
 }
 
-/// Of the open batch, and not taken out yet.
+/// Whether it belongs to the open batch and has not been taken out yet.
 pub(super) fn waits_for_capacity(draft: &Draft) -> bool {
     draft.record.state() == S::Staged && draft.record.batch.is_some()
 }
 
-/// Taking it out is felt.
+/// Whether it takes requests, so that taking it out reduces the capacity.
 pub(super) fn is_serving(draft: &Draft) -> bool {
     draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
 }

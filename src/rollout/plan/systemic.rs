@@ -1,4 +1,4 @@
-//! Failures that are the revision's and not the instances'.
+//! Finds failures that are the revision's and not the instances'.
 
 use super::planner::Planner;
 use crate::rollout::{
@@ -11,18 +11,20 @@ use crate::rollout::{
 };
 use std::collections::BTreeMap;
 
-/// Failures at one event on the same line.
+/// Failures at one event with the same last line.
 #[derive(Default)]
 struct SameFailure {
     all: u32,
-    /// Of them those that are not tried again.
+    /// Those that are not tried again.
     exhausted: u32,
-    /// One at least is of the class that passes by itself.
+    /// Whether at least one is transient.
     any_transient: bool,
 }
 
 impl Planner<'_> {
-    /// The revision's failure, not the instances': none got through an event, and on the same last line there failed, with
+    /// Returns the event and the reason if the failure is the revision's and not the instances'. That is so if no instance
+    /// got through an event, and either two or more, and at least half of those that tried, failed on the same last line
+    /// with
     /// their retries used up, two or more and at least half of those that tried; or else each of the first few, in a
     /// way that is no passing trouble.
     pub(super) fn find_systemic_failure(&self) -> Option<(LifecycleEvent, String)> {

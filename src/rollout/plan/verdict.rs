@@ -1,4 +1,4 @@
-//! Whether the deployment goes on, halts for a person.
+//! Whether the deployment continues or halts for a person.
 
 use super::{
     change::Change,
@@ -18,7 +18,7 @@ use crate::rollout::{
 use jiff::Timestamp;
 
 impl Planner<'_> {
-    /// Halts on systemic failure, on a failed canary, past the budget, past the deadline.
+    /// Halts the deployment on systemic failure, on a failed canary, past the failure budget, or past its deadline.
     pub(super) fn halt_if_needed(&mut self) -> Result<(), Illegal> {
         if self.halt_after_long_outage()
             || self.state != D::Rolling
@@ -62,14 +62,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// When its time began to run, or began anew.
+    /// Returns when its time began to run, or last began again.
     fn clock_started_at(&self) -> Timestamp {
         let deployment = &self.snapshot.deployment;
         let began = deployment.resumed_at.unwrap_or(deployment.started_at);
         deployment.approved_at.map_or(began, |approved| began.max(approved))
     }
 
-    /// Until when the rest may be approved; none where that isn't asked for, or not yet.
+    /// Returns until when the rest may be approved; none where approval isn't asked for, or not yet.
     fn approval_due(&self) -> Option<Timestamp> {
         let deployment = &self.snapshot.deployment;
         let asked = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
@@ -77,13 +77,13 @@ impl Planner<'_> {
         Some(since.max(self.clock_started_at()) + self.snapshot.policy.deadlines.halted)
     }
 
-    /// It halted because nobody approved the rest: that deadline was its last.
+    /// Whether it halted because nobody approved the rest in time, so that it ends without a further wait.
     pub(super) fn is_unapproved(&self) -> bool {
         let deployment = &self.snapshot.deployment;
         deployment.state == D::Halted && self.approval_due().is_some_and(|due| deployment.since >= due)
     }
 
-    /// Whether what happened to this one counts: not if a person has let the deployment go on since.
+    /// Whether a failure of this instance counts: not if a person has resumed the deployment since.
     pub(super) fn counts_since_resume(&self, record: &Instance) -> bool {
         self.snapshot.deployment.resumed_at.is_none_or(|resumed| record.since > resumed)
     }
@@ -105,8 +105,8 @@ impl Planner<'_> {
         self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });
     }
 
-    /// While a batch bakes, a deployed target that turns unhealthy is a failure: it stays in service, for the balancer
-    /// to judge, and counts.
+    /// Fails deployed targets that turn unhealthy while their batch bakes. They stay in service, for the balancer to
+    /// judge, and count as failures.
     pub(super) fn fail_unhealthy_in_bake(&mut self) -> Result<(), Illegal> {
         let bake = self.snapshot.policy.bake;
         let Some(done) = self.snapshot.deployment.batch_done_at else { return Ok(()) };
@@ -127,9 +127,9 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Nothing is in work and nothing can be taken out. With some in quarantine, or with all that are there in service, the
-    /// arithmetic will not change by itself; else it gets as long as an instance gets to become healthy: targets come back,
-    /// and Auto Scaling brings others.
+    /// Returns why nothing can go on: nothing is in work and nothing can be taken out. With some instances in
+    /// quarantine, or all of them in service, that will not change by itself. Otherwise it is given as long as an
+    /// instance may take to become healthy: targets come back, and Auto Scaling brings others.
     fn find_standstill(&mut self) -> Option<String> {
         let others = self.count(|record| record.in_staging() || record.in_work());
         let held: Vec<&Draft> = self.drafts.iter().filter(|draft| waits_for_capacity(draft)).collect();
@@ -162,8 +162,8 @@ impl Planner<'_> {
         Some(format!("{words}, for {} s", limit.as_secs()))
     }
 
-    /// Whether there may soon be more in service than there are: one that doesn't serve comes back, or Auto Scaling launches
-    /// another, since it has fewer than it wants.
+    /// Whether more instances may soon be in service: one that doesn't serve may come back, or Auto Scaling may launch
+    /// another, since it has fewer than desired.
     fn may_gain_instances(&self) -> bool {
         let there = |draft: &&Draft| draft.record.state() != S::Gone;
         let comes_back = self.drafts.iter().filter(there).any(|draft| !is_serving(draft));

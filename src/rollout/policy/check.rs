@@ -4,7 +4,7 @@ use super::{Deadlines, LONGEST, Policy, Size};
 use jiff::SignedDuration;
 
 impl Policy {
-    /// What no fleet could satisfy. The message says what would be right.
+    /// Refuses what no fleet could satisfy. The message says what would be right.
     pub fn check(&self) -> Result<(), String> {
         if matches!(self.min_in_service, Some(Size::Percent(100))) {
             return Err(
@@ -66,7 +66,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether a fleet of `total` can be rolled at all, with the arithmetic in words.
+    /// Refuses a fleet of `total` that could not be rolled, with the arithmetic in words.
     pub fn check_fleet(&self, total: u32) -> Result<(), String> {
         let batch = self.batch.largest(total);
         if let Some(minimum) = self.min_in_service {

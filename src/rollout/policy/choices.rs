@@ -1,4 +1,4 @@
-//! The choices of a policy that are one of a few words.
+//! Settings of a policy that are one of a few words.
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -25,7 +25,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Which zones a batch takes its instances from.
+/// The choice of zones from which a batch takes its instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Zones {
@@ -38,18 +38,18 @@ pub enum Zones {
     OneAtATime,
 }
 
-/// What a deployment does that may not go on by itself.
+/// What a deployment does when it may not continue by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// It waits for a person.
+    /// The deployment waits for a person.
     #[default]
     Halt,
-    /// It brings what it changed back to the last good revision; without one it waits for a person.
+    /// The deployment brings what it changed back to the last good revision; without one it waits for a person.
     Rollback,
 }
 
-/// Whose hooks run at ApplicationStop and at BeforeBlockTraffic and AfterBlockTraffic.
+/// The release whose hooks run at ApplicationStop and at BeforeBlockTraffic and AfterBlockTraffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StopFrom {
@@ -61,7 +61,7 @@ pub enum StopFrom {
 }
 
 impl StopFrom {
-    /// As it is written.
+    /// Returns the word for it in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             StopFrom::Current => "current",
@@ -70,21 +70,21 @@ impl StopFrom {
     }
 }
 
-/// What becomes of an instance whose hooks of these events have failed twice, or are gone.
+/// What is done on an instance where the hooks of these events have failed twice, or are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopFailure {
-    /// Those of the new revision are tried.
+    /// The hooks of the new revision are tried.
     #[default]
     FallBack,
-    /// It goes on.
+    /// The attempt continues without them.
     Ignore,
-    /// Its attempt has failed.
+    /// The attempt fails.
     Fail,
 }
 
 impl StopFailure {
-    /// As it is written.
+    /// Returns the word for it in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             StopFailure::FallBack => "fall-back",

@@ -70,8 +70,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The same for the way back: in the largest step, without canary, bake, approval or a way back of its own; what must
-    /// stay in service stays.
+    /// Returns the policy for a rollback: in the largest step, without canary, bake, approval or a rollback of its own.
+    /// What must stay in service remains the same.
     pub fn for_rollback(&self, total: u32) -> Policy {
         Policy {
             batch: Batches::of(self.batch.largest_step(total)),
@@ -82,8 +82,8 @@ impl Policy {
         }
     }
 
-    /// The same with a batch small enough for a fleet that has shrunk, where there is one: a way back is not refused for a
-    /// size that was right when the fleet was larger.
+    /// Returns the policy with a batch small enough for a fleet that has shrunk, where there is one: a rollback is not
+    /// refused for a size that was right when the fleet was larger.
     pub fn fitted(self, total: u32) -> Policy {
         let largest = self.batch.largest(total);
         let smaller =
@@ -92,7 +92,7 @@ impl Policy {
         fitting.unwrap_or(self)
     }
 
-    /// The same for one instance alone, which fails or doesn't: no steps, no bake, no approval, no way back for others.
+    /// Returns the policy for one instance alone: no steps, no bake, no approval, no rollback.
     pub fn for_one(&self) -> Policy {
         Policy {
             batch: Batches::of(Size::Count(1)),
@@ -104,12 +104,13 @@ impl Policy {
         }
     }
 
-    /// How many must stay healthy, given how many were when the deployment began.
+    /// Returns how many must stay healthy, given how many were when the deployment began.
     pub fn keep_in_service(&self, total: u32, healthy_at_start: u32) -> u32 {
         self.keep_of(total, healthy_at_start, total)
     }
 
-    /// The same of `size` instances among the `total` of the deployment group, from which batches are taken.
+    /// Returns how many of a pool of `size` instances must stay healthy; batches are taken from the `total` of the
+    /// deployment group.
     pub fn keep_of(&self, size: u32, healthy_at_start: u32, total: u32) -> u32 {
         match self.min_in_service {
             Some(minimum) => minimum.of(size),

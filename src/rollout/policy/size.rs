@@ -6,14 +6,14 @@ use std::{fmt, str::FromStr};
 /// A number of instances: a count, or a share of the fleet in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// That many.
+    /// A number of instances.
     Count(u32),
-    /// That share, 0–100.
+    /// A share in percent, 0–100.
     Percent(u32),
 }
 
 impl Size {
-    /// How many of `total`: a percentage rounds down. May be 0.
+    /// Returns how many of `total` that is: a percentage rounds down. May be 0.
     pub fn of(self, total: u32) -> u32 {
         match self {
             Size::Count(count) => count,
@@ -95,17 +95,17 @@ impl<'de> Deserialize<'de> for Size {
 pub struct Batches(Vec<Size>);
 
 impl Batches {
-    /// One size for all.
+    /// Makes batches of one size.
     pub fn of(size: Size) -> Self {
         Batches(vec![size])
     }
 
-    /// The step that is the largest in a fleet of `total`.
+    /// Returns the step that is the largest in a fleet of `total`.
     pub fn largest_step(&self, total: u32) -> Size {
         self.0.iter().copied().max_by_key(|size| size.of(total)).unwrap_or(Size::Count(1))
     }
 
-    /// Steps; refused when empty or when one of them is zero.
+    /// Makes batches of these steps; refused if there is none or one of them is zero.
     pub fn new(steps: Vec<Size>) -> Result<Self, String> {
         if steps.is_empty() {
             return Err(
@@ -121,18 +121,18 @@ impl Batches {
         Ok(Batches(steps))
     }
 
-    /// The size of batch `number` (from 1) in a fleet of `total`: never below 1.
+    /// Returns the size of batch `number` (from 1) in a fleet of `total`: never below 1.
     pub fn size(&self, number: u32, total: u32) -> u32 {
         let index = (number.max(1) as usize - 1).min(self.0.len() - 1);
         self.0[index].of(total).max(1)
     }
 
-    /// How many the batches up to `number` take together.
+    /// Returns how many instances the batches up to `number` take together.
     pub fn up_to(&self, number: u32, total: u32) -> u32 {
         (1..=number).map(|number| self.size(number, total)).fold(0, u32::saturating_add)
     }
 
-    /// The largest batch that a fleet of `total` will see.
+    /// Returns the size of the largest batch in a fleet of `total`.
     pub fn largest(&self, total: u32) -> u32 {
         self.0.iter().map(|size| size.of(total).max(1)).max().unwrap_or(1).min(total.max(1))
     }
@@ -147,7 +147,7 @@ impl Batches {
         self.0.len() > 1
     }
 
-    /// How many batches a fleet of `total` takes.
+    /// Counts the batches that a fleet of `total` takes.
     pub fn count(&self, total: u32) -> u32 {
         let (mut left, mut number) = (total, 0);
         while left > 0 {

@@ -1,9 +1,9 @@
-//! How often and how fast is tried again, and how long is waited.
+//! Retries and deadlines: how often a failure is retried, and how long each wait may last.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-/// Which failures are tried again on the instance where they happened, how often and how fast.
+/// Settings of retries: which failures are retried on the instance where they happened, how often and how fast.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
@@ -61,7 +61,7 @@ pub struct Deadlines {
     pub cancelled: SignedDuration,
 }
 
-/// The longest time that a policy may name: 30 days. Longer than anybody waits, and short enough to be added to a time.
+/// The longest time that a policy may name, 30 days: longer than anybody waits, and short enough to be added to a time.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Default for Deadlines {

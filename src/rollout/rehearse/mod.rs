@@ -16,22 +16,22 @@ use super::{
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-/// A rehearsal ends after so many looks at an instance that is in work, through or not: 5,000 instances one by one take a
+/// After how many looks at instances in work a rehearsal ends, finished or not: 5,000 instances one by one take a
 /// tenth of it (`cargo bench --bench scale`). What is left of a rollout is estimated with a fifth.
 const MOST_LOOKS: usize = 5_000_000;
 
-/// What a rollout would do.
+/// What a rollout would do, as the rehearsal shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rehearsal {
     /// The batches in order; in a window they overlap.
     pub batches: Vec<Batch>,
     /// How it would end.
     pub ends: DeploymentState,
-    /// It was not gone through to the end, for the work that is: how long the rest lasts is reckoned from what was seen.
+    /// Whether it stopped before the end, to limit the work: how long the rest takes is then extrapolated.
     pub cut: bool,
-    /// From now to its end.
+    /// The time from now to its end.
     pub lasts: SignedDuration,
-    /// Fewest in service at once.
+    /// The fewest in service at once.
     pub lowest_in_service: usize,
     /// Processes that would be suspended, by Auto Scaling group.
     pub suspends: BTreeMap<String, Vec<String>>,
@@ -39,20 +39,20 @@ pub struct Rehearsal {
     pub min_sizes: BTreeMap<String, (u32, u32)>,
 }
 
-/// One batch of it.
+/// One batch of a rehearsal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// From 1.
     pub number: u32,
-    /// Whose turn it is: id and zone.
+    /// Its instances: id and zone.
     pub instances: Vec<(String, String)>,
-    /// From now to its begin.
+    /// The time from now to its beginning.
     pub begins: SignedDuration,
-    /// From now to the end of its last instance.
+    /// The time from now to the end of its last instance.
     pub ends: SignedDuration,
 }
 
-/// Notes what would be changed on the groups; everything succeeds.
+/// A behaviour in which every attempt succeeds, which records what would be changed on the groups.
 #[derive(Default)]
 struct GroupChanges {
     suspends: BTreeMap<String, Vec<String>>,
@@ -79,16 +79,16 @@ impl Behaviour for GroupChanges {
     }
 }
 
-/// Rehearses a rollout from where it stands. A person approves at once.
+/// Rehearses a rollout from its present state. Approval is taken as given.
 pub fn rehearse(snapshot: Snapshot, pace: Pace, now: Timestamp) -> Result<Rehearsal, Illegal> {
     rehearse_within(MOST_LOOKS, snapshot, pace, now, Looks::AtThoseInWork)
 }
 
-/// At whom the planner looks each time.
+/// Which members the planner examines each time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Looks {
     AtThoseInWork,
-    /// It comes to the same, slowly.
+    /// Gives the same result, more slowly.
     #[cfg(test)]
     AtAll,
 }
@@ -139,10 +139,10 @@ fn rehearse_within(
     })
 }
 
-/// Which batches there were so far.
+/// The batches so far.
 struct Progress {
     batches: BTreeMap<u32, Batch>,
-    /// By the members' numbers: it is in a batch's list.
+    /// Whether a member is in a batch's list, by the member's index.
     placed: Vec<bool>,
 }
 
@@ -151,7 +151,7 @@ impl Progress {
         Progress { batches: BTreeMap::new(), placed: vec![false; members] }
     }
 
-    /// Looks at these members.
+    /// Records the progress of these members.
     fn note(&mut self, fleet: &PaperFleet, members: impl IntoIterator<Item = usize>, since: SignedDuration) {
         for at in members {
             let record = &fleet.snapshot.members[at].record;
@@ -169,7 +169,7 @@ impl Progress {
     }
 }
 
-/// How long a rollout under way will still take if all goes well; none where that can't be said.
+/// Estimates how long a rollout under way will still take if all goes well; none where that can't be said.
 pub fn time_left(snapshot: &Snapshot, pace: Pace, now: Timestamp) -> Option<SignedDuration> {
     let deployment = &snapshot.deployment;
     if deployment.state != DeploymentState::Rolling
@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        /// Those at rest would have been left alone, too.
+        /// Skipping members at rest changes nothing.
         #[test]
         fn looking_at_those_in_work_comes_to_the_same_as_looking_at_all(
             members in proptest::collection::vec(any_member(), 1..30),

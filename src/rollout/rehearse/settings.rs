@@ -4,10 +4,10 @@ use super::span::words;
 use crate::rollout::policy::Mode;
 use jiff::SignedDuration;
 
-/// A deregistration delay beyond this is worth a word: AWS's default is 300 s, and few requests last a minute.
+/// A deregistration delay beyond this is worth a warning: AWS's default is 300 s, and few requests last a minute.
 const LONG_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
-/// The same of the health-check interval; AWS takes 5 to 300 s, 30 by default.
+/// A health-check interval beyond this is worth a warning: AWS takes 5 to 300 s, 30 by default.
 const LONG_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// A target group's settings that waits follow from.
@@ -23,7 +23,7 @@ pub struct Settings {
     pub threshold: i32,
 }
 
-/// Settings that cost minutes, and what the usual ones would save over so many batches.
+/// Describes settings that cost minutes, and what the usual ones would save over so many batches.
 pub fn lints(settings: &[Settings], batches: usize, mode: Mode) -> Vec<String> {
     let batches = i32::try_from(batches).unwrap_or(i32::MAX);
     let each = if mode == Mode::Window { "turns" } else { "batches" };

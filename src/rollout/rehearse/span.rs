@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// A span of time as people say it, to the second: `4 s`, `2 min 10 s`, `1 h 5 min`, `1 d 1 h`.
+/// Describes a span of time to the second: `4 s`, `2 min 10 s`, `1 h 5 min`, `1 d 1 h`.
 pub fn words(span: SignedDuration) -> String {
     match span.as_secs().max(0) {
         s @ 0..60 => format!("{s} s"),

@@ -11,7 +11,7 @@ pub struct Attempt {
     pub number: i64,
     /// When its dispatch was recorded.
     pub created_at: Timestamp,
-    /// How it ended, once known.
+    /// How it ended, once that is known.
     pub outcome: Option<Outcome>,
 }
 
@@ -23,13 +23,13 @@ pub enum Outcome {
         /// The release that is current on the host, as the host says.
         current: Option<String>,
     },
-    /// It was asked to stop, and did, after the event named.
+    /// The attempt stopped as it was asked to, after the event named.
     Stopped(Option<LifecycleEvent>),
-    /// It failed.
+    /// The attempt failed.
     Failed(Fault),
     /// Its dispatch was refused as a whole; nothing was sent for this instance. Doesn't count.
     NotSent {
-        /// To be sent alone next time: an id among those of the dispatch was the reason.
+        /// Whether it is to be sent alone next time, because an id among those of the dispatch was the reason.
         alone: bool,
     },
 }

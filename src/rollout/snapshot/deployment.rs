@@ -13,9 +13,9 @@ pub struct Deployment {
     pub group: String,
     /// The revision that it brings.
     pub sha: String,
-    /// Where it stands …
+    /// Its state.
     pub state: DeploymentState,
-    /// … and why, in words, if there is something to say.
+    /// Why it is in that state, in words, if there is something to say.
     pub reason: Option<String>,
     /// When it left the queue.
     pub started_at: Timestamp,
@@ -23,34 +23,34 @@ pub struct Deployment {
     pub since: Timestamp,
     /// The batch in work; 0 before the first.
     pub batch: u32,
-    /// When the last instance of that batch was through; the bake counts from here.
+    /// When the last instance of that batch had finished; the bake counts from then.
     pub batch_done_at: Option<Timestamp>,
     /// Healthy behind the balancer when it began.
     pub healthy_at_start: u32,
     /// Members when it began.
     pub total_at_start: u32,
-    /// A person asked to cancel it …
+    /// How a person asked to cancel it, if one did.
     pub cancel: Option<Cancel>,
-    /// … first at this time.
+    /// When it was first asked to cancel.
     pub cancelled_at: Option<Timestamp>,
-    /// Halted or paused, and the group is in order again: nothing in work, everything put back.
+    /// Whether it is halted or paused with nothing in work and everything put back.
     pub settled: bool,
-    /// When a person last let it go on; failures before that no longer count.
+    /// When a person last resumed it; failures before that no longer count.
     pub resumed_at: Option<Timestamp>,
-    /// A person approved what `approve_after` waits for.
+    /// Whether a person approved what `approve_after` waits for.
     pub approved: bool,
-    /// When; the deployment's own deadline counts from then.
+    /// When it was approved; the deployment's own deadline counts from then.
     pub approved_at: Option<Timestamp>,
     /// The group's last good revision, if it has one and that is another than this deployment's.
     pub fallback: Option<String>,
-    /// Another deployment brings back what this one changed.
+    /// Whether another deployment brings back what this one changed.
     pub rolled_back: bool,
     /// The lifecycle hook that holds its one instance in Pending:Wait, where it is for an instance that launches.
     pub launch: Option<String>,
 }
 
 impl Deployment {
-    /// One that begins to roll now, with so many members and so many of them healthy.
+    /// Makes the record of one that begins to roll now, with `total` members of which `healthy` are healthy.
     pub fn beginning(id: i64, total: u32, healthy: u32, now: Timestamp) -> Deployment {
         Deployment {
             id,

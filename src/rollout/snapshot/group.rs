@@ -13,7 +13,7 @@ pub struct Group {
     pub max: u32,
     /// Suspended processes.
     pub suspended: Vec<String>,
-    /// What we changed on it and must put back.
+    /// What drover changed on it and must put back.
     pub hold: Option<Hold>,
 }
 
@@ -25,26 +25,26 @@ pub struct Hold {
     pub deployment: i64,
     /// MinSize before.
     pub former_min: u32,
-    /// Each MinSize that we set, or meant to.
+    /// Each MinSize that drover set, or was about to set.
     #[serde(default)]
     pub our_mins: Vec<u32>,
-    /// Processes that we suspended.
+    /// Processes that drover suspended.
     pub suspended: Vec<String>,
-    /// They were resumed, as AWS has answered.
+    /// Whether AWS has confirmed that they were resumed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumed: bool,
-    /// MinSize was set back, as AWS has answered.
+    /// Whether AWS has confirmed that MinSize was set back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub min_restored: bool,
-    /// Desired capacity was given back for so many instances that don't come back, as AWS has answered …
+    /// For how many instances that don't come back AWS has confirmed that their desired capacity was returned.
     #[serde(default, skip_serializing_if = "is_none")]
     pub returned: u32,
-    /// … or is about to be, to this number.
+    /// The desired capacity that is about to be set in order to return some, until AWS has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<u32>,
-    /// The tag is on the group.
+    /// Whether the tag is on the group.
     pub tagged: bool,
-    /// In standby before we began, by an operator's hand: not ours to put back.
+    /// Instances that an operator had put into standby before the deployment began: drover leaves them there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub theirs: Vec<String>,
 }
@@ -55,25 +55,26 @@ fn is_none(count: &u32) -> bool {
 }
 
 impl Hold {
-    /// Desired capacity is about to be given back for so many. What is meant stays what it was until AWS has answered.
+    /// Records that the desired capacity is about to be set to `desired`. A number recorded before stays until AWS has
+    /// answered.
     pub fn note_return(&mut self, desired: u32) {
         self.returning.get_or_insert(desired);
     }
 
-    /// AWS has answered.
+    /// Records that AWS has confirmed the return of desired capacity for `count` instances.
     pub fn note_returned(&mut self, count: u32) {
         (self.returned, self.returning) = (count, None);
     }
 
-    /// Processes are about to be suspended by us.
+    /// Records that these processes are about to be suspended.
     pub fn note_suspended(&mut self, processes: &[String]) {
         let new: Vec<String> = processes.iter().filter(|p| !self.suspended.contains(p)).cloned().collect();
         self.suspended.extend(new);
         self.resumed = false;
     }
 
-    /// MinSize is about to be set by us. What is neither the former one nor ours was set by somebody else since: that is
-    /// the one to go back to.
+    /// Records that MinSize is about to be set to `min`. If the one seen is neither the former one nor one of drover's,
+    /// somebody else has set it since: that is then the one to go back to.
     pub fn note_min(&mut self, seen: u32, min: u32) {
         if seen != self.former_min && !self.our_mins.contains(&seen) {
             self.former_min = seen;

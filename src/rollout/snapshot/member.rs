@@ -14,7 +14,7 @@ pub struct Member {
     pub attempt: Option<Attempt>,
 }
 
-/// What the fleet shows of an instance.
+/// What the fleet shows of an instance at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     /// Its state in the Auto Scaling group.
@@ -23,30 +23,30 @@ pub struct Sight {
     pub health: Health,
     /// The target groups it is in, and on which port, of those that we register and deregister.
     pub registered: Vec<(String, u16)>,
-    /// It leaves because it failed a health check: which, in words.
+    /// The health check that it failed, in words, if it leaves because of that.
     pub failed_health_check: Option<String>,
-    /// It leaves because somebody wanted the group smaller by it.
+    /// Whether it leaves because the group was scaled in.
     pub scaled_in: bool,
 }
 
 impl Sight {
-    /// Of one that was never seen.
+    /// The sight of an instance that was never seen.
     pub fn unseen() -> Sight {
         let lifecycle = Lifecycle::Unknown("not seen yet".into());
         Sight { lifecycle, health: Health::Initial("not seen yet".into()), ..Sight::gone() }
     }
 
-    /// Of one that serves.
+    /// The sight of an instance that serves.
     pub fn serving() -> Sight {
         Sight { lifecycle: Lifecycle::InService, health: Health::Healthy, ..Sight::gone() }
     }
 
-    /// In service, and healthy behind the balancer.
+    /// Whether it is in service, and healthy behind the balancer.
     pub fn serves(&self) -> bool {
         self.lifecycle == Lifecycle::InService && self.health == Health::Healthy
     }
 
-    /// Of one that left.
+    /// The sight of an instance that has left.
     pub fn gone() -> Sight {
         Sight {
             lifecycle: Lifecycle::Leaving,

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// All that a plan may know.
+/// Everything that a plan is made from.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The deployment.
@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub policy: Policy,
     /// What the revision asks for.
     pub revision: Revision,
-    /// Its instances: record, sight and attempt.
+    /// Its instances: their records, what the fleet shows of them, and their attempts.
     pub members: Vec<Member>,
     /// The Auto Scaling groups, by name.
     pub groups: BTreeMap<String, Group>,
@@ -32,30 +32,30 @@ pub struct Snapshot {
     pub timing: Timing,
     /// Effects that were refused lately, by [`super::plan::Effect::key`].
     pub refused: BTreeMap<String, Refused>,
-    /// The fleet can't be seen: what the members show is what was last seen of them.
+    /// Set while the fleet can't be observed: the members then show what was last seen of them.
     pub outage: Option<Outage>,
-    /// It can be seen again, for the first time since.
+    /// Whether this is the first look after such an outage.
     pub outage_ended: bool,
 }
 
-/// Why the fleet can't be seen, and since when.
+/// A time in which the fleet can't be observed: since when, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// The call that fails, and how.
+    /// The call that fails, and its error.
     pub why: String,
 }
 
 /// What the revision's `appspec.yml` asks for, as far as planning goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
-    /// It has BeforeBlockTraffic hooks.
+    /// Whether it has BeforeBlockTraffic hooks.
     pub pre_block: bool,
-    /// Of the releases that run before, by SHA.
+    /// What the releases that run before ask for, by SHA.
     #[serde(default)]
     pub former: BTreeMap<String, Former>,
-    /// It has AfterAllowTraffic hooks.
+    /// Whether it has AfterAllowTraffic hooks.
     pub post_allow: bool,
     /// The longest that one dispatch may take: the sum of its hooks' time-outs, seconds.
     pub run_seconds: i64,
@@ -64,7 +64,7 @@ pub struct Revision {
 /// What a release that runs before asks for: its own hooks are run until it has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
-    /// It has BeforeBlockTraffic hooks.
+    /// Whether it has BeforeBlockTraffic hooks.
     pub pre_block: bool,
 }
 
@@ -80,21 +80,21 @@ pub struct Timing {
 /// An effect that was refused, and when to try it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// How often in a row.
+    /// How often it was refused in a row.
     pub times: u32,
-    /// Not before.
+    /// When to try it again.
     pub until: Timestamp,
-    /// Since when it is refused.
+    /// When it was first refused.
     pub since: Timestamp,
-    /// AWS refuses drover as such (credentials, permissions, throttling, an outage), not this effect.
+    /// Whether AWS refuses drover as a whole (credentials, permissions, throttling, an outage) and not this effect.
     pub of_the_account: bool,
-    /// What AWS said.
+    /// AWS's message.
     pub message: String,
 }
 
 impl Refused {
-    /// Whether it is still being tried. What was not tried again for a minute after its pause is no longer wanted: it says
-    /// nothing about now.
+    /// Whether the effect is still being tried. One that was not tried again within a minute after its pause is no longer
+    /// needed.
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.until + SignedDuration::from_mins(1)
     }

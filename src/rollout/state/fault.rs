@@ -1,9 +1,9 @@
-//! Why things fail: the cause, where, the last words; in words for people.
+//! Why things fail: the cause, the place and the last output, and how that is told to people.
 
 use crate::rollout::event::LifecycleEvent;
 use serde::{Deserialize, Serialize};
 
-/// Why an attempt came to nothing: what happened, where, and the last thing it said.
+/// Why an attempt failed: what happened, where, and the last lines of its output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The event that failed.
@@ -31,32 +31,32 @@ pub enum Cause {
     AgentLost(String),
     /// The runner died in the middle of the event, as the host's own journal says.
     Interrupted,
-    /// The hooks are through, and the host says that another release is current than the one that was to be.
+    /// The hooks have finished, and the host reports another release as current than the one that was expected.
     WrongRelease {
-        /// What is current there.
+        /// The release that is current.
         current: String,
-        /// What was to be.
+        /// The release that was expected.
         wanted: String,
     },
     /// Another attempt holds the host's lock.
     Busy,
     /// The host has seen a newer attempt.
     Refused,
-    /// The host can't: no space left, a tool missing, no permission.
+    /// The host can't run it: no space left, a tool missing, no permission.
     HostCannot,
     /// Not healthy behind the balancer in time.
     Unhealthy(String),
-    /// A wait ended at its deadline: what it waited for.
+    /// A wait ended at its deadline; holds what it waited for.
     Deadline(String),
 }
 
-/// A revision as people read it.
+/// Shortens a revision for people to read.
 pub(super) fn short(sha: &str) -> &str {
     sha.get(..12).unwrap_or(sha)
 }
 
 impl Fault {
-    /// In words, one line.
+    /// Describes it in one line.
     pub fn words(&self) -> String {
         let what = match &self.hook {
             Some(hook) => format!("{} hook {hook}", self.event),

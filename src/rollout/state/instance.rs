@@ -1,4 +1,4 @@
-//! The record of an instance in a deployment: the phase it is in, and what is known of it whatever happens.
+//! The record of an instance in a deployment: its phase, and what is kept in every phase.
 
 use super::{
     fault::{Failure, Fault, short},
@@ -10,26 +10,26 @@ use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A membership in a target group, as journalled before the instance is taken out.
+/// An instance's membership in a target group, as recorded before the instance is taken out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// ARN of the target group.
     pub target_group: String,
     /// The target's port.
     pub port: u16,
-    /// Registered and deregistered by the Auto Scaling group itself; else by us.
+    /// Whether the Auto Scaling group itself registers and deregisters the target; otherwise drover does.
     pub owned: bool,
-    /// It was registered there when it was looked for.
+    /// Whether the instance was registered there when drover looked.
     #[serde(default)]
     pub seen: bool,
     /// Neither its Auto Scaling group nor the configuration names the target group, and it was not healthy there at the
-    /// start: it is drained there too, but its health there is waited for by nobody.
+    /// start: it is drained there too, but nothing waits for its health there.
     #[serde(default)]
     pub unwatched: bool,
 }
 
 impl Membership {
-    /// Its target: a target group may hold an instance on several ports.
+    /// Returns the target group and port: a target group may hold an instance on several ports.
     pub fn target(&self) -> (String, u16) {
         (self.target_group.clone(), self.port)
     }
@@ -44,13 +44,13 @@ pub struct Instance {
     pub zone: String,
     /// Name of its Auto Scaling group.
     pub group: String,
-    /// Where it is registered when in service.
+    /// The target groups in which it is registered when in service.
     pub memberships: Vec<Membership>,
-    /// Where it stands …
+    /// The phase that it is in.
     pub phase: Phase,
-    /// … since when.
+    /// When it entered that phase.
     pub since: Timestamp,
-    /// Which release it is to end with.
+    /// The release that it is to end with.
     pub goal: Goal,
     /// The last release known good on it, if any.
     pub good: Option<String>,
@@ -62,36 +62,37 @@ pub struct Instance {
     pub transient: u32,
     /// Retries used after failures of unknown class.
     pub unknown: u32,
-    /// A run was dispatched: the running release may have been touched.
+    /// Whether a run was dispatched, so that the running release may have been changed.
     pub touched: bool,
     /// What went wrong last, also while it is retried.
     pub fault: Option<Fault>,
-    /// To be dispatched alone: a dispatch with others was refused for an id among them.
+    /// Whether it must be dispatched alone, because a dispatch to several was refused for one of their ids.
     pub dispatch_alone: bool,
-    /// Its BeforeBlockTraffic hooks are through.
+    /// Whether its BeforeBlockTraffic hooks have finished.
     pub pre_blocked: bool,
-    /// It came into service after the deployment had begun.
+    /// Whether it came into service after the deployment had begun.
     pub joined: bool,
-    /// When its launch was last kept waiting by a heartbeat.
+    /// When a heartbeat last kept its launch waiting.
     pub heartbeat: Option<Timestamp>,
-    /// When its launch was answered. Another hook may hold it on.
+    /// When the lifecycle hook of its launch was completed. Another hook may still hold the launch.
     pub answered: Option<Timestamp>,
-    /// It was in service and healthy when the deployment began.
+    /// Whether it was in service and healthy when the deployment began.
     pub healthy_at_start: bool,
-    /// In quarantine when it was taken in hand: not whole, whatever becomes of this deployment.
+    /// Whether it was in quarantine when this deployment included it: it is not sound, however this deployment ends.
     pub was_quarantined: bool,
-    /// In quarantine when it was taken in hand, and the desired capacity that standby took with it was never given back.
+    /// Whether it was in quarantine when this deployment included it, and the desired capacity that standby had taken
+    /// with it was never returned.
     pub is_capacity_owed: bool,
-    /// Standby has taken it out of the desired capacity, and it hasn't come back.
+    /// Whether standby has reduced the desired capacity by it, and it hasn't come back.
     pub left_desired_capacity: bool,
-    /// It doesn't come back, and the desired capacity that standby took with it was given back.
+    /// Whether the desired capacity that standby took with it was returned, because it doesn't come back.
     pub is_capacity_returned: bool,
-    /// An attempt before was given up for lost: its hooks may be at work until then, and keep the next one out.
+    /// Until when the hooks of an attempt that counts as lost may still run, and keep the next attempt from starting.
     pub lost_attempt_until: Option<Timestamp>,
 }
 
 impl Instance {
-    /// A new, pending one.
+    /// Makes the record of an instance that is pending.
     pub fn new(id: &str, zone: &str, group: &str, now: Timestamp) -> Self {
         Instance {
             id: id.into(),
@@ -122,36 +123,36 @@ impl Instance {
         }
     }
 
-    /// The name of the phase it is in.
+    /// Returns the name of its phase.
     pub fn state(&self) -> InstanceState {
         self.phase.state()
     }
 
-    /// The attempt that it waits for.
+    /// Returns the attempt that it waits for.
     pub fn running(&self) -> Option<&Running> {
         self.phase.running()
     }
 
-    /// The number of the attempt that it waits for.
+    /// Returns the number of the attempt that it waits for.
     pub fn attempt(&self) -> Option<i64> {
         self.running().map(|running| running.number)
     }
 
-    /// It waits for this attempt from now on. Nothing in a phase that waits for none.
+    /// Makes it wait for this attempt. Does nothing in a phase that waits for no attempt.
     pub fn begin_attempt(&mut self, number: i64, run_seconds: Option<i64>) {
         if let Some(place) = self.phase.attempt_slot() {
             *place = Some(Running { number, run_seconds, stop: None });
         }
     }
 
-    /// The attempt that it waited for was never sent.
+    /// Forgets the attempt that it waited for, because that was never sent.
     pub fn forget_attempt(&mut self) {
         if let Some(place) = self.phase.attempt_slot() {
             *place = None;
         }
     }
 
-    /// This attempt was asked to stop, if it is the one that it waits for.
+    /// Records that this attempt was asked to stop, if it is the one that the instance waits for.
     pub fn note_stop(&mut self, number: i64, stop: Stop) {
         let running = self.phase.attempt_slot().and_then(Option::as_mut);
         if let Some(running) = running.filter(|running| running.number == number) {
@@ -159,12 +160,12 @@ impl Instance {
         }
     }
 
-    /// Where its run begins, or would, if not at the first event; after the retry that is due too.
+    /// Returns the event at which its run begins, if that is not the first; also after a retry that is due.
     pub fn resume(&self) -> Option<LifecycleEvent> {
         self.phase.resume().or(self.wait().and_then(|wait| wait.back.resume()))
     }
 
-    /// The retry that is due.
+    /// Returns the retry that it waits for.
     pub fn wait(&self) -> Option<Wait> {
         match self.phase {
             Phase::Waiting(wait) => Some(wait),
@@ -172,7 +173,7 @@ impl Instance {
         }
     }
 
-    /// How it ended, if it failed.
+    /// Returns how it failed, if it did.
     pub fn failure(&self) -> Option<&Failure> {
         match &self.phase {
             Phase::Failed(failure) => Some(failure),
@@ -180,12 +181,12 @@ impl Instance {
         }
     }
 
-    /// Where it stands; waiting, where it goes on.
+    /// Returns its state, or, while it waits for a retry, the state in which the retry continues.
     pub fn state_after_wait(&self) -> InstanceState {
         self.wait().map_or(self.state(), |wait| wait.back.state())
     }
 
-    /// Whether it has been taken in hand (see [`InstanceState::is_in_work`]), waiting for a retry included.
+    /// Whether it is in work (see [`InstanceState::is_in_work`]), or waits for a retry of that.
     pub fn in_work(&self) -> bool {
         self.state_after_wait().is_in_work()
     }
@@ -200,7 +201,7 @@ impl Instance {
         matches!(self.state_after_wait(), InstanceState::Pending | InstanceState::Staging)
     }
 
-    /// A person wants it tried again: from the start, with all its retries. Only a failed one can be.
+    /// Resets a failed instance, as a person has asked: it starts again from the beginning, with all its retries.
     pub fn try_again(&mut self, now: Timestamp) -> Result<(), Illegal> {
         let again = Instance {
             memberships: self.memberships.clone(),
@@ -218,7 +219,7 @@ impl Instance {
         Ok(())
     }
 
-    /// What it is on at the end of a deployment, and whether it serves, in words.
+    /// Describes in words which release it has at the end of a deployment, and whether it serves.
     pub fn describe_end(&self) -> String {
         use InstanceState::*;
         let former = self.good.as_deref().map_or_else(
@@ -235,12 +236,13 @@ impl Instance {
         }
     }
 
-    /// Kept out by an earlier deployment, which gave the desired capacity back: Auto Scaling has launched another for it.
+    /// Whether Auto Scaling has launched another instance in its place: an earlier deployment quarantined it and returned
+    /// its desired capacity.
     pub fn is_replaced(&self) -> bool {
         self.was_quarantined && !self.healthy_at_start && !self.is_capacity_owed
     }
 
-    /// Failed and kept out of the balancer.
+    /// Whether it failed and is kept out of the balancer.
     pub fn is_quarantined(&self) -> bool {
         self.failure().is_some_and(|failure| failure.quarantined)
     }

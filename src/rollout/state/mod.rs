@@ -1,4 +1,4 @@
-//! Where a deployment and each of its instances stand, and the one function by which an instance moves on.
+//! The states of a deployment and of each of its instances, and the one function that changes an instance's state.
 
 mod fault;
 mod instance;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// Where a deployment stands.
+/// The state of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum DeploymentState {
@@ -48,7 +48,7 @@ impl DeploymentState {
     }
 }
 
-/// Where an instance stands in a deployment.
+/// The state of an instance in a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum InstanceState {
@@ -117,7 +117,7 @@ macro_rules! names {
 names!(DeploymentState: Queued Preparing Rolling Halted Paused Succeeded Partial Failed Cancelled Superseded);
 names!(InstanceState: Pending Staging Staged PreBlocking Blocking Deploying Allowing PostAllowing Succeeded Waiting Restoring Restored Failed Gone Skipped);
 
-/// Which release the instance is to end with.
+/// The release that an instance is to end with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// The deployment's revision.

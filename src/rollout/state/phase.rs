@@ -1,10 +1,10 @@
-//! Where an instance stands in a deployment, with what belongs to that alone.
+//! The phases of an instance in a deployment, each with the data that only this phase has.
 
 use super::{fault::Failure, names::InstanceState};
 use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
 
-/// Where an instance stands. What belongs to one phase goes with it: no later one meets its leftovers.
+/// The phase of an instance, with the data that only this phase has, so that no later phase finds data left over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// See [`InstanceState::Pending`].
@@ -13,19 +13,19 @@ pub enum Phase {
     Staging(Option<Running>),
     /// On the host, and its turn may come.
     Staged {
-        /// Where the run begins, if not at the first event.
+        /// The event at which the run begins, if that is not the first.
         resume: Option<LifecycleEvent>,
     },
     /// The attempt that runs the BeforeBlockTraffic hooks.
     PreBlocking(Option<Running>),
     /// On its way out of the balancer.
     Blocking {
-        /// Where the run begins, if not at the first event.
+        /// The event at which the run begins, if that is not the first.
         resume: Option<LifecycleEvent>,
     },
     /// The run of the deployment's revision.
     Deploying {
-        /// Where it begins, if not at the first event.
+        /// The event at which it begins, if that is not the first.
         resume: Option<LifecycleEvent>,
         /// The attempt, once one is recorded.
         attempt: Option<Running>,
@@ -56,23 +56,23 @@ pub enum Phase {
     Skipped,
 }
 
-/// An attempt (see the store) that a phase waits for.
+/// An attempt (a row of a dispatch) that a phase waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Its number.
     pub number: i64,
     /// Seconds that its hooks may take together; none: those of the revision's main events.
     pub run_seconds: Option<i64>,
-    /// It was asked to stop.
+    /// The request to stop, if one was made.
     pub stop: Option<Stop>,
 }
 
-/// What an attempt was asked, and when.
+/// A request to an attempt to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// At once; else after the lifecycle event in work.
+    /// Whether it is to stop at once; otherwise after the lifecycle event that it runs.
     pub at_once: bool,
-    /// When it was last asked to.
+    /// When it was last sent.
     pub sent: Timestamp,
 }
 
@@ -81,22 +81,22 @@ pub struct Stop {
 pub struct Wait {
     /// When it is due.
     pub until: Timestamp,
-    /// Where it goes on.
+    /// The phase in which it continues.
     pub back: Back,
 }
 
-/// Where a retry goes on.
+/// The phase in which a retry continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Back {
     Staging,
     PreBlocking,
     Blocking {
-        /// Where the run begins, if not at the first event.
+        /// The event at which the run begins, if that is not the first.
         resume: Option<LifecycleEvent>,
     },
     Deploying {
-        /// Where the run begins, if not at the first event.
+        /// The event at which the run begins, if that is not the first.
         resume: Option<LifecycleEvent>,
     },
     PostAllowing,
@@ -104,17 +104,17 @@ pub enum Back {
 }
 
 impl Back {
-    /// The state's name.
+    /// Returns the name of the state.
     pub fn state(self) -> InstanceState {
         self.phase().state()
     }
 
-    /// Where the run begins, if not at the first event.
+    /// Returns the event at which the run begins, if that is not the first.
     pub fn resume(self) -> Option<LifecycleEvent> {
         self.phase().resume()
     }
 
-    /// The same, beginning there where a run is to come.
+    /// Returns the same, with its run beginning at `resume` where a run follows.
     pub fn at(self, resume: Option<LifecycleEvent>) -> Back {
         match self {
             Back::Blocking { .. } => Back::Blocking { resume },
@@ -123,7 +123,7 @@ impl Back {
         }
     }
 
-    /// The phase itself, with no attempt yet.
+    /// Returns the phase itself, with no attempt yet.
     pub fn phase(self) -> Phase {
         match self {
             Back::Staging => Phase::Staging(None),
@@ -137,7 +137,7 @@ impl Back {
 }
 
 impl Phase {
-    /// The phase's name.
+    /// Returns the phase's name.
     pub fn state(&self) -> InstanceState {
         use InstanceState as S;
         match self {
@@ -159,7 +159,7 @@ impl Phase {
         }
     }
 
-    /// Where the run begins, or would, if not at the first event.
+    /// Returns the event at which the run begins, if that is not the first.
     pub fn resume(&self) -> Option<LifecycleEvent> {
         match self {
             Phase::Staged { resume } | Phase::Blocking { resume } | Phase::Deploying { resume, .. } => {
@@ -169,7 +169,7 @@ impl Phase {
         }
     }
 
-    /// The attempt that it waits for.
+    /// Returns the attempt that it waits for.
     pub fn running(&self) -> Option<&Running> {
         match self {
             Phase::Staging(attempt)
@@ -181,7 +181,7 @@ impl Phase {
         }
     }
 
-    /// The place for an attempt, in a phase that waits for one.
+    /// Returns the slot for an attempt, in a phase that waits for one.
     pub(super) fn attempt_slot(&mut self) -> Option<&mut Option<Running>> {
         match self {
             Phase::Staging(attempt)

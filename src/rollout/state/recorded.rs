@@ -11,7 +11,7 @@ use crate::rollout::event::LifecycleEvent;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// See [`Instance`].
+/// The persisted form of [`Instance`]. Its field names must not change: stored records have them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Recorded {
     id: String,

@@ -7,7 +7,7 @@ use super::{
 };
 use thiserror::Error;
 
-/// What moves an instance on.
+/// What moves an instance from one phase to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Step {
@@ -17,13 +17,13 @@ pub enum Step {
     PreBlock,
     /// Take it out of the balancer.
     Block,
-    /// It launches, and is behind no balancer yet: its hooks run at once.
+    /// Run the hooks at once, on an instance that launches and is behind no balancer yet.
     DeployAtLaunch,
-    /// Back to wait for its turn in its batch: whether it may be taken out is decided afresh.
+    /// Return to wait for its turn in its batch: whether it may be taken out is decided again.
     Yield,
     /// Out and drained.
     Drained,
-    /// Let it back in: deployed, or never touched and cancelled.
+    /// Let it back in: it was deployed, or it was cancelled before anything was run on it.
     Allow,
     /// Healthy again, and AfterAllowTraffic hooks come next.
     PostAllow,
@@ -31,7 +31,7 @@ pub enum Step {
     Succeed,
     /// Try again later.
     Wait(Wait),
-    /// Go on where the wait said.
+    /// Continue in the phase that the wait names.
     Resume,
     /// Put the last good release back.
     Restore,
@@ -49,17 +49,17 @@ pub enum Step {
     Relapse(Box<Failure>),
 }
 
-/// A step that the state does not allow: a bug, never an operator's doing.
+/// The error for a step that the state does not allow: a bug, never an operator's mistake.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("an instance in state {from} can't take the step {step:?}")]
 pub struct Illegal {
     /// The state it is in.
     pub from: InstanceState,
-    /// What was asked.
+    /// The step.
     pub step: Box<Step>,
 }
 
-/// The phase after `step`.
+/// Returns the phase after `step`.
 pub fn next(from: &Phase, step: Step) -> Result<Phase, Illegal> {
     use Phase::*;
     let to = match (from, step) {
@@ -91,8 +91,8 @@ pub fn next(from: &Phase, step: Step) -> Result<Phase, Illegal> {
     Ok(to)
 }
 
-/// Whether a retry out of this phase may go on where the wait says: in the phase itself, or, out of the balancer, in the
-/// way out of it. The run of the former release never turns into one of the revision.
+/// Whether a retry from this phase may continue where the wait says: in the phase itself, or, for one that is to come
+/// back, on its way out of the balancer. The run of the former release never turns into one of the revision.
 fn may_go_on(from: &Phase, wait: Wait) -> bool {
     use InstanceState::*;
     let back = wait.back.state();
