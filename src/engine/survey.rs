@@ -92,7 +92,7 @@ impl Engine {
         }
         let mut policy = record::policy(row)?;
         if row.rolls_back.is_some() {
-            policy = policy.fitted(total);
+            policy = policy.shrunk_to_fit(total);
         }
         let out_already = |record: &Instance| {
             row.only_instance.as_deref() == Some(record.id.as_str()) && record.was_quarantined

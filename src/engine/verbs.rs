@@ -158,7 +158,7 @@ impl Engine {
         let commit = Commit { sha: row.sha.clone(), title: row.message.clone() };
         let order = Order { only: instance.map(Only::Retried), ..self.order(row, &by) };
         let policy = record::policy(row).map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
-        let policy = if instance.is_some() { policy.for_one() } else { policy };
+        let policy = if instance.is_some() { policy.for_one_instance() } else { policy };
         let new = queue(tx, &order, commit, &policy).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("{by}: deployment {}", new.id)))).await?;
         Ok(new.id)

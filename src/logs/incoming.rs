@@ -57,7 +57,7 @@ impl Ingest {
     }
 
     /// Whether lines wait to be stored.
-    pub fn pending(&self) -> bool {
+    pub fn has_pending_lines(&self) -> bool {
         self.parsed > self.stored
     }
 }

@@ -170,7 +170,7 @@ pub fn without_runner(script: &str) -> String {
 }
 
 /// Returns the name of the runner that such a script lacks.
-pub fn lacks(script: &str) -> Option<&str> {
+pub fn missing_runner(script: &str) -> Option<&str> {
     script.split_once(MARK)?.1.split_once('@').map(|(name, _)| name)
 }
 
@@ -311,8 +311,8 @@ mod tests {
         // Kept without the runner, and whole again.
         let (script, (name, packed)) = (render(&spec), runner());
         let kept = without_runner(&script);
-        assert!(kept.len() < script.len() - packed.len() + 100 && lacks(&kept) == Some(name));
+        assert!(kept.len() < script.len() - packed.len() + 100 && missing_runner(&kept) == Some(name));
         assert_eq!(with_runner(&kept, name, packed), script);
-        assert_eq!(lacks(&script), None);
+        assert_eq!(missing_runner(&script), None);
     }
 }

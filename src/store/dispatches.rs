@@ -46,7 +46,7 @@ pub struct Upload {
 }
 
 /// Reads the attempts of the last ten deployments only, however many there ever were.
-pub(super) const TOOK: &str = "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
+pub(super) const DURATIONS: &str = "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
      WHERE a.deployment IN (SELECT id FROM deployments WHERE group_name = $1 ORDER BY id DESC LIMIT 10) AND d.kind = $2 \
      AND a.ended_at IS NOT NULL AND a.outcome LIKE '{\"Succeeded%' ORDER BY a.number DESC LIMIT $3";
 
@@ -103,8 +103,8 @@ impl Store {
     }
 
     /// Returns how long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.
-    pub async fn took(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
-        let rows = sqlx::query(TOOK).bind(group).bind(kind).bind(limit).fetch_all(&self.pool).await?;
+    pub async fn attempt_durations(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
+        let rows = sqlx::query(DURATIONS).bind(group).bind(kind).bind(limit).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 

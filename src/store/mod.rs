@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Returns the value kept under a name, made by `make` the first time.
-    pub async fn remembered(&self, name: &str, make: impl FnOnce() -> String) -> Result<String> {
+    pub async fn value_or_insert(&self, name: &str, make: impl FnOnce() -> String) -> Result<String> {
         let mut tx = self.write().await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(name)

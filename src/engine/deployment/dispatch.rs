@@ -11,7 +11,7 @@ use crate::{
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
-        script::{Former, Kind as Job, Row, lacks, runner, with_runner, without_runner},
+        script::{Former, Kind as Job, Row, missing_runner, runner, with_runner, without_runner},
     },
     rollout::{
         event::{LifecycleEvent, RUN},
@@ -280,7 +280,7 @@ impl Deployment<'_> {
             0 => record::appspec(row)?.for_planning().run_seconds,
             seconds => seconds,
         };
-        let script = match lacks(&dispatch.script) {
+        let script = match missing_runner(&dispatch.script) {
             None => dispatch.script.clone(),
             Some(name) => {
                 let packed = self.engine.store.runner(name).await?;

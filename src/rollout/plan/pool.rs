@@ -105,7 +105,7 @@ pub(super) fn minimum_in_service(
     healthy: u32,
     total: u32,
 ) -> u32 {
-    let keep = policy.keep_of(size, healthy, total);
+    let keep = policy.keep_in_pool(size, healthy, total);
     match pool {
         // Without leave for an outage, no target group loses its last healthy target. One that has a single target has to.
         Pool::TargetGroup(_) if !policy.allow_downtime && size > 1 => keep.max(healthy.min(1)),

@@ -23,10 +23,8 @@ struct SameFailure {
 
 impl Planner<'_> {
     /// Returns the event and the reason if the failure is the revision's and not the instances'. That is so if no instance
-    /// got through an event, and either two or more, and at least half of those that tried, failed on the same last line
-    /// with
-    /// their retries used up, two or more and at least half of those that tried; or else each of the first few, in a
-    /// way that is no passing trouble.
+    /// got through an event, and on the same last line there failed either two or more, and at least half of those that
+    /// tried, with their retries used up; or each of the first few, in a way that is not transient.
     pub(super) fn find_systemic_failure(&self) -> Option<(LifecycleEvent, String)> {
         let mut tried: BTreeMap<LifecycleEvent, u32> = BTreeMap::new();
         let mut alike: BTreeMap<(LifecycleEvent, String), SameFailure> = BTreeMap::new();

@@ -84,7 +84,7 @@ impl Policy {
 
     /// Returns the policy with a batch small enough for a fleet that has shrunk, where there is one: a rollback is not
     /// refused for a size that was right when the fleet was larger.
-    pub fn fitted(self, total: u32) -> Policy {
+    pub fn shrunk_to_fit(self, total: u32) -> Policy {
         let largest = self.batch.largest(total);
         let smaller =
             (1..largest).rev().map(|size| Policy { batch: Batches::of(Size::Count(size)), ..self.clone() });
@@ -93,7 +93,7 @@ impl Policy {
     }
 
     /// Returns the policy for one instance alone: no steps, no bake, no approval, no rollback.
-    pub fn for_one(&self) -> Policy {
+    pub fn for_one_instance(&self) -> Policy {
         Policy {
             batch: Batches::of(Size::Count(1)),
             bake: SignedDuration::ZERO,
@@ -106,12 +106,12 @@ impl Policy {
 
     /// Returns how many must stay healthy, given how many were when the deployment began.
     pub fn keep_in_service(&self, total: u32, healthy_at_start: u32) -> u32 {
-        self.keep_of(total, healthy_at_start, total)
+        self.keep_in_pool(total, healthy_at_start, total)
     }
 
     /// Returns how many of a pool of `size` instances must stay healthy; batches are taken from the `total` of the
     /// deployment group.
-    pub fn keep_of(&self, size: u32, healthy_at_start: u32, total: u32) -> u32 {
+    pub fn keep_in_pool(&self, size: u32, healthy_at_start: u32, total: u32) -> u32 {
         match self.min_in_service {
             Some(minimum) => minimum.of(size),
             None => healthy_at_start.saturating_sub(self.batch.largest(total)),
@@ -139,10 +139,14 @@ mod tests {
     #[test]
     fn a_way_back_takes_fewer_at_a_time_in_a_smaller_fleet() {
         let policy = Policy { batch: Batches::of(Size::Count(5)), ..Policy::default() };
-        assert_eq!(policy.clone().fitted(10), policy);
-        assert_eq!(policy.clone().fitted(4).batch, Batches::of(Size::Count(3)));
+        assert_eq!(policy.clone().shrunk_to_fit(10), policy);
+        assert_eq!(policy.clone().shrunk_to_fit(4).batch, Batches::of(Size::Count(3)));
         let careful = Policy { min_in_service: Some(Size::Count(3)), ..policy.clone() };
-        assert_eq!(careful.fitted(4).batch, Batches::of(Size::Count(1)));
-        assert_eq!(policy.clone().fitted(1), policy, "there is none, which is refused with the arithmetic");
+        assert_eq!(careful.shrunk_to_fit(4).batch, Batches::of(Size::Count(1)));
+        assert_eq!(
+            policy.clone().shrunk_to_fit(1),
+            policy,
+            "there is none, which is refused with the arithmetic"
+        );
     }
 }

@@ -72,7 +72,7 @@ async fn launches_are_known_at_any_number_and_those_that_left_are_no_failures(da
 async fn what_is_watched_reads_no_large_table_from_end_to_end(database: Database) {
     let store = opened(&database).await.unwrap();
     deployment(&store).await;
-    assert_eq!(store.scans().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.full_table_scans().await.unwrap(), Vec::<String>::new());
 }
 
 async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
