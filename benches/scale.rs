@@ -55,8 +55,8 @@ fn fleet(count: u32, policy: Policy, now: Timestamp) -> Snapshot {
             becoming_healthy: SignedDuration::from_secs(20),
         },
         refused: BTreeMap::new(),
-        blind: None,
-        regained: false,
+        outage: None,
+        outage_ended: false,
     }
 }
 

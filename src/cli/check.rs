@@ -106,7 +106,7 @@ async fn check_server(server: &Server, database: Option<&str>) -> Findings {
     }
     match serve::database(database, server, &server.data) {
         Err(error) => findings.wrong.push(format!("{error:#}")),
-        Ok(database @ Database::Server(_)) => match database.look().await {
+        Ok(database @ Database::Server(_)) => match database.check_reachable().await {
             Ok(()) => findings.notes.push(format!("the database {database} is there")),
             Err(error) => findings.wrong.push(error.to_string()),
         },

@@ -116,7 +116,7 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     {
         info!("made the first token: {}", token_file.display());
     }
-    let secrets = Secrets::new(&store.remembered("secret", Secrets::fresh).await?);
+    let secrets = Secrets::new(&store.value_or_insert("secret", Secrets::fresh).await?);
     let public_url: Option<Arc<str>> = config.server.public_url.as_ref().map(|url| {
         let url = url.trim_end_matches('/');
         url.strip_suffix(":0").map_or_else(|| url.to_owned(), |host| format!("{host}:{port}")).into()

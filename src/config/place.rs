@@ -1,9 +1,9 @@
-//! Where in a TOML file something is wrong.
+//! Finds the place in a TOML file where something is wrong.
 
 use std::{fmt, path::PathBuf};
 use thiserror::Error;
 
-/// What is wrong with a file, where.
+/// An error in the configuration file, with its place.
 #[derive(Debug, Error)]
 pub struct ConfigError {
     pub(super) file: PathBuf,
@@ -21,21 +21,21 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Line and column, from 1, of an offset.
+/// Returns the line and column, from 1, of an offset.
 pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let line = before.matches('\n').count() + 1;
     (line, before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1)
 }
 
-/// The key on the line of `offset`, for messages of the parser that don't name it.
+/// Returns the key on the line of `offset`, for messages of the parser that don't name it.
 pub(super) fn key_at(text: &str, offset: usize) -> Option<&str> {
     let start = text[..offset.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
     let line = text[start..].lines().next()?;
     line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty() && !key.starts_with('#'))
 }
 
-/// Where `table.key` is written, or else the table.
+/// Returns the offset at which `table.key`, or else the table, is written.
 pub(super) fn find_key(text: &str, table: &str, key: &str) -> Option<usize> {
     let document = toml::de::DeTable::parse(text).ok()?;
     let mut place = None;

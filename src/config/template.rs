@@ -1,8 +1,8 @@
-//! Where CI puts bundles: an address with the commit in it.
+//! The address at which CI puts bundles, with the commit in it.
 
 use serde::Deserialize;
 
-/// Stands for the full SHA.
+/// The placeholder for the full SHA.
 const SHA: &str = "{sha}";
 
 /// An address of bundles, with `{sha}` in it.
@@ -10,7 +10,7 @@ const SHA: &str = "{sha}";
 #[serde(try_from = "String")]
 pub struct Template(String);
 
-/// Where one bundle is.
+/// The place of one bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An object in S3.
@@ -25,12 +25,12 @@ pub enum Place {
 }
 
 impl Template {
-    /// As it is written.
+    /// Returns the address as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The bundle of a commit.
+    /// Returns the place of the bundle of a commit.
     pub fn place(&self, sha: &str) -> Place {
         let address = self.0.replace(SHA, sha);
         match address.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {

@@ -74,7 +74,7 @@ impl Engine {
         let now = Timestamp::now().as_millisecond();
         let id = self
             .store
-            .intend(deployment, intent.action, &effect.key(), &intent.request.to_string(), now)
+            .record_intent(deployment, intent.action, &effect.key(), &intent.request.to_string(), now)
             .await?;
         crash::point(id, crash::When::Before);
         let done = match effect {

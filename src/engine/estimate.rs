@@ -42,8 +42,8 @@ impl Engine {
     /// How long things take on a group: hooks and staging as they took lately (the median), the rest as the target groups
     /// are set; and whether the first was measured.
     pub(super) async fn pace(&self, group: &str, timing: Timing) -> Result<(Pace, bool), StoreError> {
-        let hooks = median(self.store.took(group, "run", SAMPLE).await?);
-        let staging = median(self.store.took(group, "stage", SAMPLE).await?);
+        let hooks = median(self.store.attempt_durations(group, "run", SAMPLE).await?);
+        let staging = median(self.store.attempt_durations(group, "stage", SAMPLE).await?);
         let pace = Pace {
             staging: staging.unwrap_or(UNKNOWN_STAGING),
             hooks: hooks.unwrap_or(UNKNOWN_HOOKS),

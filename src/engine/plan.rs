@@ -90,8 +90,8 @@ fn snapshot(survey: &Survey, policy: &Policy, appspec: &AppSpec, now: Timestamp)
         groups: survey.groups.iter().map(|seen| (seen.name.clone(), group_of(seen, None))).collect(),
         timing: timing_of(&survey.target_groups),
         refused: BTreeMap::new(),
-        blind: None,
-        regained: false,
+        outage: None,
+        outage_ended: false,
     }
 }
 

@@ -65,7 +65,7 @@ impl Engine {
         let now = Timestamp::now().as_millisecond();
         let request = serde_json::json!({ "logGroupName": group }).to_string();
         let key = format!("CreateLogGroup:{group}");
-        let intent = self.store.intend(row.id, "CreateLogGroup", &key, &request, now).await?;
+        let intent = self.store.record_intent(row.id, "CreateLogGroup", &key, &request, now).await?;
         let made = self.fleet.create_log_group(&group).await;
         let words = made.as_ref().err().map(ToString::to_string);
         let now = Timestamp::now().as_millisecond();

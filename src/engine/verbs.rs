@@ -47,14 +47,14 @@ impl Engine {
                 self.apply(&mut tx, &row, verb, instance, by).await?;
                 id
             }
-            Ruling::Anew if verb == Verb::Rollback => {
+            Ruling::NewDeployment if verb == Verb::Rollback => {
                 let reason = format!("{by} rolls it back");
                 match self.roll_back(&mut tx, &row, &reason, by).await? {
                     Ok(new) => new,
                     Err(why) => return Err(SubmitError::Refused { id, verb, why }),
                 }
             }
-            Ruling::Anew => self.deploy_again(&mut tx, &row, instance, by).await?,
+            Ruling::NewDeployment => self.deploy_again(&mut tx, &row, instance, by).await?,
         };
         tx.commit().await?;
         self.logs.announce(id);
@@ -160,7 +160,7 @@ impl Engine {
         let commit = Commit { sha: row.sha.clone(), title: row.message.clone() };
         let order = Order { only: instance.map(Only::Retried), ..self.order(row, &by) };
         let policy = record::policy(row).map_err(|error| SubmitError::CanNot(format!("{error:#}")))?;
-        let policy = if instance.is_some() { policy.for_one() } else { policy };
+        let policy = if instance.is_some() { policy.for_one_instance() } else { policy };
         let new = queue(tx, &order, commit, &policy).await?;
         tx.append_log(row.id, &note_chunk(None, &lines_of(&format!("{by}: deployment {}", new.id)))).await?;
         Ok(new.id)

@@ -2,9 +2,9 @@
 //! GitHub gives for an hour and octocrab renews.
 
 use super::{
-    GitHubError,
     ask::{Client, ask},
-    path,
+    error::{GitHubError, unavailable},
+    names::path,
 };
 use octocrab::{Octocrab, models::InstallationId};
 use serde::Deserialize;
@@ -15,14 +15,14 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// An app may be removed and installed again meanwhile, with another number.
+/// How long an installation is remembered: an app may be removed and installed again, with another number.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// An app, and the clients of its installations.
+/// A GitHub App, and the clients of its installations.
 #[derive(Debug)]
 pub(super) struct App {
     itself: Client,
-    /// By repository, and since when.
+    /// The clients by repository, each with the time when it was found.
     installations: Mutex<HashMap<String, (Instant, Arc<Client>)>>,
 }
 
@@ -37,7 +37,7 @@ impl App {
         App { itself: Client::new(itself), installations: Mutex::default() }
     }
 
-    /// The client for a repository. GitHub isn't waited for by those whose client is known.
+    /// Returns the client for a repository. Callers whose client is known don't wait for GitHub.
     pub(super) async fn client(&self, repository: &str) -> Result<Arc<Client>, GitHubError> {
         {
             let mut known = self.installations.lock().await;
@@ -55,7 +55,7 @@ impl App {
             );
             return Err(GitHubError::Revision(words));
         };
-        let client = self.itself.api.installation(id).map_err(|e| super::unavailable(&what, &e))?;
+        let client = self.itself.api.installation(id).map_err(|e| unavailable(&what, &e))?;
         // A copy of a client has no part in its token.
         let client = Arc::new(Client::new(client));
         let mut known = self.installations.lock().await;
@@ -63,7 +63,7 @@ impl App {
         Ok(Arc::clone(client))
     }
 
-    /// Its token is not taken any more: the next question begins afresh.
+    /// Forgets the client of a repository, whose token GitHub doesn't accept any more.
     pub(super) async fn forget(&self, repository: &str) {
         self.installations.lock().await.remove(repository);
     }

@@ -1,6 +1,7 @@
-//! One question to GitHub's API: conditional where its answer is known already, and no further one while GitHub asks to wait.
+//! Sends one request to GitHub's API: conditional where its answer is known already, and none while GitHub asks to
+//! wait.
 
-use super::GitHubError;
+use super::error::{self, GitHubError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
@@ -17,22 +18,22 @@ const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 /// The primary limit is renewed every hour.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What GitHub said.
+/// GitHub's answer to a question.
 #[derive(Debug)]
-pub(super) enum Said<T> {
-    /// An answer, and its ETag.
-    Yes(T, Option<String>),
-    /// What the ETag stands for is still true.
+pub(super) enum Answer<T> {
+    /// The thing asked for, and its ETag.
+    Found(T, Option<String>),
+    /// Nothing has changed since the ETag was given.
     Unchanged,
-    /// A status that means: there is no such thing (404, 409 for an empty repository, 422).
-    No,
+    /// There is no such thing (404, 409 for an empty repository, 422).
+    NotFound,
 }
 
-/// Until when GitHub wants no further request of this token.
+/// Until when GitHub wants no further request with this token.
 #[derive(Debug, Default)]
 struct Limits(Mutex<Option<Instant>>);
 
-/// Who asks, by one token, with the limits that GitHub has for that.
+/// A client with one token, and GitHub's rate limits for that token.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) api: Octocrab,
@@ -46,17 +47,17 @@ impl Client {
 }
 
 impl Limits {
-    fn wait(&self) -> Option<Duration> {
+    fn time_left(&self) -> Option<Duration> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until.and_then(|until| until.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    fn hold(&self, pause: Duration) {
+    fn pause_for(&self, pause: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
     }
 }
 
-/// How long a refusal asks to wait; none if it is no matter of limits.
+/// Returns how long a refusal asks to wait; none if it isn't due to rate limits.
 fn pause(status: StatusCode, headers: &HeaderMap, message: &str, now: Timestamp) -> Option<Duration> {
     if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
         return None;
@@ -83,24 +84,24 @@ pub(super) async fn ask<T: DeserializeOwned>(
     path: &str,
     what: &str,
 ) -> Result<Option<T>, GitHubError> {
-    match ask_since(client, path, None, what).await? {
-        Said::Yes(answer, _) => Ok(Some(answer)),
-        Said::No => Ok(None),
-        Said::Unchanged => Err(GitHubError::Unavailable(format!(
+    match ask_if_changed(client, path, None, what).await? {
+        Answer::Found(answer, _) => Ok(Some(answer)),
+        Answer::NotFound => Ok(None),
+        Answer::Unchanged => Err(GitHubError::Unavailable(format!(
             "{what}: 'not modified' was answered to a question without an ETag"
         ))),
     }
 }
 
 /// Asks for `path` unless its answer is still the one that the ETag stands for.
-pub(super) async fn ask_since<T: DeserializeOwned>(
+pub(super) async fn ask_if_changed<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     etag: Option<&str>,
     what: &str,
-) -> Result<Said<T>, GitHubError> {
+) -> Result<Answer<T>, GitHubError> {
     let unavailable = |words: String| GitHubError::Unavailable(format!("{what}: {words}"));
-    if let Some(left) = client.limits.wait() {
+    if let Some(left) = client.limits.time_left() {
         return Err(unavailable(format!("GitHub asks to wait {} s more (rate limit)", left.as_secs() + 1)));
     }
     let headers = etag.and_then(|etag| HeaderValue::from_str(etag).ok()).map(|etag| {
@@ -109,26 +110,26 @@ pub(super) async fn ask_since<T: DeserializeOwned>(
         headers
     });
     let response =
-        client.api._get_with_headers(path, headers).await.map_err(|e| super::unavailable(what, &e))?;
+        client.api._get_with_headers(path, headers).await.map_err(|e| error::unavailable(what, &e))?;
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(|e| super::unavailable(what, &e))?.to_bytes();
+    let body = body.collect().await.map_err(|e| error::unavailable(what, &e))?.to_bytes();
     match parts.status {
-        StatusCode::NOT_MODIFIED => return Ok(Said::Unchanged),
+        StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
         StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-            return Ok(Said::No);
+            return Ok(Answer::NotFound);
         }
         status if status.is_success() => {
             let answer =
                 serde_json::from_slice(&body).map_err(|e| unavailable(format!("GitHub's answer: {e}")))?;
             let etag = parts.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            return Ok(Said::Yes(answer, etag));
+            return Ok(Answer::Found(answer, etag));
         }
         _ => {}
     }
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or_default();
     if let Some(pause) = pause(parts.status, &parts.headers, message, Timestamp::now()) {
-        client.limits.hold(pause);
+        client.limits.pause_for(pause);
     }
     let words = format!("{what}: {} {message}", parts.status);
     Err(match parts.status {

@@ -1,8 +1,8 @@
-//! What a hook wrote, made safe for a terminal or a page.
+//! Makes what a hook wrote safe for a terminal or a page.
 
 use std::fmt::Write as _;
 
-/// `text` without control characters, tabs excepted; colours (SGR) stay if `keep_colour`. Of a line that
+/// Returns `text` without control characters, tabs excepted; colours (SGR) stay if `keep_colour`. Of a line that
 /// overwrites itself by carriage returns, the last state stays.
 pub fn clean(text: &str, keep_colour: bool) -> String {
     let text = text.trim_end_matches(['\r', '\n']);

@@ -1,4 +1,4 @@
-//! Reading a deployment's log: from the store by number, then live.
+//! Reads a deployment's log: from the store by number, then live.
 
 use super::Logs;
 use crate::{
@@ -12,7 +12,7 @@ use std::{collections::VecDeque, sync::Arc};
 /// Chunks fetched at a time.
 const CHUNKS: i64 = 64;
 
-/// What is to be read.
+/// The lines of a log that a reader wants.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Only lines after this number.
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub instance: Option<String>,
     /// Only this lifecycle event's.
     pub event: Option<String>,
-    /// Go on until the deployment has ended; else only what is there.
+    /// Whether to continue until the deployment has ended; otherwise only what is there is read.
     pub follow: bool,
 }
 
@@ -32,7 +32,7 @@ impl Wanted {
     }
 }
 
-/// The rows of a chunk after `seq`.
+/// Returns the rows of a chunk after `seq`.
 fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = LogLine> {
     let Chunk { first_seq, at, instance, event, attempt, source, payload, .. } = chunk;
     let at = Timestamp::from_millisecond(at).unwrap_or_default();
@@ -54,7 +54,7 @@ fn rows(chunk: Chunk, seq: i64) -> impl Iterator<Item = LogLine> {
 }
 
 impl Logs {
-    /// Batches of rows as they come; ends with the deployment, or with what is there.
+    /// Streams batches of rows as they come, until the deployment ends, or until the end of what is there.
     pub fn follow(
         self: &Arc<Self>,
         deployment: i64,
@@ -78,27 +78,27 @@ impl Logs {
 
 /// The last lines of a log.
 #[derive(Debug, Default)]
-pub struct Last {
+pub struct LastLines {
     /// In order.
     pub rows: Vec<LogLine>,
-    /// There are earlier ones.
+    /// Whether there are earlier ones.
     pub earlier: bool,
 }
 
 impl Logs {
-    /// The last lines of a deployment, or of one instance in it: at most so many, and so many bytes.
+    /// Returns the last lines of a deployment, or of one instance in it: at most so many, and so many bytes.
     pub async fn last(
         &self,
         deployment: i64,
         instance: Option<&str>,
         lines: usize,
         bytes: usize,
-    ) -> Result<Last, StoreError> {
+    ) -> Result<LastLines, StoreError> {
         let (mut last, mut size, mut before) = (VecDeque::new(), 0, i64::MAX);
         loop {
             let chunks = self.store.chunks_before(deployment, instance, before, CHUNKS).await?;
             let Some(first) = chunks.last().map(|chunk| chunk.first_seq) else {
-                return Ok(Last { rows: last.into(), earlier: false });
+                return Ok(LastLines { rows: last.into(), earlier: false });
             };
             before = first;
             for chunk in chunks {
@@ -106,7 +106,7 @@ impl Logs {
                 while let Some(row) = rows.pop() {
                     size += row.text.len();
                     if last.len() == lines || size > bytes && !last.is_empty() {
-                        return Ok(Last { rows: last.into(), earlier: true });
+                        return Ok(LastLines { rows: last.into(), earlier: true });
                     }
                     last.push_front(row);
                 }
@@ -155,7 +155,7 @@ impl Reader {
         }
     }
 
-    /// Ended, or halted with everything in order.
+    /// Whether the deployment has ended, or halted with everything in order.
     async fn has_ended(&mut self) -> Result<bool, StoreError> {
         let row = self.logs.store.deployment(self.deployment).await?;
         self.ended = row.is_none_or(|row| row.finished_at.is_some() || row.settled != 0);

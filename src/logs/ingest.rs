@@ -1,24 +1,23 @@
-//! Receiving the log of one attempt: a byte stream with offsets, taken up again wherever it broke.
+//! Receives the log of one attempt: a byte stream with offsets, resumed wherever it was interrupted.
 //!
 //! What is stored is remembered as an offset in the same transaction as the lines. After a restart of the daemon the
 //! host is asked for the file from its start: the bytes that are stored already are only hashed and parsed again, so
 //! that the checksum at the end is one over the whole file.
 
 use super::{
-    Logs,
-    parse::{Control, Item, Parser},
-    writer::Piece,
+    Logs, lines_of, note_chunk,
+    parse::{Control, Item},
+    queue::Piece,
 };
 use crate::store::StoreError;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, PoisonError},
-};
+use sha2::Digest as _;
+use std::sync::{Arc, PoisonError};
 use thiserror::Error;
 
-/// Stored at the latest when this much is pending.
+pub use super::incoming::Ingest;
+
+/// The bytes of pending lines after which they are stored.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// The host stops at the budget itself and says so; what it says, and its control lines, come on top.
 const MARGIN: u64 = 1024 * 1024;
@@ -27,64 +26,42 @@ const TAIL_LINES: usize = 20;
 /// A tail's line is cut to this; it is for people.
 const TAIL_LINE_BYTES: usize = 500;
 
-/// Why a piece of log is not taken.
+/// Why a piece of log is not accepted.
 #[derive(Debug, Error)]
 pub enum IngestError {
-    /// Nothing is known of this attempt.
+    /// The attempt is unknown.
     #[error("no such attempt")]
     Unknown,
-    /// Its log is complete; nothing more is taken.
+    /// Its log is complete; nothing more is accepted.
     #[error("the log of this attempt is complete")]
     Complete,
     /// The piece doesn't begin where the last one ended.
     #[error("bytes from {wanted} on are wanted")]
     Offset {
-        /// Where to go on.
+        /// The offset from which bytes are wanted.
         wanted: u64,
     },
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The log of one attempt while it comes in.
-pub struct Ingest {
-    deployment: i64,
-    attempt: i64,
-    instance: String,
-    parser: Parser,
-    hasher: Sha256,
-    /// Bytes of the file that are taken and not yet in a finished item, so not hashed either.
-    unhashed: Vec<u8>,
-    /// The runner's last line has come: what follows, from a background child, is not part of the log.
-    finished: bool,
-    /// Bytes of the file taken so far.
-    taken: u64,
-    /// Bytes of it that are in finished items.
-    parsed: u64,
-    /// Bytes of it whose lines are in the store.
-    stored: u64,
-    event: Option<String>,
-    lines: Vec<u8>,
-    tail: VecDeque<String>,
-}
-
-/// A log that is forgotten when this is dropped: it is over, or else it isn't known whether its lines are stored (the
+/// Forgets the log of an attempt when it is dropped: it is over, or else it isn't known whether its lines are stored (the
 /// store's answer to a commit may have been lost, or nobody waits for it any more), and its host is asked for the file from
 /// its start.
-struct Held<'a> {
+struct ForgetOnDrop<'a> {
     logs: &'a Logs,
     attempt: i64,
 }
 
-impl Drop for Held<'_> {
+impl Drop for ForgetOnDrop<'_> {
     fn drop(&mut self) {
         self.logs.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt);
     }
 }
 
 impl Logs {
-    /// The log of an attempt, known by its nonce.
+    /// Returns the log of an attempt that is being received; the nonce marks its control lines.
     pub async fn receive(
         &self,
         attempt: i64,
@@ -96,27 +73,15 @@ impl Logs {
         }
         let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
         let ingest = receiving.entry(attempt).or_insert_with(|| {
-            Arc::new(tokio::sync::Mutex::new(Ingest {
-                deployment: row.deployment,
-                attempt,
-                instance: row.instance,
-                parser: Parser::new(nonce),
-                hasher: Sha256::new(),
-                unhashed: Vec::new(),
-                finished: false,
-                taken: 0,
-                parsed: 0,
-                stored: u64::try_from(row.log_bytes).unwrap_or(0),
-                event: None,
-                lines: Vec::new(),
-                tail: VecDeque::new(),
-            }))
+            let stored = u64::try_from(row.log_bytes).unwrap_or(0);
+            let ingest = Ingest::new(row.deployment, attempt, row.instance, nonce, stored);
+            Arc::new(tokio::sync::Mutex::new(ingest))
         });
         Ok(Arc::clone(ingest))
     }
 
-    /// Bytes of one attempt's file that are kept here at most.
-    fn most(&self) -> u64 {
+    /// Returns how many bytes of one attempt's file are kept at most.
+    fn most_bytes(&self) -> u64 {
         self.budget + MARGIN
     }
 
@@ -138,7 +103,7 @@ impl Logs {
         Ok(())
     }
 
-    /// Stores a chunk, and with it how far the file has been read, which is answered.
+    /// Stores a chunk, and with it how far the file has been read, which it returns.
     async fn store_chunk(
         &self,
         ingest: &Ingest,
@@ -156,13 +121,13 @@ impl Logs {
             at: Timestamp::now().as_millisecond(),
             read: ingest.parsed,
         };
-        let unless_stored = Held { logs: self, attempt: ingest.attempt };
+        let unless_stored = ForgetOnDrop { logs: self, attempt: ingest.attempt };
         self.write(piece).await?;
         std::mem::forget(unless_stored);
         Ok(ingest.parsed)
     }
 
-    /// Takes bytes at `offset` of the file.
+    /// Accepts bytes at `offset` of the file.
     pub async fn take(&self, ingest: &mut Ingest, offset: u64, bytes: &[u8]) -> Result<(), IngestError> {
         if offset != ingest.taken {
             return Err(IngestError::Offset { wanted: ingest.taken });
@@ -195,20 +160,20 @@ impl Logs {
                     let end = line.len().min(TAIL_LINE_BYTES);
                     ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
                     let (before, after) = (ingest.parsed, ingest.parsed + length as u64);
-                    if is_new && after <= self.most() {
+                    if is_new && after <= self.most_bytes() {
                         ingest.lines.extend_from_slice(&line);
                         ingest.lines.push(b'\n');
-                    } else if is_new && before <= self.most() {
+                    } else if is_new && before <= self.most_bytes() {
                         self.flush(ingest).await?;
                         ingest.parsed = after;
-                        self.say_full(ingest).await?;
+                        self.note_truncation(ingest).await?;
                     }
                     ingest.parsed = after;
                 }
                 Item::Control(control) => {
                     self.flush(ingest).await?;
                     ingest.parsed += length as u64;
-                    self.control(ingest, control, is_new).await?;
+                    self.take_control(ingest, control, is_new).await?;
                 }
             }
             if ingest.lines.len() >= FLUSH_BYTES {
@@ -219,19 +184,24 @@ impl Logs {
         Ok(())
     }
 
-    /// What follows is counted, and not kept.
-    async fn say_full(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
+    /// Writes that what follows is counted, and not kept.
+    async fn note_truncation(&self, ingest: &mut Ingest) -> Result<(), IngestError> {
         let text = format!(
             "the log of attempt {} is longer than the {} MiB that are kept of one attempt (server.attempt_log_mib): what follows \
              is counted, and not kept",
             ingest.attempt,
             self.budget >> 20
         );
-        ingest.stored = self.store_chunk(ingest, "drover", None, super::lines_of(&text)).await?;
+        ingest.stored = self.store_chunk(ingest, "drover", None, lines_of(&text)).await?;
         Ok(())
     }
 
-    async fn control(&self, ingest: &mut Ingest, control: Control, is_new: bool) -> Result<(), IngestError> {
+    async fn take_control(
+        &self,
+        ingest: &mut Ingest,
+        control: Control,
+        is_new: bool,
+    ) -> Result<(), IngestError> {
         let text = match (control.what.as_str(), control.exit) {
             ("begin", _) => {
                 ingest.event = Some(control.event.clone());
@@ -249,13 +219,14 @@ impl Logs {
         };
         if is_new && let Some(text) = text {
             let event = Some(control.event.clone());
-            ingest.stored = self.store_chunk(ingest, "drover", event, super::lines_of(&text)).await?;
+            ingest.stored = self.store_chunk(ingest, "drover", event, lines_of(&text)).await?;
         }
         Ok(())
     }
 
-    /// The host says that its file is `size` bytes long and has this checksum. `outcome` makes the attempt's outcome (JSON)
-    /// of the last lines of its last event; both are written down together. True: the attempt had none before.
+    /// Completes the log: the host reports that its file is `size` bytes long and has this checksum. `outcome` makes
+    /// the attempt's outcome (JSON) of the last lines of its last event; both are stored together. Returns whether the
+    /// attempt had none before.
     pub async fn complete(
         &self,
         ingest: &mut Ingest,
@@ -279,14 +250,14 @@ impl Logs {
             )
         });
         let over = size
-            .checked_sub(self.most())
+            .checked_sub(self.most_bytes())
             .filter(|over| *over > 0)
             .map(|over| format!("of attempt {}, {over} bytes of log were not kept", ingest.attempt));
         let words = words.into_iter().chain(over).reduce(|all, more| format!("{all}; {more}"));
-        self.end(ingest, size, words, outcome).await
+        self.end_log(ingest, size, words, outcome).await
     }
 
-    /// The rest of the log will not come: says so, and writes the outcome down all the same.
+    /// Ends a log whose rest will not come: writes that, and stores the outcome all the same.
     pub async fn give_up(
         &self,
         ingest: &mut Ingest,
@@ -298,24 +269,24 @@ impl Logs {
             "the log of attempt {} is not whole: of {size} bytes those from {wanted} on did not come",
             ingest.attempt
         );
-        self.end(ingest, ingest.parsed, Some(words), outcome).await
+        self.end_log(ingest, ingest.parsed, Some(words), outcome).await
     }
 
-    /// Whole or not, nothing more will come of it.
-    async fn end(
+    /// Stores the end of a log, whole or not.
+    async fn end_log(
         &self,
         ingest: &mut Ingest,
         size: u64,
         words: Option<String>,
         outcome: impl FnOnce(Vec<String>) -> Option<String> + Send,
     ) -> Result<bool, IngestError> {
-        let _over = Held { logs: self, attempt: ingest.attempt };
+        let _over = ForgetOnDrop { logs: self, attempt: ingest.attempt };
         self.flush(ingest).await?;
         let mut tx = self.store.write().await?;
         tx.set_log(ingest.attempt, i64::try_from(size).unwrap_or(i64::MAX), true).await?;
         if let Some(words) = words {
-            let lines = super::lines_of(&words);
-            tx.append_log(ingest.deployment, &super::note_chunk(Some(&ingest.instance), &lines)).await?;
+            let lines = lines_of(&words);
+            tx.append_log(ingest.deployment, &note_chunk(Some(&ingest.instance), &lines)).await?;
         }
         let first = match outcome(ingest.tail.iter().cloned().collect()) {
             Some(outcome) => {
@@ -326,22 +297,5 @@ impl Logs {
         tx.commit().await?;
         self.announce(ingest.deployment);
         Ok(first)
-    }
-}
-
-impl Ingest {
-    /// Whose log it is.
-    pub fn attempt(&self) -> i64 {
-        self.attempt
-    }
-
-    /// Where the host is to go on.
-    pub fn wanted(&self) -> u64 {
-        self.taken
-    }
-
-    /// Whether lines wait to be stored.
-    pub fn pending(&self) -> bool {
-        self.parsed > self.stored
     }
 }

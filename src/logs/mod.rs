@@ -6,12 +6,16 @@
 pub mod clean;
 pub mod follow;
 pub mod frames;
+mod incoming;
 pub mod ingest;
 mod parse;
+mod queue;
 mod writer;
 
 use crate::store::{NewChunk, Store, StoreError};
+use incoming::Ingest;
 use jiff::Timestamp;
+use queue::Queue;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -21,18 +25,18 @@ use tokio::sync::watch;
 /// All logs of this daemon.
 pub struct Logs {
     store: Arc<Store>,
-    /// Per deployment: bumped whenever there is something new to read.
+    /// A counter per deployment, raised whenever there is something new to read.
     news: Mutex<HashMap<i64, watch::Sender<u64>>>,
-    /// Bytes that are kept of one attempt.
+    /// The bytes that are kept of one attempt.
     budget: u64,
-    /// Attempts whose log is being received.
-    receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<ingest::Ingest>>>>,
-    /// Lines of attempts that are to be written.
-    queue: Arc<writer::Queue>,
+    /// The logs that are being received, by attempt.
+    receiving: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<Ingest>>>>,
+    /// The lines that wait to be written.
+    queue: Arc<Queue>,
 }
 
 impl Logs {
-    /// Over a store; of one attempt `budget` bytes are kept.
+    /// Makes the logs over a store; of one attempt `budget` bytes are kept.
     pub fn new(store: Arc<Store>, budget: u64) -> Logs {
         Logs { store, budget, news: Mutex::default(), receiving: Mutex::default(), queue: Arc::default() }
     }
@@ -42,7 +46,7 @@ impl Logs {
         self.sender(deployment).send_modify(|count| *count += 1);
     }
 
-    /// Told whenever there is something new.
+    /// Returns a receiver that changes whenever there is something new.
     pub fn subscribe(&self, deployment: i64) -> watch::Receiver<u64> {
         self.sender(deployment).subscribe()
     }
@@ -66,7 +70,7 @@ impl Logs {
     }
 }
 
-/// The chunk of drover's own lines.
+/// Makes the chunk of drover's own lines.
 pub fn note_chunk<'a>(instance: Option<&'a str>, payload: &'a [u8]) -> NewChunk<'a> {
     NewChunk {
         instance,
@@ -78,7 +82,7 @@ pub fn note_chunk<'a>(instance: Option<&'a str>, payload: &'a [u8]) -> NewChunk<
     }
 }
 
-/// A text as whole lines.
+/// Returns a text as whole lines.
 pub fn lines_of(text: &str) -> Vec<u8> {
     let mut lines = text.as_bytes().to_vec();
     lines.push(b'\n');

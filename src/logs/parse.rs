@@ -1,4 +1,4 @@
-//! From the bytes of a host's file to lines and control lines. Pure.
+//! Splits the bytes of a host's file into lines and control lines. Pure.
 //!
 //! A control line starts with 0x1e, the word `drover` and the attempt's nonce, which hooks never see. It may come in
 //! the middle of a line, where a background child's unfinished write stood before it.
@@ -13,7 +13,7 @@ const LONGEST_CONTROL: usize = 8 * 1024;
 /// ASCII's record separator, with which a control line begins.
 const CONTROL: u8 = 0x1e;
 
-/// What a host's file is made of.
+/// A part of a host's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A line, without its newline.
@@ -35,7 +35,7 @@ pub struct Control {
     pub exit: Option<i32>,
 }
 
-/// Splits a byte stream, however it is cut up.
+/// Splits a byte stream into lines and control lines, however it is divided.
 #[derive(Debug)]
 pub struct Parser {
     mark: Vec<u8>,
@@ -43,7 +43,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// For the file of the attempt with this nonce.
+    /// Makes a parser for the file of the attempt with this nonce.
     pub fn new(nonce: &str) -> Parser {
         Parser { mark: format!("\u{1e}drover {nonce} ").into_bytes(), pending: Vec::new() }
     }
@@ -75,7 +75,7 @@ impl Parser {
         }
     }
 
-    /// The file is over: what is pending is a line too.
+    /// Ends the file: what is pending is a line too.
     pub fn finish(&mut self, mut each: impl FnMut(Item, usize)) {
         if !self.pending.is_empty() {
             self.line(0, &mut each);

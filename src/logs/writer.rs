@@ -1,66 +1,17 @@
-//! Lines of many attempts, written in one transaction: whoever comes while another one is being written waits for the
-//! next, together with all others who came meanwhile. Fifty instances that write cost tens of commits a second, not
+//! Writes lines of many attempts in one transaction: what arrives while one is being written goes into the next, together
+//! with all else that has arrived meanwhile. Fifty instances that write cost tens of commits a second, not
 //! hundreds, and whoever else writes waits for one of them at most.
 
-use super::{Logs, Store};
-use crate::store::{NewChunk, StoreError};
-use std::sync::{Arc, Mutex, PoisonError};
+use super::{
+    Logs,
+    queue::{Piece, Queue, Waiting},
+};
+use crate::store::{NewChunk, Store, StoreError};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// So many bytes of lines go into one transaction, and what the last one has beyond it.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
-
-/// Lines of one attempt, and how far its file has been read with them.
-pub(super) struct Piece {
-    pub(super) deployment: i64,
-    pub(super) attempt: i64,
-    pub(super) instance: String,
-    pub(super) event: Option<String>,
-    pub(super) source: &'static str,
-    pub(super) lines: Vec<u8>,
-    pub(super) at: i64,
-    /// Bytes of the file.
-    pub(super) read: u64,
-}
-
-/// A piece, and who waits for it to be on the disk.
-type Waiting = (Piece, oneshot::Sender<Result<(), StoreError>>);
-
-/// What is to be written.
-#[derive(Default)]
-pub(super) struct Queue(Mutex<Waitings>);
-
-#[derive(Default)]
-struct Waitings {
-    pieces: Vec<Waiting>,
-    /// Somebody writes, and goes on until nothing is left.
-    writing: bool,
-}
-
-impl Queue {
-    fn put(&self, piece: Waiting) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.pieces.push(piece);
-        !std::mem::replace(&mut waiting.writing, true)
-    }
-
-    /// What goes into the next transaction; nothing: there is none.
-    fn take(&self) -> Vec<Waiting> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = 0;
-        let fits = waiting.pieces.iter().take_while(|(piece, _)| {
-            let fits = bytes < MOST_BYTES;
-            bytes += piece.lines.len();
-            fits
-        });
-        let count = fits.count();
-        waiting.writing = count > 0;
-        waiting.pieces.drain(..count).collect()
-    }
-}
-
 impl Logs {
-    /// Returns when the piece is on the disk.
+    /// Writes a piece, and returns when it is on the disk.
     pub(super) async fn write(&self, piece: Piece) -> Result<(), StoreError> {
         let deployment = piece.deployment;
         let (written, told) = oneshot::channel();
@@ -68,7 +19,7 @@ impl Logs {
             // A task of its own: whoever waits may go away.
             tokio::spawn(write_all(Arc::clone(&self.store), Arc::clone(&self.queue)));
         }
-        let lost = |_| Err(StoreError::Away("the writer of the log has broken off".into()));
+        let lost = |_| Err(StoreError::Unreachable("the writer of the log has broken off".into()));
         told.await.unwrap_or_else(lost)?;
         self.announce(deployment);
         Ok(())
@@ -94,7 +45,7 @@ async fn write_all(store: Arc<Store>, queue: Arc<Queue>) {
                 let words = error.to_string();
                 let mut error = Some(error);
                 for (_, written) in pieces {
-                    let error = error.take().unwrap_or_else(|| StoreError::Away(words.clone()));
+                    let error = error.take().unwrap_or_else(|| StoreError::Unreachable(words.clone()));
                     let _ = written.send(Err(error));
                 }
             }

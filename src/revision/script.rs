@@ -82,15 +82,15 @@ pub struct Spec<'a> {
     pub dispatch: &'a str,
     /// Full SHA of the release to run.
     pub sha: &'a str,
-    /// Where the host fetches the bundle.
+    /// The URL from which the host fetches the bundle.
     pub bundle_url: &'a str,
     /// SHA-256 of it; empty where it isn't known beforehand.
     pub bundle_sha256: &'a str,
     /// Authorization header for it; empty if none is needed.
     pub bundle_auth: &'a str,
-    /// Where the host pushes its log; empty: it prints it.
+    /// The URL to which the host pushes its log; empty if it prints it.
     pub log_url: &'a str,
-    /// Printed in frames that say where each piece belongs; else as it is.
+    /// Whether the log is printed in frames that say where each piece belongs; otherwise as it is.
     pub frames: bool,
     /// Releases kept on the host.
     pub keep: u32,
@@ -110,11 +110,11 @@ pub struct Spec<'a> {
     pub form: Form,
     /// How the release lies in it.
     pub packed: &'a Packed,
-    /// Whose hooks stop what runs, and what their failure means.
+    /// The release whose hooks stop what runs, and what their failure means.
     pub stop: (StopFrom, StopFailure),
     /// Extra environment of the hooks.
     pub environment: &'a [(String, String)],
-    /// Of which the host gets the values itself: names in the environment, and in Parameter Store.
+    /// Secrets, whose values the host fetches itself: names in the environment, and in Parameter Store.
     pub secrets: &'a [(String, String)],
     /// Per instance.
     pub rows: Vec<Row>,
@@ -150,31 +150,31 @@ pub struct Row {
     pub zone: String,
 }
 
-/// The script for SendCommand.
+/// Returns the script for SendCommand.
 pub fn render(spec: &Spec) -> String {
     let (runner, name) = &*PACKED;
     let spec = packed(&spec_text(spec));
     COMMAND.replace("@NAME@", name).replace("@RUNNER@", runner).replace("@SPEC@", &spec)
 }
 
-/// The name and the text (packed) of the runner in the scripts of this version.
+/// Returns the name and the text (packed) of the runner in the scripts of this version.
 pub fn runner() -> (&'static str, &'static str) {
     let (packed, name) = &*PACKED;
     (name, packed)
 }
 
-/// A script without its runner, which is the same in thousands of them.
+/// Returns a script without its runner, which is the same in thousands of scripts.
 pub fn without_runner(script: &str) -> String {
     let (name, packed) = runner();
     script.replacen(packed, &mark(name), 1)
 }
 
-/// The name of the runner that such a script lacks.
-pub fn lacks(script: &str) -> Option<&str> {
+/// Returns the name of the runner that such a script lacks.
+pub fn missing_runner(script: &str) -> Option<&str> {
     script.split_once(MARK)?.1.split_once('@').map(|(name, _)| name)
 }
 
-/// The script as it was.
+/// Returns the script with its runner put back.
 pub fn with_runner(script: &str, name: &str, packed: &str) -> String {
     script.replacen(&mark(name), packed, 1)
 }
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(whole, RUNNER);
     }
 
-    /// Of a run on this many instances.
+    /// Makes the spec of a run on this many instances.
     pub(super) fn spec(sha: &str, rows: i64) -> Spec<'_> {
         static APPSPEC: LazyLock<AppSpec> = LazyLock::new(AppSpec::default);
         static PACKED: LazyLock<Packed> = LazyLock::new(Packed::by_github);
@@ -311,8 +311,8 @@ mod tests {
         // Kept without the runner, and whole again.
         let (script, (name, packed)) = (render(&spec), runner());
         let kept = without_runner(&script);
-        assert!(kept.len() < script.len() - packed.len() + 100 && lacks(&kept) == Some(name));
+        assert!(kept.len() < script.len() - packed.len() + 100 && missing_runner(&kept) == Some(name));
         assert_eq!(with_runner(&kept, name, packed), script);
-        assert_eq!(lacks(&script), None);
+        assert_eq!(missing_runner(&script), None);
     }
 }

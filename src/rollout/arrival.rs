@@ -1,15 +1,15 @@
-//! What an instance gets that launches: the last good revision until a new one has proven itself, then the new one.
+//! Which revision a launching instance gets: the last good one until a new one has proven itself, then the new one.
 
 use super::state::{DeploymentState, Instance, InstanceState as S};
 use jiff::{SignedDuration, Timestamp};
 
-/// So many launches given up in a row, and drover waits for a person: another one would only be terminated too.
+/// After how many launches in a row that were given up drover waits for a person: another would only be terminated too.
 pub const MOST_LOST: usize = 3;
 
 /// A rollout under way on the group.
 #[derive(Clone, Debug)]
 pub struct Rolling<'a> {
-    /// Where it stands.
+    /// Its state.
     pub state: DeploymentState,
     /// Its revision.
     pub sha: &'a str,
@@ -19,18 +19,19 @@ pub struct Rolling<'a> {
     pub bake: SignedDuration,
 }
 
-/// The decision.
+/// What is done with a launching instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// This revision is installed first.
     Install(String),
     /// Nothing was deployed here yet: it goes into service as its image made it.
     Proceed,
-    /// A person is to look first.
+    /// The launch waits until a person has looked; holds why.
     Hold(String),
 }
 
-/// Decides. `good`: the group's last good revision; `lost`: launches given up in a row.
+/// Decides what is done with a launching instance. `good` is the group's last good revision, `lost` the number of launches
+/// in a row that were given up.
 pub fn arrival(rolling: Option<&Rolling<'_>>, good: Option<&str>, lost: usize, now: Timestamp) -> Arrival {
     if lost >= MOST_LOST {
         return Arrival::Hold(format!(
@@ -44,7 +45,7 @@ pub fn arrival(rolling: Option<&Rolling<'_>>, good: Option<&str>, lost: usize, n
     }
 }
 
-/// Whether the first batch got through, its bake included, and nothing has stopped the rollout since.
+/// Whether the first batch has succeeded, its bake included, and nothing has stopped the rollout since.
 fn is_proven(rolling: &Rolling<'_>, now: Timestamp) -> bool {
     let first: Vec<&Instance> = rolling.instances.iter().filter(|record| record.batch == Some(1)).collect();
     let through = first.iter().all(|record| matches!(record.state(), S::Succeeded | S::Gone))

@@ -1,4 +1,4 @@
-//! Failure classes: what is worth trying again on the same instance, and how long to wait before.
+//! Failure classes: which failures are retried on the same instance, and after which pause.
 
 use super::{
     policy::Retry,
@@ -11,16 +11,16 @@ use std::{sync::LazyLock, time::Duration};
 /// How a failure is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Passes by itself: tried again up to `retry.attempts`.
+    /// The failure passes by itself: it is retried up to `retry.attempts`.
     Transient,
-    /// Will fail again: not tried again.
+    /// The attempt would fail again: it is not retried.
     Permanent,
-    /// Anything else: tried again up to `retry.attempts_unknown`.
+    /// Any other failure: it is retried up to `retry.attempts_unknown`.
     Unknown,
 }
 
 impl Class {
-    /// The word for it in messages.
+    /// Returns the word for it in messages.
     pub fn word(self) -> &'static str {
         match self {
             Class::Transient => "transient",
@@ -49,7 +49,7 @@ static TRANSIENT: LazyLock<RegexSet> = LazyLock::new(|| {
     .unwrap_or_else(|_| RegexSet::empty())
 });
 
-/// The class of a fault.
+/// Returns the class of a fault.
 pub fn classify(fault: &Fault, retry: &Retry) -> Class {
     match &fault.cause {
         Cause::Download | Cause::Undelivered(_) | Cause::AgentLost(_) | Cause::Interrupted | Cause::Busy => {
@@ -76,7 +76,7 @@ fn looks_transient(tail: &[String], retry: &Retry) -> bool {
     tail.iter().any(|line| TRANSIENT.is_match(line) || own.is_match(line))
 }
 
-/// The pause before retry number `retry_number` (from 1): exponential from `base` to `cap`, full jitter on top,
+/// Returns the pause before retry number `retry_number` (from 1): exponential from `base` to `cap`, full jitter on top,
 /// the same for the same `seed`.
 pub fn backoff(retry: &Retry, retry_number: u32, seed: u64) -> SignedDuration {
     use backon::BackoffBuilder as _;
@@ -91,7 +91,7 @@ pub fn backoff(retry: &Retry, retry_number: u32, seed: u64) -> SignedDuration {
     SignedDuration::try_from(pause).unwrap_or(retry.cap)
 }
 
-/// A line without what differs from host to host (numbers, hex, ids, addresses), so that the same failure on two
+/// Returns a line without what differs from host to host (numbers, hex, ids, addresses), so that the same failure on two
 /// instances reads the same.
 pub fn normalise(line: &str) -> String {
     static VARIES: LazyLock<Option<regex::Regex>> =

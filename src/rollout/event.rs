@@ -83,7 +83,7 @@ impl LifecycleEvent {
         matches!(self, BeforeBlockTraffic | AfterBlockTraffic | ApplicationStop)
     }
 
-    /// Where a retry starts after this event failed: at the event itself, but ValidateService's at
+    /// Returns the event at which a retry starts after this event failed: at the event itself, but ValidateService's at
     /// ApplicationStop, since validating the same broken process again proves nothing.
     pub fn retry_from(self) -> LifecycleEvent {
         match self {

@@ -1,8 +1,8 @@
-//! Every decision of a deployment, and nothing else.
+//! The decisions of a deployment, and nothing else.
 //!
-//! [`plan`](plan::plan) takes a [`Snapshot`](snapshot::Snapshot) (what the store remembers and what the fleet shows) and the time, and
-//! answers a [`Plan`](plan::Plan): what changes, which effects to have, when to look again, and in words
-//! why each waiting thing waits. The engine records and does; it decides nothing.
+//! [`plan`](plan::plan) takes a [`Snapshot`](snapshot::Snapshot) (what the store remembers and what the fleet shows)
+//! and the time, and returns a [`Plan`](plan::Plan): what changes, which effects to perform, when to plan again, and in
+//! words why things wait. The engine records and performs; it decides nothing.
 //!
 //! Pure: no tokio, sqlx, warp, AWS, octocrab, clock or randomness may be imported here. Time comes in as an
 //! argument; the jitter of the backoff is seeded by the attempt's number.
@@ -11,16 +11,10 @@ pub mod adopt;
 pub mod arrival;
 pub mod class;
 pub mod event;
-pub mod fault;
-pub mod instance;
 pub mod paper;
-pub mod phase;
 pub mod plan;
 pub mod policy;
-pub mod recorded;
 pub mod rehearse;
-pub mod size;
 pub mod snapshot;
 pub mod state;
-pub mod transition;
 pub mod verb;

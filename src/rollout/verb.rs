@@ -1,10 +1,10 @@
-//! What a person asks of a deployment, and whether it may be done: the same rules for command line, API and page.
+//! What a person may ask of a deployment, and when it is allowed: the same rules for command line, API and page.
 
 use super::state::DeploymentState as D;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// What a person asks of a deployment; cancelling is apart.
+/// What a person may ask of a deployment, other than to cancel it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
@@ -21,10 +21,10 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// All there are.
+    /// All verbs.
     pub const ALL: [Verb; 5] = [Verb::Pause, Verb::Resume, Verb::Approve, Verb::Retry, Verb::Rollback];
 
-    /// As it is written in paths and on the command line.
+    /// Returns the word for it in paths and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Verb::Pause => "pause",
@@ -35,7 +35,7 @@ impl Verb {
         }
     }
 
-    /// As a button says it.
+    /// Returns the text of its button.
     pub fn words(self) -> &'static str {
         match self {
             Verb::Pause => "Pause",
@@ -61,42 +61,42 @@ impl FromStr for Verb {
     }
 }
 
-/// What becomes of a verb.
+/// The decision on a verb.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// It is done to this deployment.
+    /// The verb is applied to this deployment.
     Do,
-    /// It is so already.
+    /// The deployment is in that state already.
     Already,
-    /// A new deployment does it.
-    Anew,
-    /// It can't be, and why.
+    /// A new deployment carries it out.
+    NewDeployment,
+    /// The verb is refused; holds why.
     Refused(String),
 }
 
-/// What the ruling on a verb depends on.
+/// The state of a deployment on which the decision on a verb depends.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    /// Where the deployment stands.
+    /// The deployment's state.
     pub state: D,
-    /// A person has cancelled it already.
+    /// Whether a person has cancelled it already.
     pub cancelled: bool,
-    /// It is for this instance alone …
+    /// The instance that it is for, if it is for one alone.
     pub only: Option<&'a str>,
-    /// … which launches.
+    /// Whether it is for the launch of that instance.
     pub launch: bool,
-    /// A later one that got to the group's instances, if there is one.
+    /// A later deployment that got to the group's instances, if there is one.
     pub later: Option<i64>,
 }
 
 impl Standing<'_> {
-    /// Of a deployment to a whole group, with none after it.
+    /// Describes a deployment to a whole group with none after it.
     pub fn newest(state: D, cancelled: bool) -> Standing<'static> {
         Standing { state, cancelled, only: None, launch: false, later: None }
     }
 }
 
-/// Whether a verb may be done to a deployment as it stands.
+/// Decides whether a verb may be applied to a deployment in its present state.
 pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     let refused = |words: &str| Ruling::Refused(words.to_owned());
     let Standing { state, cancelled, only, launch, later } = standing;
@@ -108,9 +108,9 @@ pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     if let (Verb::Rollback, Some(only)) = (verb, only) {
         return Ruling::Refused(format!("it is for {only} alone: roll back a deployment to the group"));
     }
-    let anew = || {
+    let in_new_deployment = || {
         let instead = if verb == Verb::Rollback { "roll that one back" } else { "retry that one" };
-        later.map_or(Ruling::Anew, |later| {
+        later.map_or(Ruling::NewDeployment, |later| {
             Ruling::Refused(format!(
                 "deployment {later} came after it: {instead}, or deploy the revision that you want"
             ))
@@ -118,14 +118,14 @@ pub fn rule(verb: Verb, standing: Standing<'_>) -> Ruling {
     };
     match (verb, state) {
         (Verb::Pause, D::Paused | D::Halted) | (Verb::Resume, D::Rolling) => Ruling::Already,
-        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => anew(),
-        (Verb::Rollback, D::Succeeded) => anew(),
+        (Verb::Rollback | Verb::Retry, D::Failed | D::Partial | D::Cancelled) => in_new_deployment(),
+        (Verb::Rollback, D::Succeeded) => in_new_deployment(),
         (Verb::Retry, D::Succeeded) => {
             refused("every instance has the revision: nothing is left to try again")
         }
         (_, state) if state.is_final() => refused("it has ended"),
         (_, D::Queued | D::Preparing) => refused("it has not begun to roll: wait for it, or cancel it"),
-        (Verb::Rollback, _) => Ruling::Anew,
+        (Verb::Rollback, _) => Ruling::NewDeployment,
         _ if cancelled => refused("it is being cancelled"),
         (Verb::Approve, D::Halted) => refused("it is halted: resume it first"),
         (Verb::Pause, _) | (Verb::Resume, _) | (Verb::Approve, _) | (Verb::Retry, _) => Ruling::Do,
@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(rule(Verb::Resume, D::Rolling, false), Already);
         assert!(refused(Verb::Approve, D::Halted));
         assert!(matches!(rule(Verb::Resume, D::Halted, true), Refused(_)));
-        assert_eq!(rule(Verb::Retry, D::Partial, false), Anew);
+        assert_eq!(rule(Verb::Retry, D::Partial, false), NewDeployment);
         assert!(refused(Verb::Retry, D::Succeeded));
-        assert_eq!(rule(Verb::Rollback, D::Rolling, true), Anew);
-        assert_eq!(rule(Verb::Rollback, D::Succeeded, false), Anew);
+        assert_eq!(rule(Verb::Rollback, D::Rolling, true), NewDeployment);
+        assert_eq!(rule(Verb::Rollback, D::Succeeded, false), NewDeployment);
         let says = |verb, standing| match super::rule(verb, standing) {
             Refused(why) => why,
             other => panic!("{other:?}"),

@@ -1,19 +1,19 @@
-//! Who may come in: the tokens, and the page's sessions. Both are kept as hashes.
+//! Access: the API tokens, and the page's sessions. Both are kept as hashes.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
-/// A token, without itself.
+/// A token's name and age; the token itself is kept only as a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
-    /// Whose or what for.
+    /// Its name: whose it is, or what it is for.
     pub name: String,
     /// Milliseconds since 1970, UTC.
     pub created_at: i64,
 }
 
 impl Store {
-    /// The name of the token with this hash, if it is one.
+    /// Returns the name of the token with this hash, if there is one.
     pub async fn token_name(&self, hash: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT name FROM tokens WHERE hash = $1")
             .bind(hash)
@@ -27,7 +27,7 @@ impl Store {
         Ok(sqlx::query("SELECT 1 FROM tokens LIMIT 1").fetch_optional(&self.pool).await?.is_some())
     }
 
-    /// All tokens, oldest first.
+    /// Returns all tokens, oldest first.
     pub async fn tokens(&self) -> Result<Vec<TokenRow>> {
         let rows = sqlx::query("SELECT name, created_at FROM tokens ORDER BY created_at, name")
             .fetch_all(&self.pool)
@@ -35,7 +35,7 @@ impl Store {
         Ok(rows.into_iter().map(|row| TokenRow { name: row.get(0), created_at: row.get(1) }).collect())
     }
 
-    /// The name of the token behind a session that has not expired.
+    /// Returns the name of the token behind a session that has not expired.
     pub async fn session_name(&self, hash: &str, now: i64) -> Result<Option<String>> {
         let row = sqlx::query(
             "SELECT tokens.name FROM sessions JOIN tokens ON tokens.hash = sessions.token_hash \
@@ -61,7 +61,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// How many tokens there are, and how many of this name.
+    /// Counts all tokens, and those of this name.
     pub async fn count_tokens(&mut self, name: &str) -> Result<(i64, i64)> {
         let row = sqlx::query("SELECT COUNT(*), COUNT(CASE WHEN name = $1 THEN 1 END) FROM tokens")
             .bind(text(name))
@@ -70,7 +70,7 @@ impl Tx<'_> {
         Ok((row.get(0), row.get(1)))
     }
 
-    /// Takes a token back, and the sessions begun with it.
+    /// Deletes a token, and the sessions begun with it.
     pub async fn delete_token(&mut self, name: &str) -> Result<()> {
         for statement in [
             "DELETE FROM sessions WHERE token_hash IN (SELECT hash FROM tokens WHERE name = $1)",

@@ -1,8 +1,8 @@
-//! What people did to a deployment group itself: who, when, what.
+//! The history of what people did to a deployment group itself: who, when, what.
 
 use super::{Result, Store, Tx, text};
 
-/// One of them, as stored.
+/// One action of a person on a deployment group, as stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct ActRow {
@@ -14,7 +14,7 @@ pub struct ActRow {
 }
 
 impl Store {
-    /// The newest `limit` of a group, newest first.
+    /// Returns the newest `limit` actions on a group, newest first.
     pub async fn acts(&self, group: &str, limit: i64) -> Result<Vec<ActRow>> {
         let query = "SELECT * FROM acts WHERE group_name = $1 ORDER BY id DESC LIMIT $2";
         Ok(sqlx::query_as(query).bind(text(group)).bind(limit).fetch_all(&self.pool).await?)
@@ -22,7 +22,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes one down.
+    /// Records an action.
     pub async fn add_act(&mut self, group: &str, at: i64, who: &str, what: &str) -> Result<()> {
         let query = "INSERT INTO acts (id, group_name, at, who, what) \
              SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4 FROM acts";

@@ -156,7 +156,12 @@ impl Tx<'_> {
     }
 
     /// The instances have these revisions, validated and healthy: `(instance, sha)`, each instance named once.
-    pub async fn put_goods(&mut self, group_name: &str, goods: &[(String, String)], at: i64) -> Result<()> {
+    pub async fn set_good_revisions(
+        &mut self,
+        group_name: &str,
+        goods: &[(String, String)],
+        at: i64,
+    ) -> Result<()> {
         for some in goods.chunks(ROWS) {
             let mut query = statement(format!(
                 "INSERT INTO revisions (group_name, instance, sha, since) VALUES {} \

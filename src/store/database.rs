@@ -1,10 +1,10 @@
-//! Where the state is kept: in a file of SQLite's, or on a PostgreSQL server. And the claim by which one daemon has it:
+//! The database that keeps the state, a file of SQLite or a PostgreSQL server, and the claim by which one daemon is active:
 //! a lock on the file, or a session's advisory lock on the server.
 //!
 //! The claim only elects. What keeps a daemon that has lost it, and doesn't know yet, from doing harm is the epoch that
 //! every write checks.
 
-use super::{Result, StoreError};
+use super::error::{Result, StoreError};
 use sqlx::{
     AnyPool, Connection as _, PgConnection, Row as _, any::AnyPoolOptions, postgres::PgConnectOptions,
 };
@@ -19,11 +19,11 @@ use tokio::time::timeout;
 
 /// Readers at once; there is one writer.
 const CONNECTIONS: u32 = 8;
-/// A connection is had within this, or the database is away.
+/// A connection takes longer than this only if the database can't be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A query waits this long for a connection, or the database is away.
+/// A query waits longer than this for a connection only if the database can't be reached.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A claim is looked after this often.
+/// How often a claim is checked.
 const BEAT: Duration = Duration::from_secs(1);
 /// The key of the advisory lock: "drover". Advisory locks belong to one database of a server.
 const LOCK: i64 = 0x6472_6f76_6572;
@@ -38,7 +38,7 @@ const SESSION: [&str; 6] = [
     "SET tcp_keepalives_count = 3",
 ];
 
-/// Where the state is kept.
+/// The database in which the state is kept.
 #[derive(Clone, Debug)]
 pub enum Database {
     /// A file of SQLite's; a lock file lies beside it.
@@ -54,7 +54,7 @@ pub struct Server {
     options: PgConnectOptions,
 }
 
-/// The right to be the active daemon. Gone when it is dropped, or the process ends.
+/// The right to be the active daemon. It ends when it is dropped, or with the process.
 #[derive(Debug)]
 pub struct Claim(Held);
 
@@ -67,9 +67,9 @@ enum Held {
 /// Whether a daemon may be the active one.
 #[derive(Debug)]
 pub enum Claimed {
-    /// It may.
+    /// This daemon is the active one.
     Ours(Claim),
-    /// Another one is; who, in words.
+    /// Another daemon is; holds which, in words.
     Theirs(String),
 }
 
@@ -79,7 +79,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Without the password.
+/// Writes the server and database without the password.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;
@@ -101,8 +101,8 @@ impl fmt::Display for Database {
 }
 
 impl Database {
-    /// The database of a URL, which begins with `postgres://` or `postgresql://`. The error doesn't repeat the URL: there
-    /// may be a password in it.
+    /// Makes the database of a URL, which begins with `postgres://` or `postgresql://`. The error doesn't repeat the
+    /// URL: there may be a password in it.
     pub fn server(url: &str) -> Result<Database, String> {
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return Err("it is no URL of a PostgreSQL database: write \"postgres://USER@HOST/NAME\"".into());
@@ -123,15 +123,15 @@ impl Database {
         StoreError::Unusable { database: self.to_string(), what, why: why.to_string(), advice }
     }
 
-    /// Whether it can be reached, as which user it is told; a file is as good as the directory it is in.
-    pub async fn look(&self) -> Result<()> {
+    /// Checks that a server can be reached with its credentials; a file needs no check.
+    pub async fn check_reachable(&self) -> Result<()> {
         let Database::Server(server) = self else { return Ok(()) };
         let connection = server.connect().await.map_err(|e| self.unusable("reached", plain(&e)))?;
         let _ = connection.close().await;
         Ok(())
     }
 
-    /// Asks to be the active daemon; doesn't wait. A second daemon on one file is an error: a file is no place to wait.
+    /// Asks to be the active daemon, without waiting. A second daemon on one file is an error: a file is no place to wait.
     pub async fn claim(&self) -> Result<Claimed> {
         match self {
             Database::File(path) => {
@@ -151,9 +151,9 @@ impl Database {
         }
     }
 
-    /// Stays with a claim until another daemon has taken over, which is the answer. A server that goes away is waited
-    /// for, and asked for the lock again: until another daemon has begun an epoch, this one is still the active one.
-    pub(super) async fn keep(&self, claim: &mut Claim, epoch: i64) -> StoreError {
+    /// Holds a claim until another daemon has taken over, and returns that as an error. A server that can't be reached is
+    /// waited for, and asked for the lock again: until another daemon has begun an epoch, this one is still the active one.
+    pub(super) async fn hold_claim(&self, claim: &mut Claim, epoch: i64) -> StoreError {
         let (Database::Server(server), Held::Server(connection)) = (self, &mut claim.0) else {
             return std::future::pending().await;
         };
@@ -187,7 +187,7 @@ impl Database {
         }
     }
 
-    /// Connections for queries.
+    /// Opens the connections for queries.
     pub(super) async fn pool(&self) -> Result<AnyPool, sqlx::Error> {
         sqlx::any::install_default_drivers();
         let options = AnyPoolOptions::new().max_connections(CONNECTIONS);
@@ -208,7 +208,7 @@ impl Database {
         }
     }
 
-    /// What only PostgreSQL needs before the migrations, which are the same for both.
+    /// Makes what only PostgreSQL needs before the migrations, which are the same for both.
     pub(super) async fn prepare(&self, pool: &AnyPool) -> Result<(), sqlx::Error> {
         if let Database::Server(_) = self {
             sqlx::raw_sql(
@@ -220,7 +220,7 @@ impl Database {
         Ok(())
     }
 
-    /// How a transaction that writes begins: SQLite's takes the write lock at once, lest it fail later.
+    /// Returns the statement that begins a write transaction: SQLite's takes the write lock at once, lest it fail later.
     pub(super) fn begin(&self) -> &'static str {
         match self {
             Database::File(_) => "BEGIN IMMEDIATE",
@@ -228,7 +228,7 @@ impl Database {
         }
     }
 
-    /// Reads the epoch, and keeps others from beginning one before the transaction is over.
+    /// Returns the query that reads the epoch and keeps others from beginning one before the transaction is over.
     pub(super) fn epoch_query(&self) -> &'static str {
         match self {
             Database::File(_) => "SELECT value FROM meta WHERE name = 'epoch'",
@@ -237,7 +237,7 @@ impl Database {
     }
 }
 
-/// Every connection begins with these statements.
+/// Lets every connection begin with these statements.
 fn prepared<const N: usize>(options: AnyPoolOptions, statements: [&'static str; N]) -> AnyPoolOptions {
     options.after_connect(move |connection, _| {
         Box::pin(async move {
@@ -249,7 +249,7 @@ fn prepared<const N: usize>(options: AnyPoolOptions, statements: [&'static str; 
     })
 }
 
-/// An error of the server's in its own words.
+/// Returns the server's own message of an error.
 fn plain(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
@@ -258,7 +258,7 @@ fn plain(error: &sqlx::Error) -> String {
 }
 
 impl Server {
-    /// Where it is, with the password, if there is one in it.
+    /// Returns its URL, with the password if that has one.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,9 +1,9 @@
-//! What came from GitHub by itself: webhook deliveries, and the heads of polled branches.
+//! News from GitHub: webhook deliveries, and the heads of polled branches.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
-/// Kept so long; GitHub lets a delivery be repeated for three days.
+/// How long deliveries are kept; GitHub lets a delivery be repeated for three days.
 const KEPT_MILLISECONDS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// A push, as delivered.
@@ -19,25 +19,25 @@ pub struct DeliveryRow {
     pub branch: String,
     /// Its new head.
     pub sha: String,
-    /// Who pushed.
+    /// The person who pushed.
     pub pusher: String,
     /// `received` until it has been acted upon, then `done`, `ignored` or `refused`.
     pub state: String,
-    /// What came of it, in words.
+    /// The result, in words.
     pub outcome: Option<String>,
     /// Milliseconds since 1970, UTC.
     pub received_at: i64,
 }
 
 impl Store {
-    /// Deliveries that have not been acted upon, oldest first.
+    /// Returns the deliveries that have not been acted upon, oldest first.
     pub async fn open_deliveries(&self) -> Result<Vec<DeliveryRow>> {
         Ok(sqlx::query_as("SELECT * FROM deliveries WHERE state = 'received' ORDER BY received_at, id")
             .fetch_all(&self.pool)
             .await?)
     }
 
-    /// One delivery.
+    /// Returns one delivery.
     pub async fn delivery(&self, id: &str) -> Result<Option<DeliveryRow>> {
         Ok(sqlx::query_as("SELECT * FROM deliveries WHERE id = $1")
             .bind(text(id))
@@ -45,7 +45,7 @@ impl Store {
             .await?)
     }
 
-    /// A branch's head as last seen.
+    /// Returns a branch's head as last seen.
     pub async fn branch_head(&self, repository: &str, branch: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT sha FROM branches WHERE repository = $1 AND branch = $2")
             .bind(repository)
@@ -57,8 +57,8 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes a delivery down; false if its id or its body came before and is in work or done. One that was refused or
-    /// ignored may come again: its cause may have been mended. Forgets those that are long over.
+    /// Stores a delivery, and returns false if its id or its body came before and is in work or done. One that was refused
+    /// or ignored may come again: its cause may have been fixed. Deletes those that ended long ago.
     pub async fn insert_delivery(&mut self, row: &DeliveryRow) -> Result<bool> {
         sqlx::query("DELETE FROM deliveries WHERE finished_at < $1")
             .bind(row.received_at - KEPT_MILLISECONDS)
@@ -88,7 +88,7 @@ impl Tx<'_> {
         Ok(done.rows_affected() > 0)
     }
 
-    /// A delivery has been acted upon: `done`, `ignored` or `refused`, and why.
+    /// Records that a delivery has been acted upon: `done`, `ignored` or `refused`, and why.
     pub async fn end_delivery(&mut self, id: &str, state: &str, outcome: &str, at: i64) -> Result<()> {
         sqlx::query("UPDATE deliveries SET state = $2, outcome = $3, finished_at = $4 WHERE id = $1")
             .bind(id)
@@ -100,7 +100,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// This is the branch's head now.
+    /// Stores a branch's head.
     pub async fn put_branch_head(
         &mut self,
         repository: &str,

@@ -1,4 +1,4 @@
-//! Deployments.
+//! The deployments' own records.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
@@ -40,9 +40,9 @@ pub struct DeploymentRow {
     /// JSON.
     pub planned: Option<String>,
     pub cancelled_at: Option<i64>,
-    /// Bytes of its lines in the store.
+    /// The bytes of its lines in the store.
     pub log_bytes: i64,
-    /// When they were removed.
+    /// When its lines were removed.
     pub pruned_at: Option<i64>,
     /// Goes up with each change of its state, and each that a person makes to it or to its instances.
     pub version: i64,
@@ -55,7 +55,7 @@ const NEWEST_BEGUN: &str = "SELECT COALESCE(MAX(id), 0) FROM deployments WHERE g
      AND total_at_start > 0";
 
 impl Store {
-    /// One deployment.
+    /// Returns one deployment.
     pub async fn deployment(&self, id: i64) -> Result<Option<DeploymentRow>> {
         Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1")
             .bind(id)
@@ -63,7 +63,7 @@ impl Store {
             .await?)
     }
 
-    /// The newest `limit`, newest first; of one group if named.
+    /// Returns the newest `limit` deployments, newest first; of one group if named.
     pub async fn deployments(&self, group: Option<&str>, limit: i64) -> Result<Vec<DeploymentRow>> {
         let query = match group {
             Some(group) => {
@@ -76,7 +76,8 @@ impl Store {
         Ok(query.fetch_all(&self.pool).await?)
     }
 
-    /// Those that have not ended: those under way, then the queue. A rollback goes before what waits longer.
+    /// Returns the deployments that have not ended: those under way, then the queue. A rollback comes before what waits
+    /// longer.
     pub async fn unfinished(&self) -> Result<Vec<DeploymentRow>> {
         Ok(sqlx::query_as(
             "SELECT * FROM deployments WHERE finished_at IS NULL ORDER BY CASE WHEN state = 'Queued' THEN 1 ELSE 0 END, \
@@ -86,76 +87,76 @@ impl Store {
         .await?)
     }
 
-    /// The repository that a revision was deployed from.
+    /// Returns the repository that a revision was deployed from.
     pub async fn repository_of(&self, sha: &str) -> Result<Option<String>> {
         let query = "SELECT repository FROM deployments WHERE sha = $1 ORDER BY id DESC LIMIT 1";
         let row = sqlx::query(query).bind(text(sha)).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// The newest deployment of a revision that succeeded in a group.
+    /// Returns the newest deployment of a revision that succeeded in a group.
     pub async fn success_of(&self, group: &str, sha: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND sha = $2 AND state IN ('Succeeded', 'Partial') \
              AND planned IS NOT NULL ORDER BY id DESC LIMIT 1";
         Ok(sqlx::query_as(query).bind(group).bind(text(sha)).fetch_optional(&self.pool).await?)
     }
 
-    /// The revisions that were deployed last, newest first.
+    /// Returns the revisions that were deployed last, newest first.
     pub async fn newest_revisions(&self, limit: i64) -> Result<Vec<String>> {
         let query = "SELECT sha FROM deployments GROUP BY sha ORDER BY MAX(id) DESC LIMIT $1";
         let rows = sqlx::query(query).bind(limit).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The revisions that may be run again: of what isn't over, and the last good one of each instance.
+    /// Returns the revisions that may be run again: of what isn't over, and the last good one of each instance.
     pub async fn needed_revisions(&self) -> Result<Vec<String>> {
         let query = "SELECT sha FROM deployments WHERE finished_at IS NULL UNION SELECT sha FROM revisions";
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The hooks of a revision, as JSON, as its newest deployment has written them down.
+    /// Returns the hooks of a revision (JSON) as its newest deployment recorded them.
     pub async fn revision_of(&self, sha: &str) -> Result<Option<String>> {
         let query = "SELECT revision FROM deployments WHERE sha = $1 AND revision IS NOT NULL ORDER BY id DESC LIMIT 1";
         let row = sqlx::query(query).bind(text(sha)).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// The last revision that reached a whole group, or all of it but what the failure budget allows.
+    /// Returns the last revision that reached a whole group, or all of it but what the failure budget allows.
     pub async fn last_good_row(&self, group: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND state IN ('Succeeded', 'Partial') \
              AND only_instance IS NULL AND rolled_back_by IS NULL ORDER BY id DESC LIMIT 1";
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
-    /// The newest deployment for the launch of each of a group's instances, of those begun since then.
+    /// Returns the newest deployment for the launch of each of a group's instances, of those begun since then.
     pub async fn launches(&self, group: &str, since: i64) -> Result<Vec<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE id IN (SELECT MAX(id) FROM deployments WHERE group_name = $1 \
              AND launch = 1 AND created_at >= $2 GROUP BY only_instance)";
         Ok(sqlx::query_as(query).bind(group).bind(since).fetch_all(&self.pool).await?)
     }
 
-    /// The last deployments for launches of a group that got to their instance and have ended, newest first.
+    /// Returns the last deployments for launches of a group that got to their instance and have ended, newest first.
     pub async fn launches_that_ran(&self, group: &str, limit: i64) -> Result<Vec<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND launch = 1 AND total_at_start > 0 \
              AND finished_at IS NOT NULL AND state <> 'Cancelled' ORDER BY id DESC LIMIT $2";
         Ok(sqlx::query_as(query).bind(group).bind(limit).fetch_all(&self.pool).await?)
     }
 
-    /// Instances whose launch a deployment is at.
+    /// Returns the instances whose launch a deployment handles.
     pub async fn launching(&self) -> Result<Vec<String>> {
         let query = "SELECT only_instance FROM deployments WHERE launch = 1 AND finished_at IS NULL AND only_instance IS NOT NULL";
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The newest deployment of a group to all of it.
+    /// Returns the newest deployment of a group to all of it.
     pub async fn newest(&self, group: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND only_instance IS NULL ORDER BY id DESC LIMIT 1";
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&self.pool).await?)
     }
 
-    /// The last revision of a group, other than this one, that a deployment before this one brought to all of it.
+    /// Returns the last revision of a group, other than this one, that a deployment before this one brought to all of it.
     pub async fn good_before(&self, group: &str, id: i64, sha: &str) -> Result<Option<String>> {
         let row: Option<DeploymentRow> = sqlx::query_as(LAST_GOOD_BEFORE)
             .bind(group)
@@ -166,7 +167,7 @@ impl Store {
         Ok(row.map(|row| row.sha))
     }
 
-    /// The newest deployment of a group to all of it that got to its instances; 0 if there is none.
+    /// Returns the newest deployment of a group to all of it that got to its instances; 0 if there is none.
     pub async fn newest_begun(&self, group: &str) -> Result<i64> {
         Ok(sqlx::query(NEWEST_BEGUN).bind(group).fetch_one(&self.pool).await?.get(0))
     }
@@ -226,7 +227,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Writes down what Preparing found out: of this row policy, revision, the bundle's checksum, the fleet's size and health,
+    /// Stores what Preparing found out: of this row policy, revision, the bundle's checksum, the fleet's size and health,
     /// and what the deployment was planned with.
     pub async fn set_prepared(&mut self, row: &DeploymentRow) -> Result<()> {
         sqlx::query(
@@ -245,7 +246,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The batch in work.
+    /// Stores the number of the batch in work.
     pub async fn set_batch(&mut self, id: i64, batch: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET batch = $2, batch_done_at = NULL WHERE id = $1")
             .bind(id)
@@ -255,7 +256,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The batch in work is through since `at`.
+    /// Stores when the batch in work ended.
     pub async fn set_batch_done(&mut self, id: i64, at: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET batch_done_at = $2 WHERE id = $1")
             .bind(id)
@@ -265,7 +266,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// One deployment.
+    /// Returns one deployment.
     pub async fn deployment(&mut self, id: i64) -> Result<Option<DeploymentRow>> {
         Ok(sqlx::query_as("SELECT * FROM deployments WHERE id = $1")
             .bind(id)
@@ -273,12 +274,12 @@ impl Tx<'_> {
             .await?)
     }
 
-    /// The newest deployment of a group to all of it that got to its instances; 0 if there is none.
+    /// Returns the newest deployment of a group to all of it that got to its instances; 0 if there is none.
     pub async fn newest_deployment(&mut self, group: &str) -> Result<i64> {
         Ok(sqlx::query(NEWEST_BEGUN).bind(group).fetch_one(&mut *self.inner).await?.get(0))
     }
 
-    /// The last deployment of another revision that succeeded before this one.
+    /// Returns the last deployment of another revision that succeeded before this one.
     pub async fn last_good_before(
         &mut self,
         group: &str,
@@ -293,7 +294,7 @@ impl Tx<'_> {
             .await?)
     }
 
-    /// A person lets it go on: failures before no longer count.
+    /// Stores when a person resumed it: failures before no longer count.
     pub async fn set_resumed(&mut self, id: i64, at: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET resumed_at = $2, version = version + 1 WHERE id = $1")
             .bind(id)
@@ -303,7 +304,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A person approves the batches to come, at this time: what is not 0 is approved.
+    /// Stores when a person approved the batches to come; any value but 0 means approved.
     pub async fn set_approved(&mut self, id: i64, at: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET approved = $2, version = version + 1 WHERE id = $1")
             .bind(id)
@@ -313,7 +314,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Why it is as it is, in words.
+    /// Stores the reason of its state, in words.
     pub async fn set_reason(&mut self, id: i64, reason: &str) -> Result<()> {
         sqlx::query("UPDATE deployments SET reason = $2, version = version + 1 WHERE id = $1")
             .bind(id)
@@ -323,14 +324,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A person has changed the record of an instance of it.
+    /// Records that a person has changed the record of one of its instances.
     pub async fn note_change(&mut self, id: i64) -> Result<()> {
         let query = "UPDATE deployments SET version = version + 1 WHERE id = $1";
         sqlx::query(query).bind(id).execute(&mut *self.inner).await?;
         Ok(())
     }
 
-    /// `new` brings back what `old` changed.
+    /// Stores that `new` brings back what `old` changed.
     pub async fn set_rollback(&mut self, old: i64, new: i64) -> Result<()> {
         for (query, id, other) in [
             ("UPDATE deployments SET rolled_back_by = $2, version = version + 1 WHERE id = $1", old, new),
@@ -341,21 +342,21 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The newest deployment to a whole group.
+    /// Returns the newest deployment to a whole group.
     pub async fn newest_rollout(&mut self, group: &str) -> Result<Option<DeploymentRow>> {
         let query = "SELECT * FROM deployments WHERE group_name = $1 AND only_instance IS NULL AND launch = 0 \
              ORDER BY id DESC LIMIT 1";
         Ok(sqlx::query_as(query).bind(group).fetch_optional(&mut *self.inner).await?)
     }
 
-    /// The newest deployment of a revision to a whole group.
+    /// Returns the newest deployment of a revision to a whole group.
     pub async fn rollout_of(&mut self, group: &str, sha: &str) -> Result<Option<i64>> {
         let query = "SELECT MAX(id) FROM deployments WHERE group_name = $1 AND sha = $2 AND only_instance IS NULL \
              AND launch = 0";
         Ok(sqlx::query(query).bind(group).bind(sha).fetch_one(&mut *self.inner).await?.get(0))
     }
 
-    /// Queued deployments of a group that nobody submitted.
+    /// Returns the queued deployments of a group that were not submitted by a person.
     pub async fn queued_automatic(&mut self, group: &str) -> Result<Vec<i64>> {
         let query = "SELECT id FROM deployments WHERE group_name = $1 AND state = 'Queued' AND automatic = 1 \
              AND only_instance IS NULL ORDER BY id";
@@ -363,7 +364,7 @@ impl Tx<'_> {
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// One like this that has not ended: the same revision to the same instances.
+    /// Returns an unfinished deployment of the same revision to the same instances.
     pub async fn unfinished_like(
         &mut self,
         group: &str,
@@ -376,7 +377,7 @@ impl Tx<'_> {
         Ok(row.fetch_optional(&mut *self.inner).await?.map(|row| row.get(0)))
     }
 
-    /// Halted or paused, and in order.
+    /// Marks it as halted or paused and in order.
     pub async fn set_settled(&mut self, id: i64) -> Result<()> {
         sqlx::query("UPDATE deployments SET settled = 1 WHERE id = $1")
             .bind(id)
@@ -385,7 +386,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A person's wish to cancel. A later, more urgent one replaces it.
+    /// Stores a person's request to cancel. A later, more urgent one replaces it.
     pub async fn set_cancel(&mut self, id: i64, how: &str, at: i64) -> Result<()> {
         let query = "UPDATE deployments SET cancel = $2, cancelled_at = COALESCE(cancelled_at, $3), version = version + 1 \
              WHERE id = $1 AND finished_at IS NULL";

@@ -15,7 +15,7 @@ pub struct DispatchRow {
     pub state: String,
     pub command_id: Option<String>,
     pub created_at: i64,
-    /// That its hooks may take together.
+    /// The seconds that its hooks may take together.
     pub seconds: i64,
 }
 
@@ -45,8 +45,8 @@ pub struct Upload {
     pub command: String,
 }
 
-/// Of the last ten deployments, however many attempts there ever were.
-pub(super) const TOOK: &str = "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
+/// Reads the attempts of the last ten deployments only, however many there ever were.
+pub(super) const DURATIONS: &str = "SELECT a.ended_at - a.created_at FROM attempts a JOIN dispatches d ON d.id = a.dispatch \
      WHERE a.deployment IN (SELECT id FROM deployments WHERE group_name = $1 ORDER BY id DESC LIMIT 10) AND d.kind = $2 \
      AND a.ended_at IS NOT NULL AND a.outcome LIKE '{\"Succeeded%' ORDER BY a.number DESC LIMIT $3";
 
@@ -69,7 +69,7 @@ pub(super) const ATTEMPTS_FROM: &str =
 pub(super) const ATTEMPTS: &str = "SELECT * FROM attempts WHERE deployment = $1 ORDER BY number";
 
 impl Store {
-    /// Dispatches of a deployment in this state.
+    /// Returns the dispatches of a deployment in this state.
     pub async fn dispatches(&self, deployment: i64, state: &str) -> Result<Vec<DispatchRow>> {
         Ok(sqlx::query_as(
             "SELECT * FROM dispatches WHERE deployment = $1 AND state = $2 ORDER BY created_at",
@@ -80,48 +80,48 @@ impl Store {
         .await?)
     }
 
-    /// Command ids of sent dispatches that have attempts without an outcome.
+    /// Returns the command ids of sent dispatches that have attempts without an outcome.
     pub async fn open_commands(&self, deployment: i64) -> Result<Vec<(String, String)>> {
         let rows = sqlx::query(OPEN_COMMANDS).bind(deployment).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// The logs that are still to be read where agents upload them, of all deployments that are not over: those of attempts
-    /// without an outcome, or with one since `since`.
+    /// Returns the logs that are still to be read where agents upload them, of all deployments that are not over: those
+    /// of attempts without an outcome, or with one since `since`.
     pub async fn open_uploads(&self, since: i64) -> Result<Vec<Upload>> {
         Ok(sqlx::query_as(OPEN_UPLOADS).bind(since).fetch_all(&self.pool).await?)
     }
 
-    /// All attempts of a deployment, oldest first.
+    /// Returns all attempts of a deployment, oldest first.
     pub async fn attempts(&self, deployment: i64) -> Result<Vec<AttemptRow>> {
         Ok(sqlx::query_as(ATTEMPTS).bind(deployment).fetch_all(&self.pool).await?)
     }
 
-    /// Those from this number on.
+    /// Returns the attempts of a deployment from this number on.
     pub async fn attempts_from(&self, deployment: i64, number: i64) -> Result<Vec<AttemptRow>> {
         Ok(sqlx::query_as(ATTEMPTS_FROM).bind(deployment).bind(number).fetch_all(&self.pool).await?)
     }
 
-    /// How long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.
-    pub async fn took(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
-        let rows = sqlx::query(TOOK).bind(group).bind(kind).bind(limit).fetch_all(&self.pool).await?;
+    /// Returns how long the newest successful attempts of a kind took on a group, milliseconds; at most `limit` of them.
+    pub async fn attempt_durations(&self, group: &str, kind: &str, limit: i64) -> Result<Vec<i64>> {
+        let rows = sqlx::query(DURATIONS).bind(group).bind(kind).bind(limit).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// The instances of a group on which a revision was staged and is still, since it is one of the `keep` that were deployed
-    /// last.
+    /// Returns the instances of a group on which a revision was staged and is still, since it is one of the `keep` that
+    /// were deployed last.
     pub async fn staged(&self, group: &str, sha: &str, keep: i64) -> Result<HashSet<String>> {
         let rows = sqlx::query(STAGED).bind(group).bind(sha).bind(keep).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// A runner's text.
+    /// Returns the text of a runner.
     pub async fn runner(&self, name: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT packed FROM runners WHERE name = $1").bind(name);
         Ok(row.fetch_optional(&self.pool).await?.map(|row| row.get(0)))
     }
 
-    /// One attempt.
+    /// Returns one attempt.
     pub async fn attempt(&self, number: i64) -> Result<Option<AttemptRow>> {
         Ok(sqlx::query_as("SELECT * FROM attempts WHERE number = $1")
             .bind(number)
@@ -131,7 +131,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// A fresh attempt number: the milliseconds of now, and higher than every number before.
+    /// Returns a new attempt number: the milliseconds of now, and higher than every number before.
     pub async fn next_attempt(&mut self, now: i64) -> Result<i64> {
         let last: Option<i64> =
             sqlx::query("SELECT MAX(number) FROM attempts").fetch_one(&mut *self.inner).await?.get(0);
@@ -157,7 +157,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps a runner's text, which many scripts hold.
+    /// Stores a runner's text, which many scripts hold.
     pub async fn keep_runner(&mut self, name: &str, packed: &str) -> Result<()> {
         sqlx::query("INSERT INTO runners (name, packed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(name)
@@ -167,7 +167,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Sent as this command, or refused.
+    /// Stores that a dispatch was sent as this command, or refused.
     pub async fn set_dispatch(&mut self, id: &str, state: &str, command: Option<&str>) -> Result<()> {
         sqlx::query("UPDATE dispatches SET state = $2, command_id = $3 WHERE id = $1")
             .bind(id)
@@ -185,7 +185,8 @@ impl Tx<'_> {
         Ok(done.rows_affected() > 0)
     }
 
-    /// The log is stored up to this byte of the host's file; `complete` when that is all and the checksum agreed.
+    /// Records that the log is stored up to this byte of the host's file; `complete` when that is all and the checksum
+    /// agreed.
     pub async fn set_log(&mut self, number: i64, bytes: i64, complete: bool) -> Result<()> {
         sqlx::query("UPDATE attempts SET log_bytes = $2, log_complete = $3 WHERE number = $1")
             .bind(number)

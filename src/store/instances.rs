@@ -4,7 +4,7 @@ use super::{Result, Store, Tx, text};
 use sqlx::Row;
 
 impl Store {
-    /// The planner's records (JSON) of a deployment's instances, by id.
+    /// Returns the planner's records (JSON) of a deployment's instances, by id.
     pub async fn instances(&self, deployment: i64) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT record FROM instances WHERE deployment = $1 ORDER BY instance")
             .bind(deployment)
@@ -13,14 +13,14 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// Whether any deployment had this instance.
-    pub async fn knows_instance(&self, instance: &str) -> Result<bool> {
+    /// Whether any deployment included this instance.
+    pub async fn has_instance(&self, instance: &str) -> Result<bool> {
         let query = "SELECT COUNT(*) FROM instances WHERE instance = $1";
         let count: i64 = sqlx::query(query).bind(text(instance)).fetch_one(&self.pool).await?.get(0);
         Ok(count > 0)
     }
 
-    /// How many instances of each state each deployment has: `(deployment, state, count)`.
+    /// Counts the instances of each deployment by state: `(deployment, state, count)`.
     pub async fn instance_counts(&self, deployments: &[i64]) -> Result<Vec<(i64, String, i64)>> {
         let (Some(low), Some(high)) = (deployments.iter().min(), deployments.iter().max()) else {
             return Ok(Vec::new());
@@ -35,8 +35,8 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
-    /// Deployments under way that have this instance, with its record (JSON).
-    pub async fn in_hand(&self, instance: &str) -> Result<Vec<(i64, String)>> {
+    /// Returns the deployments under way that include this instance, with its record (JSON).
+    pub async fn unfinished_records_of(&self, instance: &str) -> Result<Vec<(i64, String)>> {
         let query = "SELECT i.deployment, i.record FROM instances i JOIN deployments d ON d.id = i.deployment \
              WHERE i.instance = $1 AND d.finished_at IS NULL ORDER BY i.deployment";
         let rows = sqlx::query(query).bind(text(instance)).fetch_all(&self.pool).await?;
@@ -45,14 +45,14 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// The planner's records (JSON) of a deployment's instances, by id.
+    /// Returns the planner's records (JSON) of a deployment's instances, by id.
     pub async fn instance_records(&mut self, deployment: i64) -> Result<Vec<String>> {
         let query = "SELECT record FROM instances WHERE deployment = $1 ORDER BY instance";
         let rows = sqlx::query(query).bind(deployment).fetch_all(&mut *self.inner).await?;
         Ok(rows.into_iter().map(|row| row.get(0)).collect())
     }
 
-    /// An instance's record (JSON).
+    /// Returns an instance's record (JSON).
     pub async fn instance(&mut self, deployment: i64, instance: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT record FROM instances WHERE deployment = $1 AND instance = $2")
             .bind(deployment)

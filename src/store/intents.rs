@@ -1,4 +1,4 @@
-//! Intents: every effect on the world, written before it is had.
+//! Intents: every effect on AWS or a host, recorded before it is performed.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
@@ -12,7 +12,7 @@ pub struct IntentRow {
     pub epoch: i64,
     /// The AWS action.
     pub action: String,
-    /// What refusals are counted under.
+    /// The key under which refusals are counted.
     pub effect_key: String,
     /// JSON.
     pub request: String,
@@ -25,13 +25,13 @@ pub struct IntentRow {
 pub(super) const NEWEST: &str = "SELECT * FROM intents WHERE deployment = $1 ORDER BY id DESC LIMIT $2";
 
 impl Store {
-    /// The newest `limit` intents of a deployment, newest first.
+    /// Returns the newest `limit` intents of a deployment, newest first.
     pub async fn intents(&self, deployment: i64, limit: i64) -> Result<Vec<IntentRow>> {
         Ok(sqlx::query_as(NEWEST).bind(deployment).bind(limit).fetch_all(&self.pool).await?)
     }
 
-    /// Writes an intent down, on the disk, and answers its id.
-    pub async fn intend(
+    /// Records an intent on the disk, and returns its id.
+    pub async fn record_intent(
         &self,
         deployment: i64,
         action: &str,
@@ -45,7 +45,7 @@ impl Store {
         Ok(id)
     }
 
-    /// How it went.
+    /// Records how an intent ended: performed, or refused with this error.
     pub async fn finish_intent(&self, id: i64, error: Option<&str>, at: i64) -> Result<()> {
         let mut tx = self.write().await?;
         tx.finish_intent(id, error, at).await?;
@@ -54,7 +54,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes an intent down.
+    /// Records an intent.
     pub async fn insert_intent(
         &mut self,
         deployment: i64,
@@ -84,7 +84,7 @@ impl Tx<'_> {
         Ok(id)
     }
 
-    /// How it went.
+    /// Records how an intent ended: performed, or refused with this error.
     pub async fn finish_intent(&mut self, id: i64, error: Option<&str>, at: i64) -> Result<()> {
         sqlx::query("UPDATE intents SET state = $2, error = $3, finished_at = $4 WHERE id = $1")
             .bind(id)

@@ -1,10 +1,11 @@
-//! What belongs to the fleet and not to a deployment: holds, quarantines, good revisions.
+//! Records that belong to the fleet and not to a deployment: holds, quarantines, good revisions.
 
 use super::{Result, Store, Tx, text};
 use sqlx::Row;
 use std::collections::HashMap;
 
-/// An instance that is kept out of the balancer, as stored. `wish`: `release` or `terminate`, once a person wants that.
+/// An instance that is kept out of the balancer, as stored. `request`: `release` or `terminate`, once a
+/// person has asked for that.
 #[derive(Clone, Debug, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct QuarantineRow {
@@ -13,8 +14,10 @@ pub struct QuarantineRow {
     pub deployment: i64,
     pub reason: String,
     pub since: i64,
-    pub wish: Option<String>,
-    pub wished_by: Option<String>,
+    #[sqlx(rename = "wish")]
+    pub request: Option<String>,
+    #[sqlx(rename = "wished_by")]
+    pub requested_by: Option<String>,
     /// The deployment's group.
     pub group_name: String,
 }
@@ -22,14 +25,14 @@ pub struct QuarantineRow {
 /// The last revision that was validated and healthy on an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoodRevision {
-    /// Which.
+    /// Its SHA.
     pub sha: String,
-    /// Nothing was run on the instance since.
+    /// Whether nothing was run on the instance since.
     pub runs: bool,
 }
 
 impl Store {
-    /// The hold (JSON) on an Auto Scaling group, if there is one.
+    /// Returns the hold (JSON) on an Auto Scaling group, if there is one.
     pub async fn hold(&self, group: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT hold FROM holds WHERE auto_scaling_group = $1")
             .bind(group)
@@ -38,14 +41,14 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// The instances that drover keeps out, of all Auto Scaling groups.
+    /// Returns the quarantined instances of all Auto Scaling groups.
     pub async fn quarantines(&self) -> Result<Vec<QuarantineRow>> {
         let query = "SELECT q.*, d.group_name FROM quarantines q JOIN deployments d ON d.id = q.deployment \
              ORDER BY q.auto_scaling_group, q.since, q.instance";
         Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
     }
 
-    /// The last good revision of each instance, by id.
+    /// Returns the last good revision of each instance, by id.
     pub async fn good_revisions(&self, group_name: &str) -> Result<HashMap<String, GoodRevision>> {
         let rows = sqlx::query("SELECT instance, sha, dirty FROM revisions WHERE group_name = $1")
             .bind(group_name)
@@ -60,7 +63,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Writes the hold (JSON) down, or with `None` removes it.
+    /// Stores the hold (JSON), or with `None` removes it.
     pub async fn put_hold(&mut self, group: &str, hold: Option<&str>) -> Result<()> {
         let query = match hold {
             Some(hold) => sqlx::query(
@@ -75,11 +78,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What a person wants of a quarantined instance.
-    pub async fn set_wish(&mut self, instance: &str, wish: Option<&str>, by: &str) -> Result<()> {
+    /// Stores what a person has asked for a quarantined instance.
+    pub async fn set_quarantine_request(
+        &mut self,
+        instance: &str,
+        request: Option<&str>,
+        by: &str,
+    ) -> Result<()> {
         sqlx::query("UPDATE quarantines SET wish = $2, wished_by = $3 WHERE instance = $1")
             .bind(instance)
-            .bind(wish)
+            .bind(request)
             .bind(text(by))
             .execute(&mut *self.inner)
             .await?;

@@ -14,7 +14,7 @@ pub struct LockRow {
 }
 
 impl Store {
-    /// The locks in force at this time.
+    /// Returns the locks in force at this time.
     pub async fn locks(&self, now: i64) -> Result<Vec<LockRow>> {
         let query = "SELECT * FROM locks WHERE until_at IS NULL OR until_at > $1 ORDER BY group_name";
         Ok(sqlx::query_as(query).bind(now).fetch_all(&self.pool).await?)
@@ -22,13 +22,13 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// The lock in force on a group.
+    /// Returns the lock in force on a group.
     pub async fn lock(&mut self, group: &str, now: i64) -> Result<Option<LockRow>> {
         let query = "SELECT * FROM locks WHERE group_name = $1 AND (until_at IS NULL OR until_at > $2)";
         Ok(sqlx::query_as(query).bind(text(group)).bind(now).fetch_optional(&mut *self.inner).await?)
     }
 
-    /// Locks a group, or locks it anew.
+    /// Locks a group, or replaces its lock.
     pub async fn put_lock(&mut self, lock: &LockRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO locks (group_name, reason, locked_by, since, until_at) VALUES ($1, $2, $3, $4, $5) \
@@ -45,7 +45,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Unlocks it.
+    /// Unlocks a group.
     pub async fn remove_lock(&mut self, group: &str) -> Result<()> {
         sqlx::query("DELETE FROM locks WHERE group_name = $1")
             .bind(text(group))

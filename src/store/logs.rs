@@ -2,24 +2,24 @@
 
 use super::{Result, Store, Tx, text};
 
-/// Lines to be stored.
+/// Log lines to be stored.
 #[derive(Clone, Debug)]
 pub struct NewChunk<'a> {
-    /// Whose; none for the deployment's own lines.
+    /// The instance; none for the deployment's own lines.
     pub instance: Option<&'a str>,
-    /// In which lifecycle event.
+    /// The lifecycle event.
     pub event: Option<&'a str>,
-    /// In which attempt.
+    /// The attempt's number.
     pub attempt: Option<i64>,
     /// `hook` or `drover`.
     pub source: &'a str,
     /// The lines, each ended by a newline.
     pub payload: &'a [u8],
-    /// When they came.
+    /// When they arrived.
     pub at: i64,
 }
 
-/// Stored lines.
+/// Stored log lines.
 #[derive(Clone, Debug, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct Chunk {
@@ -59,7 +59,7 @@ pub(super) fn chunks_before(instance: bool) -> String {
 }
 
 impl Store {
-    /// At most `limit` chunks that hold lines after `seq`, in order; of one instance alone, where one is named.
+    /// Returns at most `limit` chunks that hold lines after `seq`, in order; of one instance alone, where one is named.
     pub async fn chunks_after(
         &self,
         deployment: i64,
@@ -70,7 +70,7 @@ impl Store {
         self.chunks(chunks_after(instance.is_some()), deployment, instance, seq, limit).await
     }
 
-    /// At most `limit` chunks that begin before `seq`, newest first; of one instance alone, where one is named.
+    /// Returns at most `limit` chunks that begin before `seq`, newest first; of one instance alone, where one is named.
     pub async fn chunks_before(
         &self,
         deployment: i64,

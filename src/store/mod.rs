@@ -11,6 +11,7 @@ mod database;
 mod deliveries;
 mod deployments;
 mod dispatches;
+mod error;
 mod instances;
 mod intents;
 mod ledger;
@@ -32,73 +33,19 @@ pub use locks::LockRow;
 pub use logs::{Chunk, NewChunk};
 pub use retention::Prunable;
 
+pub use error::{Result, StoreError};
+
 use sqlx::{Any, AnyPool, Row, Transaction};
-use std::path::PathBuf;
-use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// What can go wrong with the store.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// Another daemon has it.
-    #[error(
-        "the database {0} is in use by another drover daemon; stop that one first, or give this one a data directory of its own"
-    )]
-    InUse(PathBuf),
-    /// It can't be opened or written.
-    #[error("the database {database} can't be {what}: {why}; {advice}")]
-    Unusable {
-        /// Where.
-        database: String,
-        /// Opened, written …
-        what: &'static str,
-        /// What the system said.
-        why: String,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// A newer daemon has taken over.
-    #[error("another daemon has taken over this database (epoch {ours} is not the newest): stopping")]
-    Stale {
-        /// Our epoch.
-        ours: i64,
-    },
-    /// Made by a newer version.
-    #[error("the database {0} was made by a newer version of drover: run that version, or restore a backup")]
-    Newer(String),
-    /// It doesn't answer: a server that is away, a disk that is full.
-    #[error("the database can't be reached: {0}; waiting for it")]
-    Away(String),
-    /// Anything that the database itself reports.
-    #[error("the database refused: {0}")]
-    Database(sqlx::Error),
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut => StoreError::Away("no connection in time".into()),
-            sqlx::Error::Io(why) => StoreError::Away(why.to_string()),
-            // Class 57P: the server is going down or coming up.
-            sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code.starts_with("57P")) => {
-                StoreError::Away(refusal.message().to_owned())
-            }
-            other => StoreError::Database(other),
-        }
-    }
-}
-
-/// The result of anything here.
-pub type Result<T, E = StoreError> = std::result::Result<T, E>;
-
-/// An open store. One daemon has it at a time.
+/// An open store. One daemon uses it at a time.
 pub struct Store {
     database: Database,
     pool: AnyPool,
     epoch: i64,
-    /// Whoever writes holds it; how often something was written.
+    /// Held while something is written; counts the transactions.
     writer: Mutex<u64>,
     claim: Mutex<Claim>,
 }
@@ -109,7 +56,7 @@ pub struct Tx<'s> {
     writer: MutexGuard<'s, u64>,
 }
 
-/// Text as both databases take it: PostgreSQL's has no NUL.
+/// Returns text as both databases take it: PostgreSQL's may not contain NUL.
 fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -146,12 +93,12 @@ impl Store {
         Ok(last + 1)
     }
 
-    /// This daemon's epoch: higher than that of every daemon before it.
+    /// Returns this daemon's epoch, which is higher than that of every daemon before it.
     pub fn epoch(&self) -> i64 {
         self.epoch
     }
 
-    /// Begins to write; refused if a newer daemon has taken over.
+    /// Begins a write transaction; refused if a newer daemon has taken over.
     pub async fn write(&self) -> Result<Tx<'_>> {
         let writer = self.writer.lock().await;
         let mut inner = self.pool.begin_with(self.database.begin()).await?;
@@ -162,8 +109,8 @@ impl Store {
         Ok(Tx { inner, writer })
     }
 
-    /// A value kept under a name, made by `make` the first time.
-    pub async fn remembered(&self, name: &str, make: impl FnOnce() -> String) -> Result<String> {
+    /// Returns the value kept under a name, made by `make` the first time.
+    pub async fn value_or_insert(&self, name: &str, make: impl FnOnce() -> String) -> Result<String> {
         let mut tx = self.write().await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(name)
@@ -179,12 +126,12 @@ impl Store {
         Ok(value)
     }
 
-    /// Stays the active daemon: looks after the claim until another daemon has taken over, which is the answer.
+    /// Holds the claim until another daemon has taken over, and returns that as an error.
     pub async fn keep_claim(&self) -> StoreError {
-        self.database.keep(&mut *self.claim.lock().await, self.epoch).await
+        self.database.hold_claim(&mut *self.claim.lock().await, self.epoch).await
     }
 
-    /// How many transactions were written since it was opened.
+    /// Counts the transactions that were written since the store was opened.
     pub async fn transactions(&self) -> u64 {
         *self.writer.lock().await
     }
@@ -197,7 +144,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Makes it so, on the disk.
+    /// Commits the transaction to the disk.
     pub async fn commit(mut self) -> Result<()> {
         self.inner.commit().await?;
         *self.writer += 1;

@@ -1,4 +1,4 @@
-//! What is kept for a while only: logs, scripts, attempts, intents of deployments that are over.
+//! Removes what is kept for a limited time: logs, scripts, attempts, intents of deployments that are over.
 
 use super::{Result, Store, Tx};
 use sqlx::Row;
@@ -6,10 +6,10 @@ use sqlx::Row;
 /// Chunks removed in one transaction: at most some 13 MB.
 const CHUNKS: i64 = 200;
 
-/// A deployment whose log may go.
+/// A deployment whose log may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Prunable {
-    /// Which.
+    /// Its number.
     pub id: i64,
     /// When it ended.
     pub finished_at: i64,
@@ -18,8 +18,8 @@ pub struct Prunable {
 }
 
 impl Store {
-    /// Deployments that are over and whose log is there still, oldest first: without the one that brought each group its last
-    /// good revision, and without those that some instance is quarantined for.
+    /// Returns the deployments that are over and still have their log, oldest first: without the one that brought each
+    /// group its last good revision, and without those that some instance is quarantined for.
     pub async fn prunable(&self) -> Result<Vec<Prunable>> {
         let query = "SELECT id, finished_at, log_bytes FROM deployments WHERE finished_at IS NOT NULL AND pruned_at IS NULL \
              AND id NOT IN (SELECT MAX(id) FROM deployments WHERE state IN ('Succeeded', 'Partial') \
@@ -28,7 +28,7 @@ impl Store {
         Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
     }
 
-    /// Bytes of all lines in the store.
+    /// Returns the bytes of all lines in the store.
     pub async fn log_bytes(&self) -> Result<i64> {
         let query =
             "SELECT CAST(COALESCE(SUM(log_bytes), 0) AS BIGINT) FROM deployments WHERE pruned_at IS NULL";
@@ -37,7 +37,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Removes some of a deployment's lines; false once there are none.
+    /// Removes some of a deployment's lines, and returns false once there are none.
     pub async fn prune_lines(&mut self, deployment: i64) -> Result<bool> {
         let query = "DELETE FROM chunks WHERE deployment = $1 AND first_seq <= (SELECT MAX(first_seq) FROM \
              (SELECT first_seq FROM chunks WHERE deployment = $1 ORDER BY first_seq LIMIT $2) part)";
@@ -63,7 +63,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Empties the scripts of deployments that ended before: nothing is sent again for them. How many there were.
+    /// Empties the scripts of deployments that ended before this time, for which nothing is sent again, and returns how
+    /// many.
     pub async fn prune_scripts(&mut self, before: i64) -> Result<u64> {
         let query = "UPDATE dispatches SET script = '' WHERE script <> '' AND deployment IN \
              (SELECT id FROM deployments WHERE finished_at < $1 AND pruned_at IS NULL)";

@@ -18,7 +18,7 @@ const LARGE: [&str; 3] = ["attempts", "chunks", "intents"];
 
 fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
     let list: [(&str, &str, &[Bind]); 7] = [
-        ("took", dispatches::TOOK, &[Text, Text, Number]),
+        ("attempt durations", dispatches::DURATIONS, &[Text, Text, Number]),
         ("staged", dispatches::STAGED, &[Text, Text, Number]),
         ("open commands", dispatches::OPEN_COMMANDS, &[Number]),
         ("open uploads", dispatches::OPEN_UPLOADS, &[Number]),
@@ -39,8 +39,8 @@ fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
 }
 
 impl Store {
-    /// Which of those queries read a large table from end to end, and the database's own words for how.
-    pub async fn scans(&self) -> Result<Vec<String>> {
+    /// Returns those of the queries that read a large table from end to end, with the database's own plan for them.
+    pub async fn full_table_scans(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         // Ended without a commit: the setting below is for it alone.
         let mut connection = self.pool.begin().await?;

@@ -38,7 +38,7 @@ async fn ready(web: &Web) -> Result<String, Refusal> {
         }
         Err(_) => {
             let words = format!("no answer within {} s", STORE_TIMEOUT.as_secs());
-            Err(StoreError::Away(words).into())
+            Err(StoreError::Unreachable(words).into())
         }
     }
 }

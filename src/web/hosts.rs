@@ -192,7 +192,7 @@ async fn push<B: Buf>(
         match item {
             Some(Some(Ok(mut bytes))) => {
                 offset = take(web, &mut ingest, offset, bytes.copy_to_bytes(bytes.remaining())).await?;
-                if !ingest.pending() {
+                if !ingest.has_pending_lines() {
                     flush_at = None;
                 } else if flush_at.is_none() {
                     flush_at = Some(Instant::now() + FLUSH_AFTER);

@@ -48,7 +48,7 @@ fn verbs(row: &DeploymentRow, newest: i64) -> Vec<Verb> {
         engine::policy(row).is_ok_and(|policy| policy.approve_after.is_some()) && row.approved == 0;
     let may = |verb: &Verb| match rule(*verb, standing) {
         Ruling::Do => *verb != Verb::Approve || approval,
-        Ruling::Anew => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
+        Ruling::NewDeployment => *verb != Verb::Rollback || row.rolled_back_by.is_none(),
         Ruling::Already | Ruling::Refused(_) => false,
     };
     Verb::ALL.into_iter().filter(may).collect()
@@ -94,11 +94,11 @@ fn instance(record: Instance, cancelled: bool, explain: &Explain) -> api::Instan
     let fault = record.failure().map(|failure| &failure.fault).or(record.fault.as_ref());
     let (reason, tail) = fault.map(|fault| (fault.words(), fault.tail.clone())).unzip();
     api::Instance {
-        explain: explain.of(&record).map(str::to_owned).or_else(|| cancelled.then(|| record.fate())),
+        explain: explain.of(&record).map(str::to_owned).or_else(|| cancelled.then(|| record.describe_end())),
         event: record.fault.as_ref().map(|fault| fault.event.to_string()),
         reason,
         tail: tail.unwrap_or_default(),
-        quarantined: record.quarantined(),
+        quarantined: record.is_quarantined(),
         state: record.state().to_string(),
         zone: record.zone,
         batch: record.batch,

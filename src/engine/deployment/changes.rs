@@ -71,7 +71,7 @@ impl Writes {
     async fn flush(self, tx: &mut Tx<'_>, row: &DeploymentRow, at: i64) -> Result<(), StoreError> {
         let Writes { records, notes, goods, freed, quarantined } = self;
         tx.put_instances(row.id, &records.into_values().collect::<Vec<_>>()).await?;
-        tx.put_goods(&row.group_name, &goods.into_iter().collect::<Vec<_>>(), at).await?;
+        tx.set_good_revisions(&row.group_name, &goods.into_iter().collect::<Vec<_>>(), at).await?;
         tx.end_quarantines(&freed.into_iter().collect::<Vec<_>>()).await?;
         tx.put_quarantines(row.id, &quarantined.into_values().collect::<Vec<_>>(), at).await?;
         if !notes.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
     logs::{lines_of, note_chunk},
     revision::{
         appspec::AppSpec,
-        script::{Former, Kind as Job, Row, lacks, runner, with_runner, without_runner},
+        script::{Former, Kind as Job, Row, missing_runner, runner, with_runner, without_runner},
     },
     rollout::{
         event::{LifecycleEvent, RUN},
@@ -195,7 +195,7 @@ impl Deployment<'_> {
         for record in &mut records {
             let attempt = attempts.iter().find(|attempt| attempt.instance == record.id);
             let Some(attempt) = attempt else { continue };
-            record.begin(attempt.number, Some(seconds));
+            record.begin_attempt(attempt.number, Some(seconds));
             record.attempts += u32::from(kind != DispatchKind::Stage);
             record.touched |= matches!(kind, DispatchKind::Run | DispatchKind::Restore);
         }
@@ -273,14 +273,15 @@ impl Deployment<'_> {
         let request = serde_json::json!({ "InstanceIds": instances, "Comment": dispatch.id, "Again": true });
         let key = format!("SendCommand:{}", dispatch.kind);
         let now = Timestamp::now().as_millisecond();
-        let intent = self.engine.store.intend(row.id, "SendCommand", &key, &request.to_string(), now).await?;
+        let intent =
+            self.engine.store.record_intent(row.id, "SendCommand", &key, &request.to_string(), now).await?;
         crash::point(intent, crash::When::Before);
         // Written by a version that kept no such number.
         let seconds = match dispatch.seconds {
             0 => record::appspec(row)?.for_planning().run_seconds,
             seconds => seconds,
         };
-        let script = match lacks(&dispatch.script) {
+        let script = match missing_runner(&dispatch.script) {
             None => dispatch.script.clone(),
             Some(name) => {
                 let packed = self.engine.store.runner(name).await?;
@@ -328,7 +329,7 @@ impl Deployment<'_> {
         let intent = self
             .engine
             .store
-            .intend(row.id, intent.action, &effect.key(), &intent.request.to_string(), at)
+            .record_intent(row.id, intent.action, &effect.key(), &intent.request.to_string(), at)
             .await?;
         crash::point(intent, crash::When::Before);
         let whom = [instance.to_owned()];

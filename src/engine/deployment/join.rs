@@ -95,7 +95,7 @@ impl Deployment<'_> {
             .collect();
         let mut changed = Vec::new();
         let records = members.iter_mut().map(|member| &mut member.record);
-        for record in records.filter(|record| !record.kept_out) {
+        for record in records.filter(|record| !record.was_quarantined) {
             use InstanceState::{Pending, Staged, Staging};
             let waits = matches!(record.state(), Pending | Staging | Staged) && !record.touched;
             if !waits || !serving.contains(record.id.as_str()) {

@@ -3,7 +3,7 @@
 use crate::{
     engine::groups::seen::lifecycle,
     fleet::{FleetError, autoscaling::GroupSight, balancer::TargetGroup},
-    rollout::snapshot::{Blind, Lifecycle, Sight},
+    rollout::snapshot::{Lifecycle, Outage, Sight},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -35,7 +35,7 @@ pub(super) struct Looks {
     pub(super) last: Arc<Look>,
     /// When that was; none: what drover itself has changed since can't be seen in it.
     pub(super) looked: Option<Instant>,
-    pub(super) blind: Option<Blind>,
+    pub(super) blind: Option<Outage>,
     pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
     pub(super) causes: HashMap<String, String>,

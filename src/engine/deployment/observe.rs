@@ -75,8 +75,8 @@ impl Deployment<'_> {
             groups: self.groups_as_seen(row, &planned, &look.groups).await?,
             timing: timing_of(&look.target_groups),
             refused: self.refusals.current(),
-            blind,
-            regained,
+            outage: blind,
+            outage_ended: regained,
         }))
     }
 

@@ -5,7 +5,7 @@ use super::{Deployment, looks::Look};
 use crate::{
     fleet::autoscaling::{GroupSight, InstanceSight},
     rollout::{
-        snapshot::{Blind, Lifecycle, Member, Sight},
+        snapshot::{Lifecycle, Member, Outage, Sight},
         state::InstanceState,
     },
 };
@@ -26,7 +26,7 @@ impl Deployment<'_> {
         &mut self,
         look: Option<Look>,
         unseen: Option<String>,
-    ) -> anyhow::Result<(Arc<Look>, Option<Blind>, bool)> {
+    ) -> anyhow::Result<(Arc<Look>, Option<Outage>, bool)> {
         let before = self.looks.blind.as_ref().map(|blind| &blind.why);
         let note = match (before, &unseen) {
             (before, Some(why)) if before != Some(why) => Some(format!(
@@ -49,7 +49,7 @@ impl Deployment<'_> {
         };
         let blind = self.looks.blind.get_or_insert_with(|| {
             warn!("the fleet can't be seen: {why}");
-            Blind { since: Timestamp::now(), why: why.clone() }
+            Outage { since: Timestamp::now(), why: why.clone() }
         });
         blind.why = why;
         Ok((last, Some(blind.clone()), false))
@@ -88,8 +88,8 @@ impl Deployment<'_> {
                 sight.lifecycle = Lifecycle::Unknown("leaving, or missing from the last look".into());
                 continue;
             }
-            sight.given_up = cause.as_ref().is_some_and(|cause| cause.contains(SHRINKING));
-            sight.condemned = match (cause, listed) {
+            sight.scaled_in = cause.as_ref().is_some_and(|cause| cause.contains(SHRINKING));
+            sight.failed_health_check = match (cause, listed) {
                 (Some(cause), _) => condemning(&cause),
                 (None, Some(seen)) if seen.unhealthy => Some("a health check found it unhealthy".into()),
                 _ => None,

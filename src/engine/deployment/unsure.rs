@@ -3,7 +3,7 @@
 use super::Deployment;
 use crate::{
     engine::record::time,
-    rollout::adopt::{Adopt, Unsure, adopt},
+    rollout::adopt::{Adopt, UnconfirmedDispatch, adopt},
     store::DeploymentRow,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -28,7 +28,7 @@ impl Deployment<'_> {
         for dispatch in unsure {
             let since =
                 self.sent_again.get(&dispatch.id).copied().unwrap_or_else(|| time(dispatch.created_at));
-            let question = Unsure { id: &dispatch.id, since };
+            let question = UnconfirmedDispatch { id: &dispatch.id, since };
             match adopt(&question, &listed, Timestamp::now()) {
                 Adopt::Found(command) => {
                     info!(dispatch = dispatch.id, command, "adopted");
@@ -40,8 +40,8 @@ impl Deployment<'_> {
                         .note(row.id, None, &format!("found command {command} again; it goes on"))
                         .await?;
                 }
-                Adopt::Look => look_again = true,
-                Adopt::Reissue => {
+                Adopt::LookAgain => look_again = true,
+                Adopt::SendAgain => {
                     info!(dispatch = dispatch.id, "not found: sending the same again");
                     self.note_sent(&dispatch.id);
                     self.send_again(row, &dispatch).await?;

@@ -65,7 +65,7 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let groups = self.fleet.groups(&group.auto_scaling_groups).await?;
         self.remember_attached(&groups);
-        self.fulfil_wishes(&groups).await?;
+        self.fulfil_requests(&groups).await?;
         let mut alarm = None;
         for seen in &groups {
             let held: Vec<&InstanceSight> = seen.instances.iter().filter(|i| i.lifecycle == HELD).collect();

@@ -24,7 +24,7 @@ impl From<QuarantineRow> for QuarantinedInstance {
             deployment: row.deployment,
             reason: row.reason,
             since: record::time(row.since),
-            requested: row.wish,
+            requested: row.request,
         }
     }
 }
@@ -45,7 +45,7 @@ impl Engine {
         let all = self.store.quarantines().await?;
         let Some(row) = all.into_iter().find(|row| row.instance == instance) else {
             // Asked again after it was done, nothing is left to do.
-            if verb != QuarantineVerb::Retry && self.store.knows_instance(instance).await? {
+            if verb != QuarantineVerb::Retry && self.store.has_instance(instance).await? {
                 return Ok((format!("{instance} is not in quarantine: nothing to do"), None));
             }
             return Err(SubmitError::NotQuarantined(instance.to_owned()).into());
@@ -71,7 +71,7 @@ impl Engine {
         };
         if let Err(error) = done {
             let mut tx = self.store.write().await?;
-            tx.set_wish(instance, None, by).await?;
+            tx.set_quarantine_request(instance, None, by).await?;
             tx.commit().await?;
             return Err(error.into());
         }
@@ -94,7 +94,7 @@ impl Engine {
         by: &str,
     ) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
-        tx.set_wish(&row.instance, Some(verb.name()), by).await?;
+        tx.set_quarantine_request(&row.instance, Some(verb.name()), by).await?;
         let under_way = tx.deployment(row.deployment).await?.is_some_and(|d| d.finished_at.is_none());
         if let Some(text) = tx.instance(row.deployment, &row.instance).await?
             && let Ok(mut record) = serde_json::from_str::<Instance>(&text)
@@ -133,7 +133,7 @@ impl Engine {
 
     /// Deployments under way that have an instance, with its record.
     async fn in_hand(&self, instance: &str) -> anyhow::Result<Vec<(i64, Instance)>> {
-        let records = self.store.in_hand(instance).await?.into_iter();
+        let records = self.store.unfinished_records_of(instance).await?.into_iter();
         records.map(|(id, text)| Ok((id, serde_json::from_str(&text)?))).collect()
     }
 
@@ -159,14 +159,14 @@ impl Engine {
         Ok(records.iter().any(|(id, record)| !record.state().is_final() || lets_in(*id, record)))
     }
 
-    /// Does what is wished of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What
+    /// Does what is asked of quarantined instances of these Auto Scaling groups; one that is gone is forgotten. What
     /// can't be had of one holds up none of the others.
-    pub(in crate::engine) async fn fulfil_wishes(&self, groups: &[GroupSight]) -> Result<(), StoreError> {
+    pub(in crate::engine) async fn fulfil_requests(&self, groups: &[GroupSight]) -> Result<(), StoreError> {
         for row in self.store.quarantines().await? {
             let Some(group) = groups.iter().find(|group| group.name == row.auto_scaling_group) else {
                 continue;
             };
-            let requested = row.wish.as_deref().and_then(|name| name.parse().ok());
+            let requested = row.request.as_deref().and_then(|name| name.parse().ok());
             if let Err(error) = self.fulfil(&row, requested, group).await {
                 warn!(instance = row.instance, "what was asked of it in quarantine: {error:#}");
             }

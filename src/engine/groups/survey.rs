@@ -91,10 +91,11 @@ impl Engine {
         }
         let mut policy = record::policy(row)?;
         if row.rolls_back.is_some() {
-            policy = policy.fitted(total);
+            policy = policy.shrunk_to_fit(total);
         }
-        let out_already =
-            |record: &Instance| row.only_instance.as_deref() == Some(record.id.as_str()) && record.kept_out;
+        let out_already = |record: &Instance| {
+            row.only_instance.as_deref() == Some(record.id.as_str()) && record.was_quarantined
+        };
         if !members.iter().any(out_already) {
             policy.check_fleet(total).or_else(refuse)?;
             check_pools(&policy, &members).or_else(refuse)?;
@@ -220,9 +221,9 @@ impl Engine {
                     // One that we keep out gets another chance, if there is still an agent to talk to.
                     Lifecycle::Standby if room > 0 && online.contains(&instance.id) => {
                         room -= 1;
-                        record.kept_out = true;
+                        record.was_quarantined = true;
                         let kept = quarantines.iter().find(|kept| kept.instance == instance.id);
-                        record.owed = match kept {
+                        record.is_capacity_owed = match kept {
                             Some(kept) => self.is_owed(kept).await?,
                             None => false,
                         };

@@ -83,7 +83,7 @@ impl Engine {
         tx.set_prepared(&prepared).await?;
         tx.set_state(prepared.id, "Succeeded", Some("taken over: no host was touched"), now, true).await?;
         let goods: Vec<_> = instances.iter().map(|id| ((*id).to_owned(), prepared.sha.clone())).collect();
-        tx.put_goods(name, &goods, now).await?;
+        tx.set_good_revisions(name, &goods, now).await?;
         tx.append_log(prepared.id, &note_chunk(None, &lines_of(&words))).await?;
         tx.commit().await?;
         Ok(std::iter::once(words)

@@ -101,7 +101,13 @@ impl Targets {
                     (state, reason)
                 });
             }
-            Sight { lifecycle, health: worst(&states), registered, condemned: None, given_up: false }
+            Sight {
+                lifecycle,
+                health: worst(&states),
+                registered,
+                failed_health_check: None,
+                scaled_in: false,
+            }
         };
         members.into_iter().map(|member| (member.id.clone(), sight_of(member))).collect()
     }

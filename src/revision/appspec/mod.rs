@@ -1,5 +1,5 @@
-//! `appspec.yml` as CodeDeploy has it for Linux: files, permissions, hooks. A mistake is an error before a host is touched; what
-//! CodeDeploy passes over in silence is a warning.
+//! `appspec.yml` as CodeDeploy has it for Linux: files, permissions, hooks. A mistake is an error before a host is
+//! touched; what CodeDeploy passes over in silence is a warning.
 
 mod read;
 mod tree;
@@ -19,12 +19,12 @@ pub const DEFAULT_TIMEOUT_SECONDS: u32 = 900;
 /// CodeDeploy's cap on an event, and ours on a hook.
 pub const LONGEST_TIMEOUT_SECONDS: u32 = 3600;
 
-/// What a file says, and what is odd about it.
+/// A parsed file, with warnings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
-    /// What it says.
+    /// The parsed file.
     pub spec: AppSpec,
-    /// With file, line and key, in words.
+    /// The warnings, each with file, line and key.
     pub warnings: Vec<String>,
 }
 
@@ -33,13 +33,13 @@ pub struct Parsed {
 pub struct AppSpec {
     /// The hooks of each event, in order.
     pub hooks: BTreeMap<LifecycleEvent, Vec<Hook>>,
-    /// What is copied where.
+    /// The files, and where on the host they are copied.
     #[serde(default)]
     pub files: Vec<FileEntry>,
-    /// What becomes of a file that is there already.
+    /// What is done where a file exists already.
     #[serde(default)]
     pub file_exists: FileExists,
-    /// Who may what with the copied files.
+    /// The permissions of the copied files.
     #[serde(default)]
     pub permissions: Vec<Permission>,
 }
@@ -67,27 +67,27 @@ pub struct FileEntry {
     pub destination: String,
 }
 
-/// What becomes of a file that is there and that no former deployment brought.
+/// What is done where a file exists that no earlier deployment brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileExists {
     /// The deployment fails.
     #[default]
     Disallow,
-    /// It is replaced.
+    /// The file is replaced.
     Overwrite,
-    /// It stays.
+    /// The file stays as it is.
     Retain,
 }
 
-/// Who may what with some of the copied files.
+/// The permissions of some of the copied files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Permission {
     /// A copied file, or a folder.
     pub object: String,
-    /// Which names directly in that folder; none: everything below it.
+    /// The names directly in that folder to which it applies; none for everything below the folder.
     pub pattern: Option<String>,
-    /// Which of those not.
+    /// The names to which it doesn't apply.
     pub except: Vec<String>,
     pub owner: Option<String>,
     pub group: Option<String>,
@@ -119,7 +119,7 @@ pub enum Kind {
 }
 
 impl AppSpec {
-    /// The longest that the hooks of these events may take together, seconds.
+    /// Returns the longest time that the hooks of these events may take together, seconds.
     pub fn seconds(&self, events: &[LifecycleEvent]) -> i64 {
         let of = |event: &LifecycleEvent| -> i64 {
             let hooks = self.hooks.get(event).into_iter().flatten();
@@ -130,8 +130,8 @@ impl AppSpec {
         events.iter().map(of).sum()
     }
 
-    /// The longest that one dispatch of these events may take where `former` runs before it, seconds: until that has stopped
-    /// its own hooks run.
+    /// Returns the longest time that one dispatch of these events may take where `former` runs before it, seconds:
+    /// until that has stopped its own hooks run.
     pub fn seconds_after(&self, former: Option<&AppSpec>, events: &[LifecycleEvent]) -> i64 {
         let Some(former) = former else { return self.seconds(events) };
         let of = |spec: &AppSpec, event: &LifecycleEvent| -> i64 {
@@ -148,7 +148,7 @@ impl AppSpec {
         events.iter().map(time).sum()
     }
 
-    /// What planning needs to know of it.
+    /// Returns what planning needs to know of it.
     pub fn for_planning(&self) -> snapshot::Revision {
         let has = |event| self.hooks.get(&event).is_some_and(|hooks: &Vec<Hook>| !hooks.is_empty());
         snapshot::Revision {
@@ -159,7 +159,7 @@ impl AppSpec {
         }
     }
 
-    /// With the policy's time-outs for hooks that state none.
+    /// Returns it with the policy's time-outs for hooks that state none.
     pub fn timed(mut self, time_outs: &BTreeMap<LifecycleEvent, SignedDuration>) -> AppSpec {
         for (event, hooks) in &mut self.hooks {
             let seconds = time_outs.get(event).and_then(|time| u32::try_from(time.as_secs()).ok());
@@ -169,12 +169,12 @@ impl AppSpec {
         self
     }
 
-    /// The files as the host's runner reads them: `source TAB folder`, a line each.
+    /// Returns the files as the host's runner reads them: `source TAB folder`, a line each.
     pub fn files_table(&self) -> String {
         self.files.iter().map(|file| format!("{}\t{}\n", file.source, file.destination)).collect()
     }
 
-    /// The permissions as the host's runner reads them: a key and its value a line, each begun by its object.
+    /// Returns the permissions as the host's runner reads them: a key and its value a line, each begun by its object.
     pub fn permissions_table(&self) -> String {
         let mut table = String::new();
         for permission in &self.permissions {
@@ -200,7 +200,7 @@ impl AppSpec {
         table
     }
 
-    /// The hooks as the host's runner reads them: `event|timeout|runas|location`, a line each.
+    /// Returns the hooks as the host's runner reads them: `event|timeout|runas|location`, a line each.
     pub fn table(&self) -> String {
         let mut table = String::new();
         for (event, hooks) in &self.hooks {
@@ -214,7 +214,7 @@ impl AppSpec {
 }
 
 impl FileExists {
-    /// As `appspec.yml` writes it.
+    /// Returns its name in `appspec.yml`.
     pub fn name(self) -> &'static str {
         match self {
             FileExists::Disallow => "DISALLOW",

@@ -1,4 +1,4 @@
-//! From the tree to a typed [`AppSpec`]: errors name line, key, and what would be right; what CodeDeploy passes over in
+//! Converts the tree to a typed [`AppSpec`]: errors name line, key, and what would be right; what CodeDeploy passes over in
 //! silence is a warning.
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::rollout::event::{ALL, LifecycleEvent};
 
-/// Names that are this alike are taken for one another.
+/// The similarity from which on one name is taken for another.
 const ALIKE: f64 = 0.85;
 
 /// Parses the text of a file of this name.
@@ -367,7 +367,7 @@ fn inside(text: &str) -> Result<String, String> {
     Ok(parts.join("/"))
 }
 
-/// The name that was probably meant.
+/// Returns the name that was probably meant.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let alike = |key: &&&str| strsim::jaro_winkler(&name.to_lowercase(), &key.to_lowercase());
     let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;

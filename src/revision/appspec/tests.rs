@@ -1,4 +1,4 @@
-//! What is read of a file, what is warned of, what is refused.
+//! Tests of what is read from a file, warned of, and refused.
 
 use super::*;
 

@@ -1,6 +1,9 @@
-//! What lies in a revision's archive (tar, alone or gzipped, or zip), or in a folder of an author's machine.
+//! Reads the contents of a revision's archive (tar, alone or gzipped, or zip), or in a folder of an author's machine.
 
-use super::{BundleError, Packed};
+use super::{
+    error::BundleError,
+    form::{Form, Packed},
+};
 use flate2::read::MultiGzDecoder;
 use std::{
     collections::BTreeMap,
@@ -21,46 +24,14 @@ const APPSPECS: [&str; 2] = ["appspec.yml", "appspec.yaml"];
 /// A file's first line is read up to this: Linux takes 256 bytes of a script's.
 const FIRST_LINE: u64 = 256;
 
-/// What kind of archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// `.tar.gz`
-    #[default]
-    TarGz,
-    /// `.tar`
-    Tar,
-    /// `.zip`
-    Zip,
-}
-
-impl Form {
-    /// As the host's runner calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Form::TarGz => "tar.gz",
-            Form::Tar => "tar",
-            Form::Zip => "zip",
-        }
-    }
-
-    /// By the first bytes, whatever the file's name is.
-    fn of(start: &[u8]) -> Form {
-        match start {
-            [0x1f, 0x8b, ..] => Form::TarGz,
-            [b'P', b'K', ..] => Form::Zip,
-            _ => Form::Tar,
-        }
-    }
-}
-
-/// What a revision holds, as far as it matters.
+/// The contents of a revision, as far as they matter.
 #[derive(Default)]
 pub struct Contents {
     /// The file's name and text.
     pub(super) appspec: Option<(String, String)>,
-    /// By path.
+    /// The files by path.
     pub(super) files: BTreeMap<String, Entry>,
-    /// Where `.gitmodules` says that another repository belongs.
+    /// The folders where `.gitmodules` says that another repository belongs.
     pub(super) submodules: Vec<String>,
     /// Symbolic links that lead out of the revision.
     pub(super) leaving: Vec<String>,
@@ -81,7 +52,7 @@ impl Entry {
     }
 }
 
-/// One thing in an archive.
+/// One entry of an archive.
 enum Thing<'a> {
     File {
         mode: u32,
@@ -98,7 +69,7 @@ fn broken(form: Form) -> impl Fn(io::Error) -> BundleError {
     move |error| BundleError::Broken(format!("the bundle is no sound {} archive: {error}", form.name()))
 }
 
-/// Reads all of it.
+/// Reads the whole archive.
 pub(super) fn read(path: &Path, packed: &Packed) -> Result<(Form, Contents), BundleError> {
     let unreadable =
         |e: io::Error| BundleError::Broken(format!("the bundle {} can't be read: {e}", path.display()));
@@ -216,7 +187,7 @@ impl Contents {
         if too_many { Err(too_large()) } else { Ok(()) }
     }
 
-    /// What an archive has by this name, if it is of the release.
+    /// Adds an entry of the archive, if it belongs to the release.
     fn add_packed(
         &mut self,
         name: &str,
@@ -247,7 +218,7 @@ impl Contents {
         }
     }
 
-    /// The folders of `.gitmodules`, which is in git's own configuration format, as far as they are in the release.
+    /// Reads the folders of `.gitmodules`, which is in git's own configuration format, as far as they are in the release.
     fn read_submodules(&mut self, text: &mut dyn Read, below: &str) -> io::Result<()> {
         let mut bytes = Vec::new();
         text.take(LARGEST_APPSPEC).read_to_end(&mut bytes)?;
@@ -306,7 +277,7 @@ fn too_large() -> BundleError {
     ))
 }
 
-/// Refuses what an unpacker might write elsewhere.
+/// Refuses names that an unpacker might write to another folder.
 fn inside(what: &str, name: &str) -> Result<(), BundleError> {
     if name.starts_with('/') || name.split('/').any(|part| part == "..") {
         return Err(BundleError::Revision(format!(

@@ -15,9 +15,9 @@ pub struct Rendered {
     pub sha: String,
     /// Tells builds of one commit apart.
     pub build: String,
-    /// Where the host pushes its log; empty: it prints it.
+    /// The URL to which the host pushes its log; empty if it prints it.
     pub log_url: String,
-    /// It prints it in frames.
+    /// Whether it prints it in frames.
     pub frames: bool,
     /// Releases kept on the host.
     pub keep: usize,

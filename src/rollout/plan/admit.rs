@@ -1,20 +1,25 @@
-//! Which instances are taken in hand next: batches or a window, never fewer in service than the policy says.
+//! Which instances are started next: batches or a window, never fewer in service than the policy says.
 
-use super::{Change, Draft, Planner, progress::is_out};
+use super::{
+    change::Change,
+    planner::Planner,
+    service::{is_serving, waits_for_capacity},
+};
 use crate::rollout::{
     policy::{Mode, Zones},
     snapshot::Health,
-    state::{DeploymentState, Instance, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        DeploymentState, Instance, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
-
 use std::collections::BTreeMap;
 
 impl Planner<'_> {
     /// Stages everyone, opens the next batch when its time has come, and takes out what the capacity allows.
-    pub(super) fn admit(&mut self) -> Result<(), Illegal> {
+    pub(super) fn admit_instances(&mut self) -> Result<(), Illegal> {
         let cancelled = self.snapshot.deployment.cancel.is_some();
-        let begins = self.state == DeploymentState::Rolling && self.blind().is_none();
+        let begins = self.state == DeploymentState::Rolling && self.outage().is_none();
         if !begins || cancelled || self.rolling_back {
             return Ok(());
         }
@@ -29,18 +34,18 @@ impl Planner<'_> {
         if self.count(|record| record.in_staging() && !(begun && record.joined)) == 0 {
             self.open_batch();
         }
-        self.take_out()
+        self.take_out_instances()
     }
 
     /// Assigns the next batch's number to its instances.
     fn open_batch(&mut self) {
-        if self.waiting() == 0 {
+        if self.count_waiting() == 0 {
             return;
         }
         let room = match self.snapshot.policy.mode {
             Mode::Batch => {
                 let open = self.count(|r| r.batch == Some(self.batch) && !r.state().is_final());
-                if open > 0 || !self.baked() || self.awaits_approval() {
+                if open > 0 || !self.is_bake_over() || self.awaits_approval() {
                     return;
                 }
                 self.batch += 1;
@@ -58,7 +63,7 @@ impl Planner<'_> {
                 }
                 // Steps are there to be looked at before the next: the window slides within the last one, which repeats.
                 let steps_on = number > self.batch && batches.is_a_step_before_others(self.batch);
-                if steps_on && (open > 0 || !self.baked()) {
+                if steps_on && (open > 0 || !self.is_bake_over()) {
                     return;
                 }
                 let left = match self.snapshot.policy.approve_after {
@@ -70,7 +75,7 @@ impl Planner<'_> {
                 let room = batches.size(number, total).saturating_sub(open);
                 if left == 0 && open == 0 {
                     // What was approved is through: the wait for the rest counts from now.
-                    self.baked();
+                    self.is_bake_over();
                 }
                 if room == 0 || left == 0 {
                     return;
@@ -80,8 +85,8 @@ impl Planner<'_> {
                 room
             }
         };
-        for at in self.order_of_turn(room as usize) {
-            self.take_up(at);
+        for at in self.next_in_line(room as usize) {
+            self.examine(at);
             if let Ok(index) = self.drafts.binary_search_by_key(&at, |draft| draft.at) {
                 self.drafts[index].record.batch = Some(self.batch);
             }
@@ -92,21 +97,21 @@ impl Planner<'_> {
         }
     }
 
-    /// How many wait for their turn.
-    fn waiting(&self) -> u32 {
+    /// Counts those that wait for their turn.
+    fn count_waiting(&self) -> u32 {
         self.count(Instance::awaits_turn) + self.resting(|sums| sums.waiting)
     }
 
-    /// Whether a person must say that the batches after the first `approve_after` may come.
+    /// Whether a person must approve the batches after the first `approve_after`.
     pub(super) fn awaits_approval(&self) -> bool {
-        let waiting = self.waiting() > 0;
+        let waiting = self.count_waiting() > 0;
         let due = self.snapshot.policy.approve_after.is_some_and(|after| self.batch >= after);
         let through = self.count(|r| r.batch.is_some() && !r.state().is_final()) == 0;
         due && waiting && through && !self.snapshot.deployment.approved
     }
 
-    /// Whether the batch in work is through and its bake has passed.
-    pub(super) fn baked(&mut self) -> bool {
+    /// Whether the batch in work has finished and its bake has passed; records the end of the batch.
+    pub(super) fn is_bake_over(&mut self) -> bool {
         if self.batch == 0 {
             return true;
         }
@@ -124,10 +129,11 @@ impl Planner<'_> {
         }
     }
 
-    /// The members whose turn is next: staged ones without a batch, those that serve nothing first, then by zone and id.
-    fn order_of_turn(&self, most: usize) -> Vec<usize> {
+    /// Returns the members whose turn is next: staged ones without a batch, those that don't serve first, then by zone
+    /// and id.
+    fn next_in_line(&self, most: usize) -> Vec<usize> {
         let looked_at = self.drafts.iter().map(|draft| (draft.at, &*draft.record, draft.sight));
-        let resting = self.census.next_in_turn(most).map(|at| {
+        let resting = self.census.waiting_members(most).map(|at| {
             let member = &self.snapshot.members[at];
             (at, &member.record, &member.sight)
         });
@@ -144,14 +150,14 @@ impl Planner<'_> {
         turn.sort_unstable_by_key(|turn| (turn.serves, turn.id));
         match self.snapshot.policy.zones {
             Zones::Any => {}
-            Zones::Spread => spread(&mut turn),
-            Zones::OneAtATime => self.one_zone(&mut turn),
+            Zones::Spread => spread_over_zones(&mut turn),
+            Zones::OneAtATime => self.keep_one_zone(&mut turn),
         }
         turn.into_iter().take(most).map(|turn| turn.at).collect()
     }
 
-    /// Those of the zone in work, or of the first one that has any left. A zone with an instance in work comes first.
-    fn one_zone(&self, turn: &mut Vec<Turn<'_>>) {
+    /// Keeps those of the zone with an instance in work, or else of the first zone that has any left.
+    fn keep_one_zone(&self, turn: &mut Vec<Turn<'_>>) {
         let in_work =
             self.drafts.iter().find(|draft| draft.record.batch.is_some() && !draft.record.state().is_final());
         let first = turn.iter().map(|turn| turn.zone).min();
@@ -160,14 +166,15 @@ impl Planner<'_> {
         }
     }
 
-    /// Blocks those of the open batch that the capacity allows. One that isn't healthy may always be blocked.
-    fn take_out(&mut self) -> Result<(), Illegal> {
+    /// Takes out those of the open batch that the capacity allows. One that isn't healthy may always be taken out.
+    fn take_out_instances(&mut self) -> Result<(), Illegal> {
         let mut capacity = self.capacity();
         // Those in BeforeBlockTraffic hooks have been promised their place.
         for draft in self.drafts.iter().filter(|draft| draft.record.state() == S::PreBlocking) {
             capacity.reserve(draft.before);
         }
-        let mut turn: Vec<usize> = (0..self.drafts.len()).filter(|&i| is_held(&self.drafts[i])).collect();
+        let mut turn: Vec<usize> =
+            (0..self.drafts.len()).filter(|&i| waits_for_capacity(&self.drafts[i])).collect();
         turn.sort_by_key(|&i| self.drafts[i].sight.health == Health::Healthy);
         for index in turn {
             let (now, revision) = (self.now, &self.snapshot.revision);
@@ -177,7 +184,7 @@ impl Planner<'_> {
             let former = former.and_then(|good| revision.former.get(good));
             let pre_block = former.map_or(revision.pre_block, |former| former.pre_block);
             let draft = &mut self.drafts[index];
-            if serves(draft) && !capacity.take(draft.before) {
+            if is_serving(draft) && !capacity.take(draft.before) {
                 continue;
             }
             match pre_block && !draft.record.pre_blocked {
@@ -194,26 +201,16 @@ struct Turn<'a> {
     serves: bool,
     id: &'a str,
     zone: &'a str,
-    /// Its number in the snapshot.
+    /// Its index in the snapshot.
     at: usize,
 }
 
-/// One of each zone, then the second of each, and so on.
-fn spread(turn: &mut [Turn<'_>]) {
+/// Orders them so that one of each zone comes first, then the second of each, and so on.
+fn spread_over_zones(turn: &mut [Turn<'_>]) {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     turn.sort_by_cached_key(|turn| {
         let rank = seen.entry(turn.zone).or_default();
         *rank += 1;
         *rank
     });
-}
-
-/// Of the open batch, and not taken out yet.
-pub(super) fn is_held(draft: &Draft) -> bool {
-    draft.record.state() == S::Staged && draft.record.batch.is_some()
-}
-
-/// Taking it out is felt.
-pub(super) fn serves(draft: &Draft) -> bool {
-    draft.sight.health == Health::Healthy && !is_out(&draft.record, draft.sight)
 }

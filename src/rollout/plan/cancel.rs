@@ -1,28 +1,30 @@
 //! What a cancel means for each instance. Nothing new is started; what was touched gets its former release back.
 
-use super::{Effect, HELD, Planner};
+use super::{effect::Effect, launch::HELD, planner::Planner};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::{Cancel, Health, Lifecycle},
-    state::{Back, Cause, Failure, Fault, Goal, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        Back, Cause, Failure, Fault, Goal, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::SignedDuration;
 
-/// An attempt that was asked to stop and goes on is asked again after this. A stop at once takes the host 30 s at most;
+/// How long after a request to stop an attempt that goes on is asked again. A stop at once takes the host 30 s at most;
 /// after the event in work it takes as long as that does.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 impl Planner<'_> {
-    pub(super) fn obey_cancel(&mut self) -> Result<(), Illegal> {
+    pub(super) fn apply_cancel(&mut self) -> Result<(), Illegal> {
         let Some(cancel) = self.snapshot.deployment.cancel else { return Ok(()) };
         for index in 0..self.drafts.len() {
-            self.cancel_one(index, cancel)?;
+            self.cancel_instance(index, cancel)?;
         }
         Ok(())
     }
 
-    fn cancel_one(&mut self, index: usize, cancel: Cancel) -> Result<(), Illegal> {
+    fn cancel_instance(&mut self, index: usize, cancel: Cancel) -> Result<(), Illegal> {
         let now = self.now;
         let launch = self.is_launch();
         let draft = &mut self.drafts[index];
@@ -43,7 +45,7 @@ impl Planner<'_> {
         }
         let untouched = !draft.record.touched;
         let waits_for = draft.record.wait().map(|wait| wait.back);
-        let serves_ill = !draft.stands_by() && draft.sight.health != Health::Healthy;
+        let serves_ill = !draft.is_in_standby() && draft.sight.health != Health::Healthy;
         let begun = draft.record.batch.is_some() && draft.record.good.is_some();
         match (draft.record.state(), draft.attempt) {
             // It has the new release and is not healthy with it.
@@ -51,16 +53,16 @@ impl Planner<'_> {
                 draft.record.goal = Goal::Old;
                 draft.step(Step::Block, now, "cancelled; taking it out to put the former release back")
             }
-            (S::Pending | S::Staging | S::Staged, _) => draft.let_be(now, "cancelled before its turn"),
-            (S::PreBlocking, None) => draft.let_be(now, "cancelled before it was taken out"),
+            (S::Pending | S::Staging | S::Staged, _) => draft.end_work(now, "cancelled before its turn"),
+            (S::PreBlocking, None) => draft.end_work(now, "cancelled before it was taken out"),
             (S::Waiting, _) if matches!(waits_for, Some(Back::Staging | Back::PreBlocking)) => {
-                draft.let_be(now, "cancelled before its turn")
+                draft.end_work(now, "cancelled before its turn")
             }
             // Nothing was run, and what is on it is not known to be sound.
             (S::Blocking, _) | (S::Deploying, None)
-                if untouched && draft.record.kept_out && draft.stands_by() =>
+                if untouched && draft.record.was_quarantined && draft.is_in_standby() =>
             {
-                draft.let_be(now, "cancelled before it was tried again")
+                draft.end_work(now, "cancelled before it was tried again")
             }
             (S::Blocking, _) | (S::Deploying, None) if untouched => {
                 draft.record.goal = Goal::Old;

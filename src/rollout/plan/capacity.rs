@@ -1,79 +1,20 @@
-//! How many must stay in service, and how many more may be taken out: in the deployment group as a whole, in each Auto
-//! Scaling group and in each target group. A batch that spares the whole may still hold every target of a small one.
+//! How many more may be taken out now, by the tightest of the pools that an instance is in.
 
-use super::Planner;
-use crate::rollout::{
-    policy::Policy,
-    snapshot::{Lifecycle, Sight},
-    state::{Instance, InstanceState as S, Membership},
+use super::{
+    census::Sums,
+    planner::Planner,
+    pool::{Pool, Room, minimum_in_service, pools, pools_of},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    iter::once,
-};
+use crate::rollout::state::Instance;
+use std::collections::BTreeMap;
 
-/// Instances that stand in for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Pool<'a> {
-    /// All of the deployment group.
-    Whole,
-    /// Those of an Auto Scaling group.
-    AutoScalingGroup(&'a str),
-    /// The targets of a target group.
-    TargetGroup(&'a str),
-}
-
-impl Pool<'_> {
-    /// In words, behind a number of healthy ones; nothing for the whole.
-    fn words(self) -> String {
-        match self {
-            Pool::Whole => String::new(),
-            Pool::AutoScalingGroup(name) => format!(" in Auto Scaling group {name}"),
-            Pool::TargetGroup(arn) => format!(" in target group {}", name_of(arn)),
-        }
-    }
-}
-
-/// The name in a target group's ARN, `…:targetgroup/NAME/ID`.
-fn name_of(arn: &str) -> &str {
-    arn.split('/').nth(1).unwrap_or(arn)
-}
-
-/// The pools that an instance belongs to.
-pub(super) fn pools_of(record: &Instance) -> BTreeSet<Pool<'_>> {
-    pools(&record.group, &record.memberships)
-}
-
-fn pools<'a>(group: &'a str, memberships: &'a [Membership]) -> BTreeSet<Pool<'a>> {
-    let watched = memberships.iter().filter(|membership| !membership.unwatched);
-    let behind = watched.map(|membership| Pool::TargetGroup(&membership.target_group));
-    once(Pool::Whole).chain(once(Pool::AutoScalingGroup(group))).chain(behind).collect()
-}
-
-/// One pool's arithmetic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Room {
-    /// Members when the deployment began.
-    total: u32,
-    /// Those in service and healthy then.
-    healthy_at_start: u32,
-    /// Left on their own since.
-    left: u32,
-    /// Came into service since.
-    came: u32,
-    /// Healthy behind the balancer, less those about to be taken out.
-    healthy: u32,
-    /// That many must stay.
-    keep: u32,
-}
-
-/// The arithmetic of what may be taken out now.
+/// How many instances may be taken out now, by pool.
 pub(super) struct Capacity<'a> {
     rooms: BTreeMap<Pool<'a>, Room>,
 }
 
 impl<'a> Capacity<'a> {
-    /// Whether this one, which serves, may be taken out too; if so it is counted as out.
+    /// Counts an instance that serves as out, if it may be taken out too, and returns whether it may.
     pub(super) fn take(&mut self, record: &'a Instance) -> bool {
         let pools = pools_of(record);
         let spare = |room: &Room| room.healthy > room.keep;
@@ -84,7 +25,7 @@ impl<'a> Capacity<'a> {
         true
     }
 
-    /// Counts this one as out.
+    /// Counts an instance as out.
     pub(super) fn reserve(&mut self, record: &'a Instance) {
         for pool in pools_of(record) {
             if let Some(room) = self.rooms.get_mut(&pool) {
@@ -93,7 +34,7 @@ impl<'a> Capacity<'a> {
         }
     }
 
-    /// Of the pool that has the least to spare.
+    /// Describes the pool that has the least to spare.
     pub(super) fn words(&self) -> String {
         let spare = |room: &Room| i64::from(room.healthy) - i64::from(room.keep);
         let tightest = self.rooms.iter().min_by_key(|(pool, room)| (spare(room), **pool));
@@ -114,7 +55,7 @@ impl<'a> Planner<'a> {
         for (class, sums) in self.census.classes.iter().zip(&self.sums) {
             for pool in pools(&class.group, &class.memberships) {
                 let room = rooms.entry(pool).or_default();
-                *room = room.each(sums.room, &|ours, theirs| ours + theirs);
+                *room = room.combine(sums.room, &|ours, theirs| ours + theirs);
             }
         }
         let deployment = &self.snapshot.deployment;
@@ -125,81 +66,14 @@ impl<'a> Planner<'a> {
             let left = room.left.saturating_sub(room.came);
             let size = room.total.saturating_sub(left);
             let healthy = room.healthy_at_start.saturating_sub(left);
-            room.keep = least(policy, *pool, size, healthy, total);
+            room.keep = minimum_in_service(policy, *pool, size, healthy, total);
         }
         Capacity { rooms }
     }
-}
 
-/// Refuses a fleet of which a target group or an Auto Scaling group could never spare one, with the arithmetic in words.
-pub fn check_pools(policy: &Policy, records: &[Instance]) -> Result<(), String> {
-    let mut rooms: BTreeMap<Pool<'_>, Room> = BTreeMap::new();
-    let rolled = records.iter().filter(|record| record.state() == S::Pending);
-    for record in records.iter().filter(|record| record.state() == S::Pending || record.healthy_at_start) {
-        for pool in pools_of(record) {
-            let room = rooms.entry(pool).or_default();
-            room.total += 1;
-            room.healthy_at_start += u32::from(record.healthy_at_start);
-        }
-    }
-    let total = rooms.get(&Pool::Whole).map_or(0, |room| room.total);
-    for record in rolled.filter(|record| record.healthy_at_start) {
-        for pool in pools_of(record).into_iter().filter(|pool| *pool != Pool::Whole) {
-            let Some(room) = rooms.get(&pool) else { continue };
-            let keep = least(policy, pool, room.total, room.healthy_at_start, total);
-            // What isn't healthy now may be by then: only what could never be is refused.
-            if keep >= room.total {
-                return Err(format!(
-                    "{} of the instances are{}, of which {keep} must stay in service: {} could never be taken out; write a \
-                     smaller min_in_service, or a share such as \"50%\"",
-                    room.total,
-                    pool.words(),
-                    record.id,
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How many of a pool must stay in service.
-fn least(policy: &Policy, pool: Pool<'_>, size: u32, healthy: u32, total: u32) -> u32 {
-    let keep = policy.keep_of(size, healthy, total);
-    match pool {
-        // Without leave for an outage, no target group loses its last healthy target. One that has a single target has to.
-        Pool::TargetGroup(_) if !policy.allow_downtime && size > 1 => keep.max(healthy.min(1)),
-        _ => keep,
-    }
-}
-
-impl Room {
-    pub(super) fn count(&mut self, record: &Instance, sight: &Sight) {
-        let left = sight.lifecycle == Lifecycle::Leaving;
-        let gone = record.state() == S::Gone || left && record.state() != S::Failed;
-        // An operator's own standby instance is none of the fleet.
-        let counts = record.state() != S::Skipped || record.healthy_at_start;
-        if !record.joined {
-            self.total += u32::from(counts);
-            self.healthy_at_start += u32::from(record.healthy_at_start);
-        } else if record.state() != S::Gone {
-            self.came += 1;
-        }
-        // One that left on its own makes the group smaller, not the batches. One that a health check took out for the new
-        // revision doesn't.
-        self.left += u32::from(gone);
-        let serves = sight.serves();
-        self.healthy += u32::from(serves && record.state() != S::Blocking && !record.quarantined());
-    }
-
-    /// Each number by itself, of both; what must stay is left.
-    pub(super) fn each(self, other: Room, both: &impl Fn(u32, u32) -> u32) -> Room {
-        Room {
-            total: both(self.total, other.total),
-            healthy_at_start: both(self.healthy_at_start, other.healthy_at_start),
-            left: both(self.left, other.left),
-            came: both(self.came, other.came),
-            healthy: both(self.healthy, other.healthy),
-            keep: self.keep,
-        }
+    /// Sums one of the counts over the members of an Auto Scaling group that rest.
+    pub(super) fn resting_of(&self, group: &str, of: impl Fn(&Sums) -> u32) -> u32 {
+        let classes = self.census.classes.iter().zip(&self.sums).filter(|(class, _)| class.group == group);
+        classes.map(|(_, sums)| of(sums)).sum()
     }
 }

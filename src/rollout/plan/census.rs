@@ -1,11 +1,10 @@
-//! Who is looked at one by one, and who is only counted. While a rollout goes on most instances rest: their turn has not
-//! come, or they are through and serve. A plan costs work in proportion to the others.
+//! Which members are examined one by one, and which are only counted. During a rollout most
+//! instances rest: their turn has not come, or they have finished and serve. A plan costs work in proportion to the others.
 
-use super::capacity::Room;
+use super::pool::Room;
 use crate::rollout::{
-    instance::{Instance, Membership},
     snapshot::{Member, Snapshot},
-    state::{DeploymentState, InstanceState as S},
+    state::{DeploymentState, Instance, InstanceState as S, Membership},
 };
 use jiff::Timestamp;
 use std::{
@@ -13,23 +12,23 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-/// Of a snapshot: its members that are looked at, and the others counted together.
+/// The members of a snapshot that are examined one by one, and counts of the others, which rest.
 #[derive(Clone, Debug)]
 pub struct Census {
-    /// Whether any may rest at all: else each is looked at.
+    /// Whether any member may rest at all; otherwise each is examined.
     any_may_rest: bool,
-    /// How each member rests; none: it is looked at.
+    /// How each member rests; none for one that is examined.
     rests: Vec<Option<Rest>>,
     moving: BTreeSet<usize>,
     /// Members that stand in for each other.
     pub(super) classes: Vec<Class>,
     class_of: Vec<usize>,
     known: HashMap<u64, Vec<usize>>,
-    /// Those whose turn has not come, by zone; in the order of their numbers.
+    /// Those whose turn has not come, by zone, in the order of their indexes.
     waiting: Vec<(String, BTreeSet<usize>)>,
-    /// The members are in the order of their ids.
+    /// Whether the members are in the order of their ids.
     sorted: bool,
-    /// When one of those that rest last changed its state.
+    /// When a member at rest last changed its state.
     pub(super) latest: Option<Timestamp>,
 }
 
@@ -38,21 +37,21 @@ pub struct Census {
 pub(super) struct Class {
     pub(super) group: String,
     pub(super) memberships: Vec<Membership>,
-    /// Of those that rest.
+    /// Counts of those that rest.
     pub(super) sums: Sums,
 }
 
-/// How many there are of what.
+/// Counts of members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) all: u32,
-    /// Their turn has not come.
+    /// Those whose turn has not come.
     pub(super) waiting: u32,
     pub(super) succeeded: u32,
     pub(super) skipped: u32,
-    /// They were in a batch.
+    /// Those that were in a batch.
     pub(super) started: u32,
-    /// They were in service when the deployment began.
+    /// Those that were in service when the deployment began.
     pub(super) served_at_start: u32,
     pub(super) room: Room,
 }
@@ -60,7 +59,7 @@ pub(super) struct Sums {
 /// How a member rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rest {
-    /// Its turn has not come.
+    /// Whether its turn has not come.
     waits: bool,
     sums: Sums,
 }
@@ -81,8 +80,8 @@ impl Sums {
         sums
     }
 
-    /// Each number by itself, of both.
-    fn each(self, other: Sums, both: impl Fn(u32, u32) -> u32) -> Sums {
+    /// Combines each count with that of `other`.
+    fn combine(self, other: Sums, both: impl Fn(u32, u32) -> u32) -> Sums {
         Sums {
             all: both(self.all, other.all),
             waiting: both(self.waiting, other.waiting),
@@ -90,31 +89,31 @@ impl Sums {
             skipped: both(self.skipped, other.skipped),
             started: both(self.started, other.started),
             served_at_start: both(self.served_at_start, other.served_at_start),
-            room: self.room.each(other.room, &both),
+            room: self.room.combine(other.room, &both),
         }
     }
 
     pub(super) fn plus(self, other: Sums) -> Sums {
-        self.each(other, |ours, theirs| ours + theirs)
+        self.combine(other, |ours, theirs| ours + theirs)
     }
 
     pub(super) fn less(self, other: Sums) -> Sums {
-        self.each(other, |ours, theirs| ours.saturating_sub(theirs))
+        self.combine(other, |ours, theirs| ours.saturating_sub(theirs))
     }
 }
 
-/// It counted towards its group's desired capacity when the deployment began.
+/// Whether it counted towards its group's desired capacity when the deployment began.
 pub(super) fn served_at_start(record: &Instance) -> bool {
     !record.joined && (record.state() != S::Skipped || record.healthy_at_start)
 }
 
 impl Census {
-    /// A snapshot's.
+    /// Takes the census of a snapshot.
     pub fn of(snapshot: &Snapshot) -> Census {
         Census::taken(snapshot, any_may_rest(snapshot))
     }
 
-    /// The same with nobody at rest: each is looked at.
+    /// Takes the census of a snapshot with no member at rest: each is examined.
     #[cfg(test)]
     pub(super) fn of_all(snapshot: &Snapshot) -> Census {
         Census::taken(snapshot, false)
@@ -146,7 +145,7 @@ impl Census {
         census
     }
 
-    /// Whether it still fits what the snapshot's deployment is at; if not, another is to be taken.
+    /// Whether it still fits the state of the snapshot's deployment; if not, another must be taken.
     pub fn fits(&self, snapshot: &Snapshot) -> bool {
         self.any_may_rest == any_may_rest(snapshot) && self.rests.len() == snapshot.members.len()
     }
@@ -169,7 +168,7 @@ impl Census {
         self.classes.len() - 1
     }
 
-    /// A member has changed; not its memberships.
+    /// Updates the census after a member has changed in anything but its memberships.
     pub fn update(&mut self, index: usize, member: &Member) {
         if !self.any_may_rest {
             return;
@@ -208,39 +207,39 @@ impl Census {
         &mut self.waiting[at].1
     }
 
-    /// Those that are looked at one by one, in order.
+    /// Returns the indexes of the members that are examined one by one, in order.
     pub fn moving(&self) -> impl Iterator<Item = usize> {
         self.moving.iter().copied()
     }
 
-    /// How many rest: they all serve.
+    /// Counts the members at rest, all of which serve.
     pub fn resting(&self) -> usize {
         self.rests.len() - self.moving.len()
     }
 
-    /// Those whose turn may be next: of each zone so many, the first by id.
-    pub(super) fn next_in_turn(&self, of_each_zone: usize) -> impl Iterator<Item = usize> {
+    /// Returns members at rest whose turn may be next: of each zone at most `of_each_zone`, the first by id.
+    pub(super) fn waiting_members(&self, of_each_zone: usize) -> impl Iterator<Item = usize> {
         let most = if self.sorted { of_each_zone } else { usize::MAX };
         self.waiting.iter().flat_map(move |(_, waiting)| waiting.iter().copied().take(most))
     }
 
-    /// The class of one that rests, and what it counts for there.
+    /// Returns the class of a member at rest, and its share of that class's counts.
     pub(super) fn share(&self, index: usize) -> Option<(usize, Sums)> {
         Some((*self.class_of.get(index)?, self.rests[index]?.sums))
     }
 }
 
-/// Cancelled, halted, blind and at the end, each one is looked at; and the one instance of a launch.
+/// Whether members may rest: not while the deployment is cancelled, halted or over, nor during an outage, nor for a launch.
 fn any_may_rest(snapshot: &Snapshot) -> bool {
     let deployment = &snapshot.deployment;
     deployment.state == DeploymentState::Rolling
         && deployment.cancel.is_none()
         && deployment.launch.is_none()
-        && snapshot.blind.is_none()
-        && !snapshot.regained
+        && snapshot.outage.is_none()
+        && !snapshot.outage_ended
 }
 
-/// In service and healthy, with nothing under way, nothing done to it yet or all done.
+/// Returns how a member rests: it is in service and healthy, with nothing under way, and either untouched or finished.
 fn rest_of(member: &Member) -> Option<Rest> {
     let Member { record, sight, attempt } = member;
     if !sight.serves() || attempt.is_some() {

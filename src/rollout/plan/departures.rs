@@ -1,18 +1,20 @@
-//! Instances that leave the Auto Scaling group in mid-rollout, and what that means.
+//! Instances that leave the Auto Scaling group during a rollout, and what that means.
 
-use super::{Planner, progress::by_standby};
+use super::{planner::Planner, service::leaves_by_standby};
 use crate::rollout::{
     event::LifecycleEvent,
     snapshot::Lifecycle,
-    state::{Cause, DeploymentState, Fault, Goal, InstanceState as S},
-    transition::{Illegal, Step},
+    state::{
+        Cause, DeploymentState, Fault, Goal, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 
 impl Planner<'_> {
-    /// Instances that left the group are gone, whatever they were at. One that a health check took out after it had got
-    /// the revision is no such loss: the revision failed on it, and Auto Scaling was faster than our own deadline.
-    pub(super) fn see_departures(&mut self) -> Result<(), Illegal> {
-        if self.blind().is_some() {
+    /// Marks instances that left the group as gone, whatever their state. One that a health check removed after it had
+    /// received the revision has failed instead: Auto Scaling was faster than drover's own deadline.
+    pub(super) fn read_departures(&mut self) -> Result<(), Illegal> {
+        if self.outage().is_some() {
             return Ok(());
         }
         let over = self.state != DeploymentState::Rolling;
@@ -22,7 +24,7 @@ impl Planner<'_> {
             }
             let state = draft.record.state();
             let serves = matches!(state, S::Allowing | S::PostAllowing) || state == S::Succeeded && !over;
-            match draft.sight.condemned.clone() {
+            match draft.sight.failed_health_check.clone() {
                 Some(why) if serves && draft.record.touched && draft.record.goal == Goal::New => {
                     let cause = Cause::Unhealthy(why);
                     let fault =
@@ -32,9 +34,9 @@ impl Planner<'_> {
                     draft.end_by(step, fault, false, self.now, note)?;
                 }
                 _ if !draft.record.state().is_final() => {
-                    let out = draft.record.stood_by
-                        || matches!(draft.record.engaged(), S::Deploying | S::Restoring);
-                    let from_standby = out && by_standby(&draft.record) && !draft.sight.given_up;
+                    let out = draft.record.left_desired_capacity
+                        || matches!(draft.record.state_after_wait(), S::Deploying | S::Restoring);
+                    let from_standby = out && leaves_by_standby(&draft.record) && !draft.sight.scaled_in;
                     draft.step(Step::Leave { from_standby }, self.now, "left the Auto Scaling group")?;
                 }
                 _ => {}

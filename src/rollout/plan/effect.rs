@@ -1,6 +1,6 @@
-//! What a plan wants done to the world.
+//! Effects: what a plan asks the engine to do to AWS and the hosts.
 
-use crate::rollout::event::LifecycleEvent;
+use crate::rollout::{event::LifecycleEvent, state::InstanceState};
 
 /// What a dispatch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub enum DispatchKind {
 }
 
 impl DispatchKind {
-    /// The name in the store.
+    /// Returns its name in the store.
     pub fn name(self) -> &'static str {
         match self {
             DispatchKind::Stage => "stage",
@@ -29,7 +29,18 @@ impl DispatchKind {
         }
     }
 
-    /// The first event of it.
+    /// Returns the state in which an instance waits for a dispatch of this kind.
+    pub fn state(self) -> InstanceState {
+        match self {
+            DispatchKind::Stage => InstanceState::Staging,
+            DispatchKind::PreBlock => InstanceState::PreBlocking,
+            DispatchKind::Run => InstanceState::Deploying,
+            DispatchKind::PostAllow => InstanceState::PostAllowing,
+            DispatchKind::Restore => InstanceState::Restoring,
+        }
+    }
+
+    /// Returns its first event.
     pub fn first_event(self) -> LifecycleEvent {
         match self {
             DispatchKind::Stage => LifecycleEvent::DownloadBundle,
@@ -44,7 +55,7 @@ impl DispatchKind {
 /// One instance's row in a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Whose.
+    /// The instance's id.
     pub instance: String,
     /// The event to start at.
     pub first: LifecycleEvent,
@@ -54,23 +65,23 @@ pub struct Order {
     pub zone: String,
 }
 
-/// Something to be done to the world. Each passes through the engine's one door, which records it first.
+/// Something to be done to AWS or a host. The engine performs each in one function, which records it first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// One SendCommand to at most 50 instances.
     Dispatch {
-        /// What for.
+        /// What it is for.
         kind: DispatchKind,
-        /// To whom.
+        /// The instances, with what each is to run.
         orders: Vec<Order>,
     },
     /// Ask a running attempt to stop: after the event in work, or now.
     Stop {
-        /// On which instance.
+        /// The instance.
         instance: String,
-        /// Which attempt.
+        /// The attempt's number.
         attempt: i64,
-        /// At once.
+        /// Whether to stop at once.
         now: bool,
     },
     /// Write down and tag what the group is like before we change it.
@@ -82,30 +93,30 @@ pub enum Effect {
     Suspend {
         /// Auto Scaling group.
         group: String,
-        /// Which.
+        /// The processes.
         processes: Vec<String>,
     },
     /// Set MinSize.
     SetMin {
         /// Auto Scaling group.
         group: String,
-        /// To what.
+        /// The new value.
         min: u32,
     },
-    /// Give back the desired capacity that standby took with instances that don't come back.
+    /// Return the desired capacity that standby took with instances that don't come back.
     SetDesired {
         /// Auto Scaling group.
         group: String,
-        /// To what.
+        /// The new value.
         desired: u32,
-        /// For so many instances in all.
+        /// For how many instances in all.
         returns: u32,
     },
-    /// Resume what we suspended.
+    /// Resume the processes that drover suspended.
     Resume {
         /// Auto Scaling group.
         group: String,
-        /// Which.
+        /// The processes.
         processes: Vec<String>,
     },
     /// Everything is put back: remove the tag and the journal.
@@ -113,69 +124,69 @@ pub enum Effect {
         /// Auto Scaling group.
         group: String,
     },
-    /// At most 20 instances of one group into standby, desired capacity reduced with them.
+    /// Move at most 20 instances of one group into standby, which reduces the desired capacity.
     EnterStandby {
         /// Auto Scaling group.
         group: String,
-        /// Who.
+        /// The instances.
         instances: Vec<String>,
     },
-    /// Back into service.
+    /// Take instances out of standby, back into service.
     ExitStandby {
         /// Auto Scaling group.
         group: String,
-        /// Who.
+        /// The instances.
         instances: Vec<String>,
     },
-    /// Out of a target group that no Auto Scaling group of theirs owns.
+    /// Deregister targets from a target group in which no Auto Scaling group registers them.
     Deregister {
         /// ARN.
         target_group: String,
         /// Instance and port.
         targets: Vec<(String, u16)>,
     },
-    /// A launch that is held goes on into service, or is given up: Auto Scaling terminates it then, and launches another.
+    /// Complete the lifecycle hook of a launch: it goes into service, or Auto Scaling terminates it and launches another.
     CompleteLaunch {
         /// Auto Scaling group.
         group: String,
-        /// Whose launch.
+        /// The instance that launches.
         instance: String,
         /// The lifecycle hook that holds it.
         hook: String,
-        /// CONTINUE; else ABANDON.
+        /// Whether it goes into service (CONTINUE) or not (ABANDON).
         proceed: bool,
     },
-    /// A quarantined instance goes for good.
+    /// Terminate a quarantined instance.
     Terminate {
         /// Auto Scaling group.
         group: String,
-        /// Who.
+        /// The instance.
         instance: String,
     },
-    /// Puts our lifecycle hook for launches on a group.
+    /// Put drover's lifecycle hook for launches on a group.
     PutHook {
         /// Auto Scaling group.
         group: String,
         /// The hook's name.
         hook: String,
     },
-    /// Takes it off.
+    /// Remove that lifecycle hook.
     DeleteHook {
         /// Auto Scaling group.
         group: String,
         /// The hook's name.
         hook: String,
     },
-    /// Keeps a launch waiting.
+    /// Keep a launch waiting.
     Heartbeat {
         /// Auto Scaling group.
         group: String,
-        /// Whose launch.
+        /// The instance that launches.
         instance: String,
         /// The lifecycle hook that holds it.
         hook: String,
     },
-    /// Back into it.
+    /// Register targets in such a target group.
     Register {
         /// ARN.
         target_group: String,
@@ -184,7 +195,8 @@ pub enum Effect {
     },
 }
 
-/// Suspended while we hold a group: standby unbalances zones, and rebalancing would terminate the ones in service.
+/// Processes that are suspended while drover holds a group: standby unbalances zones, and rebalancing would terminate
+/// the ones in service.
 pub const SUSPENDED: [&str; 1] = ["AZRebalance"];
 
 /// AWS takes at most this many instance ids in one SendCommand.
@@ -193,7 +205,7 @@ pub const MOST_PER_DISPATCH: usize = 50;
 pub const MOST_PER_STANDBY: usize = 20;
 
 impl Effect {
-    /// What refusals of it are counted under: the call and what it is about.
+    /// Returns the key under which refusals of it are counted: the call and what it is about.
     pub fn key(&self) -> String {
         match self {
             Effect::Dispatch { kind, .. } => format!("SendCommand:{}", kind.name()),

@@ -1,8 +1,10 @@
-//! From states to effects: what each state needs of the world and doesn't have yet.
+//! Turns states into effects: orders what the state of each instance requires and AWS doesn't show yet.
 
 use super::{
-    DispatchKind, Draft, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, Planner, SUSPENDED,
-    progress::by_standby, verdict::state_of,
+    draft::Draft,
+    effect::{DispatchKind, Effect, MOST_PER_DISPATCH, MOST_PER_STANDBY, Order, SUSPENDED},
+    planner::Planner,
+    service::leaves_by_standby,
 };
 use crate::rollout::{
     snapshot::{Health, Lifecycle},
@@ -23,20 +25,20 @@ impl Planner<'_> {
             DispatchKind::PostAllow,
             DispatchKind::Restore,
         ] {
-            self.dispatch(kind);
+            self.order_dispatches(kind);
         }
         if self.is_launch() {
             self.launch_effects();
         } else {
-            self.block();
-            self.allow();
+            self.order_blocking();
+            self.order_allowing();
         }
         self.hold_back_refused();
         self.note_standby();
     }
 
-    /// Notes whom standby has taken out of the desired capacity: whoever is asked into it or seen there, until it is asked
-    /// back or seen in service.
+    /// Records which instances have reduced the desired capacity by standby: those ordered into it or seen there, until
+    /// they are ordered back or seen in service.
     fn note_standby(&mut self) {
         let mut asked: BTreeMap<&str, bool> = BTreeMap::new();
         for effect in &self.plan.effects {
@@ -51,18 +53,18 @@ impl Planner<'_> {
             let seen = match draft.sight.lifecycle {
                 Lifecycle::EnteringStandby | Lifecycle::Standby => true,
                 Lifecycle::InService => false,
-                _ => draft.record.stood_by,
+                _ => draft.record.left_desired_capacity,
             };
             let out = asked.get(draft.record.id.as_str()).copied().unwrap_or(seen);
-            if draft.record.in_work() && out != draft.record.stood_by {
-                draft.record.stood_by = out;
+            if draft.record.in_work() && out != draft.record.left_desired_capacity {
+                draft.record.left_desired_capacity = out;
             }
         }
     }
 
-    /// One dispatch for all that are ready; not before the others that are about to be have had their half second.
-    fn dispatch(&mut self, kind: DispatchKind) {
-        let state = state_of(kind);
+    /// Orders one dispatch for all that are ready, after a short wait for others that are about to be.
+    fn order_dispatches(&mut self, kind: DispatchKind) {
+        let state = kind.state();
         let ready: Vec<&Draft> = self
             .drafts
             .iter()
@@ -83,7 +85,7 @@ impl Planner<'_> {
             zone: draft.record.zone.clone(),
         };
         let (solo, together): (Vec<&Draft>, Vec<&Draft>) =
-            ready.into_iter().partition(|draft| draft.record.solo);
+            ready.into_iter().partition(|draft| draft.record.dispatch_alone);
         // A restore sends each instance its own last good release; one dispatch has one release.
         let mut bundles: BTreeMap<Option<String>, Vec<Order>> = BTreeMap::new();
         for draft in &together {
@@ -97,16 +99,16 @@ impl Planner<'_> {
         self.plan.effects.extend(dispatches.into_iter().map(|orders| Effect::Dispatch { kind, orders }));
     }
 
-    /// Standby, or deregistration, for those that are to be out and aren't.
-    fn block(&mut self) {
+    /// Orders standby or deregistration for those that are to be out and aren't.
+    fn order_blocking(&mut self) {
         let mut standby: BTreeMap<&str, Vec<&Draft>> = BTreeMap::new();
         let mut deregister: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
-            let quarantine = draft.record.state() == S::Failed && draft.record.quarantined();
+            let quarantine = draft.record.state() == S::Failed && draft.record.is_quarantined();
             if !(draft.record.state() == S::Blocking || quarantine) {
                 continue;
             }
-            if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::InService {
+            if leaves_by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::InService {
                 standby.entry(&draft.record.group).or_default().push(draft);
             }
             for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
@@ -119,7 +121,7 @@ impl Planner<'_> {
         let mut effects = Vec::new();
         for (name, drafts) in standby {
             let Some(group) = self.snapshot.groups.get(name) else { continue };
-            let drafts = self.in_turn("EnterStandby", name, drafts);
+            let drafts = self.one_at_a_time_after_refusal("EnterStandby", name, drafts);
             // All of them in one look, with one change of MinSize before: a large batch begins to drain as one.
             let count = u32::try_from(drafts.len()).unwrap_or(u32::MAX);
             let group_name = name.to_owned();
@@ -150,9 +152,9 @@ impl Planner<'_> {
         self.plan.effects.extend(effects);
     }
 
-    /// Standby calls are all or nothing: after a refusal each instance is asked for alone, in turn, so that one that can't
-    /// go holds up nobody.
-    fn in_turn<T>(&self, call: &str, group: &str, whom: Vec<T>) -> Vec<T> {
+    /// Returns all of `whom`, or after a refusal of this call one of them in turn: standby calls are all or nothing,
+    /// and one instance that can't go must not hold up the others.
+    fn one_at_a_time_after_refusal<T>(&self, call: &str, group: &str, whom: Vec<T>) -> Vec<T> {
         match self.snapshot.refused.get(&format!("{call}:{group}")) {
             Some(refused) if !whom.is_empty() => {
                 let at = refused.times as usize % whom.len();
@@ -162,9 +164,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Back into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
+    /// Orders the return into service for those that are to be in and aren't: Allowing ones, and failed ones that are not
     /// quarantined. While others are about to be ready, too, they go together.
-    fn allow(&mut self) {
+    fn order_allowing(&mut self) {
         let ready = self.drafts.iter().filter(|draft| {
             draft.record.state() == S::Allowing && draft.sight.lifecycle == Lifecycle::Standby
         });
@@ -178,12 +180,12 @@ impl Planner<'_> {
         let mut register: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
         for draft in &self.drafts {
             let left_in_service = draft.record.state() == S::Failed
-                && !draft.record.quarantined()
+                && !draft.record.is_quarantined()
                 && draft.record.batch.is_some();
             if !(draft.record.state() == S::Allowing || left_in_service) {
                 continue;
             }
-            if by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::Standby {
+            if leaves_by_standby(&draft.record) && draft.sight.lifecycle == Lifecycle::Standby {
                 exit.entry(draft.record.group.clone()).or_default().push(draft.record.id.clone());
             }
             for membership in draft.record.memberships.iter().filter(|m| !m.owned) {
@@ -195,7 +197,7 @@ impl Planner<'_> {
             }
         }
         for (group, instances) in exit {
-            let instances = self.in_turn("ExitStandby", &group, instances);
+            let instances = self.one_at_a_time_after_refusal("ExitStandby", &group, instances);
             let chunks = instances.chunks(MOST_PER_STANDBY);
             self.plan.effects.extend(
                 chunks.map(|some| Effect::ExitStandby { group: group.clone(), instances: some.to_vec() }),
@@ -206,7 +208,7 @@ impl Planner<'_> {
         );
     }
 
-    /// Effects that AWS refused a moment ago wait for their pause to pass.
+    /// Drops effects that AWS refused a moment ago until their pause has passed.
     pub(super) fn hold_back_refused(&mut self) {
         let (snapshot, now) = (self.snapshot, self.now);
         let mut later = Vec::new();

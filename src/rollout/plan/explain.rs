@@ -1,6 +1,6 @@
-//! Why each waiting thing waits, in words.
+//! Explains in words why the deployment and its instances wait.
 
-use super::{HELD, Planner, progress::describe};
+use super::{launch::HELD, planner::Planner, service::describe_sight};
 use crate::rollout::{
     snapshot::Lifecycle,
     state::{DeploymentState as D, InstanceState as S},
@@ -15,15 +15,15 @@ impl Planner<'_> {
                 "cancelling: nothing new is started; touched instances get their former release back".into(),
             );
         }
-        if let Some(blind) = self.blind() {
-            let seconds = self.now.duration_since(blind.since).as_secs();
+        if let Some(outage) = self.outage() {
+            let seconds = self.now.duration_since(outage.since).as_secs();
             lines.push(format!(
                 "the fleet can't be seen for {seconds} s now: {}; what is in work goes on, nothing new is begun",
-                blind.why
+                outage.why
             ));
         }
         match self.state {
-            D::Halted | D::Paused if self.busy() => {
+            D::Halted | D::Paused if self.has_work_under_way() => {
                 let word = self.state.to_string().to_lowercase();
                 lines.push(format!("{word}: instances in work finish, nothing new is started"));
             }
@@ -103,7 +103,7 @@ impl Planner<'_> {
             }
             S::Allowing => {
                 let left = self.left(since + self.snapshot.timing.becoming_healthy);
-                format!("waits for the balancer: {}; about {left} s", describe(draft.sight))
+                format!("waits for the balancer: {}; about {left} s", describe_sight(draft.sight))
             }
             S::Waiting => {
                 let wait = draft.record.wait()?;

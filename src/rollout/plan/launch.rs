@@ -2,17 +2,20 @@
 //! before it goes into service for the first time. It is behind no balancer, so nothing is drained, and nobody's
 //! capacity is touched.
 
-use super::{Effect, Planner};
+use super::{effect::Effect, planner::Planner};
 use crate::rollout::{
     snapshot::Lifecycle,
-    state::InstanceState as S,
-    transition::{Illegal, Step},
+    state::{
+        InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::SignedDuration;
 
-/// A heartbeat this often keeps the launch waiting; the hook that drover installs gives up after three of them.
+/// How often a heartbeat keeps the launch waiting; the hook that drover installs gives up after three of them.
 pub const HEARTBEAT: SignedDuration = SignedDuration::from_mins(5);
-/// An answer that had no effect is given again after this; where another hook holds the launch too, it has none to see.
+/// How long after it an answer without visible effect is repeated; while another hook holds the launch too, none is
+/// visible.
 const ANSWER_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// The lifecycle state of a launch that is held.
 pub const HELD: &str = "Pending:Wait";
@@ -23,10 +26,10 @@ impl Planner<'_> {
         self.snapshot.deployment.launch.is_some()
     }
 
-    /// Staged, then straight to its hooks.
+    /// Stages the instance, then lets its hooks run at once.
     pub(super) fn admit_launch(&mut self) -> Result<(), Illegal> {
         let stopped = self.snapshot.deployment.cancel.is_some() || self.state.waits_for_a_person();
-        if stopped || self.blind().is_some() {
+        if stopped || self.outage().is_some() {
             return Ok(());
         }
         for draft in &mut self.drafts {
@@ -41,7 +44,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Lets it go into service, gives it up, or keeps it waiting.
+    /// Orders that the launch proceeds, is abandoned, or is kept waiting.
     pub(super) fn launch_effects(&mut self) {
         let Some(hook) = self.snapshot.deployment.launch.clone() else { return };
         let (mut effects, mut next) = (Vec::new(), None);

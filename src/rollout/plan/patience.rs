@@ -1,11 +1,13 @@
-//! What is waited out, and for how long: a fleet that can't be seen, an account that AWS refuses, an end that doesn't
-//! come. No state is without an end.
+//! Trouble that is waited out, and for how long: a fleet that can't be observed, an account that AWS refuses, a deployment
+//! that doesn't end. Every state ends at some time.
 
-use super::{Change, Planner};
+use super::{change::Change, planner::Planner, service::is_behind_balancer};
 use crate::rollout::{
-    snapshot::Blind,
-    state::{Cause, DeploymentState as D, Fault, InstanceState as S},
-    transition::{Illegal, Step},
+    snapshot::Outage,
+    state::{
+        Cause, DeploymentState as D, Fault, InstanceState as S,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,24 +19,24 @@ pub const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 pub const LAST_TRIES: SignedDuration = SignedDuration::from_mins(15);
 
 impl Planner<'_> {
-    /// Why the fleet can't be seen, if it can't.
-    pub(super) fn blind(&self) -> Option<&Blind> {
-        self.snapshot.blind.as_ref()
+    /// Returns why the fleet can't be observed, if it can't.
+    pub(super) fn outage(&self) -> Option<&Outage> {
+        self.snapshot.outage.as_ref()
     }
 
-    /// While AWS refuses drover as such, the time of what is waited for is longer by so much.
-    pub(super) fn extended(&self, deadline: Timestamp) -> Timestamp {
+    /// Extends a deadline by [`PATIENCE`] while AWS refuses drover as a whole.
+    pub(super) fn extend_deadline(&self, deadline: Timestamp) -> Timestamp {
         if self.is_refused_by_account() { deadline + PATIENCE } else { deadline }
     }
 
-    /// AWS refuses drover as such just now.
+    /// Whether AWS refuses drover as a whole at present.
     pub(super) fn is_refused_by_account(&self) -> bool {
         self.snapshot.refused.values().any(|refused| refused.of_the_account)
     }
 
-    /// The fleet is seen again: whatever is waited for in it has its whole time from now on.
-    pub(super) fn regain_sight(&mut self) {
-        if !self.snapshot.regained {
+    /// Restarts the waits for what the fleet shows, once the fleet can be observed again.
+    pub(super) fn restart_waits_after_outage(&mut self) {
+        if !self.snapshot.outage_ended {
             return;
         }
         for draft in &mut self.drafts {
@@ -44,11 +46,11 @@ impl Planner<'_> {
         }
     }
 
-    /// Halts where nothing has been seen, or AWS has refused drover as such, for too long. There is no way back in that: a
-    /// rollback could see and do no more.
-    pub(super) fn out_of_patience(&mut self) -> Option<String> {
+    /// Returns why the deployment must halt, if the fleet couldn't be observed, or AWS has refused drover as a whole, for
+    /// too long. There is no rollback for that: it could observe and do no more.
+    pub(super) fn find_lasting_trouble(&mut self) -> Option<String> {
         let unseen =
-            self.blind().map(|blind| (blind.since, format!("the fleet can't be seen: {}", blind.why)));
+            self.outage().map(|outage| (outage.since, format!("the fleet can't be seen: {}", outage.why)));
         let refused = self.snapshot.refused.values().filter(|refused| refused.of_the_account);
         let refused = refused.map(|refused| (refused.since, refused.message.clone())).min();
         let (since, why) = unseen.into_iter().chain(refused).min()?;
@@ -60,10 +62,10 @@ impl Planner<'_> {
         Some(format!("for {minutes} min now: {why}"))
     }
 
-    /// A dispatch that can't be sent: its instance waits with nothing under way, which no deadline of an attempt ends. One
-    /// that nothing was run on goes back into service.
-    pub(super) fn give_up_unsent(&mut self) -> Result<(), Illegal> {
-        if self.blind().is_some() {
+    /// Ends the work on instances whose dispatch can't be sent: they wait with nothing under way, which no deadline of an
+    /// attempt ends. Those on which nothing was run go back into service.
+    pub(super) fn end_unsent_dispatches(&mut self) -> Result<(), Illegal> {
+        if self.outage().is_some() {
             return Ok(());
         }
         for index in 0..self.drafts.len() {
@@ -80,10 +82,10 @@ impl Planner<'_> {
                 self.wake(deadline);
                 continue;
             }
-            let out = draft.stands_by() || !super::progress::serves_behind(draft.sight);
+            let out = draft.is_in_standby() || !is_behind_balancer(draft.sight);
             // One in its last hooks serves already.
             let in_hand = draft.record.state() != S::PostAllowing && !self.is_launch();
-            let quarantined = out && in_hand && (draft.record.touched || draft.record.kept_out);
+            let quarantined = out && in_hand && (draft.record.touched || draft.record.was_quarantined);
             let event = self.running_event(draft.record.state());
             let refused = self.snapshot.refused.values().map(|refused| refused.message.as_str()).next();
             let why = refused.unwrap_or("its command could not be sent");
@@ -101,8 +103,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// When the time of a cancelled deployment, or of one that waits for a person, is up.
-    pub(super) fn time_is_up_at(&self) -> Option<Timestamp> {
+    /// Returns when the time of a deployment that is cancelled or waits for a person is up.
+    pub(super) fn last_deadline(&self) -> Option<Timestamp> {
         let (deployment, deadlines) = (&self.snapshot.deployment, &self.snapshot.policy.deadlines);
         match deployment.cancel {
             Some(_) => Some(deployment.cancelled_at? + deadlines.cancelled),
@@ -112,10 +114,10 @@ impl Planner<'_> {
         }
     }
 
-    /// The end of a deployment whose time is up: nothing more is waited for.
-    pub(super) fn end_what_is_left(&mut self) -> Result<(), Illegal> {
-        let Some(mut until) = self.time_is_up_at() else { return Ok(()) };
-        if self.blind().is_some() {
+    /// Ends all work of a deployment whose time is up.
+    pub(super) fn end_overdue_work(&mut self) -> Result<(), Illegal> {
+        let Some(mut until) = self.last_deadline() else { return Ok(()) };
+        if self.outage().is_some() {
             // Sight may come back, and show that all is well.
             until += LAST_TRIES;
         }
@@ -132,22 +134,22 @@ impl Planner<'_> {
             if draft.record.state().is_final() {
                 continue;
             }
-            draft.let_be(self.now, why)?;
+            draft.end_work(self.now, why)?;
         }
         Ok(())
     }
 
-    /// Whether the tries to put the groups in order are over: it ends as it is, and says what is left.
-    pub(super) fn last_tries_are_over(&mut self) -> bool {
-        let Some(until) = self.time_is_up_at().map(|until| until + LAST_TRIES) else { return false };
+    /// Whether the time to put the groups back in order is over too: the deployment then ends, and says what is left.
+    pub(super) fn are_last_tries_over(&mut self) -> bool {
+        let Some(until) = self.last_deadline().map(|until| until + LAST_TRIES) else { return false };
         if self.now < until {
             self.wake(until);
         }
         self.now >= until
     }
 
-    /// What is left changed on the groups, and the command that puts it back.
-    pub(super) fn left_changed(&self) -> Option<String> {
+    /// Describes what is left changed on the groups, and the command that puts it back.
+    pub(super) fn describe_unrestored_groups(&self) -> Option<String> {
         let held = self.snapshot.groups.iter().filter(|(_, group)| group.hold.is_some());
         let names: Vec<&str> = held.map(|(name, _)| name.as_str()).collect();
         let refused = self.snapshot.refused.values().next().map(|refused| format!(" ({})", refused.message));
@@ -161,12 +163,12 @@ impl Planner<'_> {
         })
     }
 
-    /// Nothing new is begun while the fleet can't be seen.
-    pub(super) fn halts_for_want_of_sight(&mut self) -> bool {
+    /// Halts a deployment after a long outage, and returns whether it did.
+    pub(super) fn halt_after_long_outage(&mut self) -> bool {
         if self.state != D::Rolling || self.snapshot.deployment.cancel.is_some() {
             return false;
         }
-        let Some(reason) = self.out_of_patience() else { return false };
+        let Some(reason) = self.find_lasting_trouble() else { return false };
         self.state = D::Halted;
         self.reason = Some(reason.clone());
         self.plan.changes.push(Change::Deployment { state: D::Halted, reason: Some(reason) });

@@ -1,21 +1,27 @@
-//! What has happened since the last look: departures, ended attempts, drained and healthy targets, deadlines.
+//! What the fleet shows of instances on their way out and in: drained and healthy targets, and deadlines.
 
-use super::{PATIENCE, Planner};
+use super::{
+    patience::PATIENCE,
+    planner::Planner,
+    service::{describe_sight, is_out},
+};
 use crate::rollout::{
     event::LifecycleEvent,
-    snapshot::{Health, Lifecycle, Outcome, Sight},
-    state::{Back, Cause, Fault, Goal, Instance, InstanceState as S, Phase},
-    transition::{Illegal, Step},
+    snapshot::Lifecycle,
+    state::{
+        Back, Cause, Fault, Goal, InstanceState as S, Phase,
+        transition::{Illegal, Step},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 
 /// From the decision to take an instance out to the start of its drain: the calls in between, with a margin. A look
 /// just before the end of the drain would cost the pause to the next one.
 const CALLS_BEFORE_DRAIN: SignedDuration = SignedDuration::from_millis(200);
-/// Between two looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket refills
-/// (10/s); drover allows itself 30 %.
+/// The interval between looks while something is due. Two DescribeTargetHealth a second are 20 % of what AWS's bucket
+/// refills (10/s); drover allows itself 30 %.
 pub(super) const CLOSE_LOOK: SignedDuration = SignedDuration::from_millis(500);
-/// AWS's reads are eventually consistent: for so long a look may show what was before.
+/// How long a look may show an earlier state: AWS's reads are eventually consistent.
 const READS_LAG: SignedDuration = SignedDuration::from_secs(10);
 /// An instance that AWS doesn't let back into service (the group is at its MaxSize, Launch is suspended) is waited for so
 /// long; then it is quarantined by name, and the deployment goes on to its end.
@@ -24,152 +30,14 @@ const KEPT_OUT: SignedDuration = SignedDuration::from_mins(30);
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 impl Planner<'_> {
-    /// How long an instance gets to become healthy behind the balancer.
+    /// Returns how long an instance may take to become healthy behind the balancer.
     pub(super) fn becoming_healthy(&self) -> SignedDuration {
         self.snapshot.timing.becoming_healthy * 3 + self.snapshot.policy.deadlines.health
     }
 
-    /// Attempts that ended.
-    pub(super) fn read_outcomes(&mut self) -> Result<(), Illegal> {
-        for index in 0..self.drafts.len() {
-            let state = self.drafts[index].record.state();
-            let Some(attempt) = self.drafts[index].attempt else { continue };
-            match attempt.outcome.clone() {
-                Some(Outcome::Succeeded { current }) => self.attempt_succeeded(index, current)?,
-                Some(Outcome::Stopped(event)) => self.attempt_stopped(index, event)?,
-                Some(Outcome::Failed(fault)) => self.attempt_failed(index, fault)?,
-                Some(Outcome::NotSent { alone }) => {
-                    let draft = &mut self.drafts[index];
-                    draft.record.forget_attempt();
-                    draft.record.solo |= alone;
-                    draft.attempt = None;
-                }
-                None => {
-                    let deadline = self.extended(attempt.created_at + self.attempt_deadline(index));
-                    if self.blind().is_some() {
-                        // Its end might just not be seen.
-                    } else if self.now >= deadline {
-                        let waited = self.now.duration_since(attempt.created_at).as_secs();
-                        let event = self.running_event(state);
-                        let cause = Cause::AgentLost(format!("no result after {waited} s"));
-                        self.attempt_failed(index, Fault { event, hook: None, cause, tail: Vec::new() })?;
-                    } else {
-                        self.wake(deadline);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn attempt_deadline(&self, index: usize) -> SignedDuration {
-        let record = &self.drafts[index].record;
-        match record.state() {
-            // What executionTimeout allows, and the delivery before it.
-            S::Staging => self.snapshot.policy.deadlines.staging + SignedDuration::from_mins(10),
-            _ => {
-                let seconds = record.running().and_then(|running| running.run_seconds);
-                let seconds = seconds.unwrap_or(self.snapshot.revision.run_seconds);
-                SignedDuration::from_secs(seconds) + SignedDuration::from_mins(10)
-            }
-        }
-    }
-
-    pub(super) fn running_event(&self, state: S) -> LifecycleEvent {
-        match state {
-            S::Staging => LifecycleEvent::DownloadBundle,
-            S::PreBlocking => LifecycleEvent::BeforeBlockTraffic,
-            S::PostAllowing => LifecycleEvent::AfterAllowTraffic,
-            _ => LifecycleEvent::ApplicationStop,
-        }
-    }
-
-    fn attempt_succeeded(&mut self, index: usize, current: Option<String>) -> Result<(), Illegal> {
-        let cancelled = self.snapshot.deployment.cancel.is_some();
-        let draft = &mut self.drafts[index];
-        match draft.record.state() {
-            S::Staging => {
-                // A fleet that drover has not deployed to before: what serves now is what a cancel puts back.
-                if draft.record.good.is_none() && draft.sight.health == Health::Healthy {
-                    draft.record.good = current;
-                }
-                draft.step(Step::StagingDone, self.now, "the revision is on the instance")
-            }
-            S::PreBlocking if cancelled => draft.let_be(self.now, "cancelled before it was taken out"),
-            S::PreBlocking => {
-                draft.record.pre_blocked = true;
-                draft.step(Step::Yield, self.now, "BeforeBlockTraffic hooks are through")
-            }
-            S::Deploying => {
-                let wanted = &self.snapshot.deployment.sha;
-                if let Some(current) = current.filter(|current| current != wanted && !wanted.is_empty()) {
-                    let fault = wrong_release(&current, wanted);
-                    return self.attempt_failed(index, fault);
-                }
-                draft.step(Step::Allow, self.now, "deployed; back into the balancer")
-            }
-            S::Restoring => {
-                let proof = (current.as_deref(), draft.record.good.as_deref());
-                if let (Some(current), Some(good)) = proof
-                    && current != good
-                {
-                    let fault = wrong_release(current, good);
-                    return self.attempt_failed(index, fault);
-                }
-                draft.step(Step::Allow, self.now, "the former release runs; back into the balancer")
-            }
-            S::PostAllowing => draft.step(Step::Succeed, self.now, "AfterAllowTraffic hooks are through"),
-            _ => Ok(()),
-        }
-    }
-
-    fn attempt_stopped(&mut self, index: usize, event: Option<LifecycleEvent>) -> Result<(), Illegal> {
-        let draft = &mut self.drafts[index];
-        let after = event.map_or("before its first lifecycle event".into(), |event| format!("at {event}"));
-        match draft.record.state() {
-            S::Deploying => {
-                draft.record.goal = Goal::Old;
-                draft.step(
-                    Step::Restore,
-                    self.now,
-                    format!("stopped {after}; putting the former release back"),
-                )
-            }
-            S::PreBlocking | S::Staging => draft.let_be(self.now, &format!("stopped {after}")),
-            // It has the new release and serves.
-            S::PostAllowing => draft.let_be(self.now, &format!("stopped {after}, on the new revision")),
-            _ => Ok(()),
-        }
-    }
-
-    fn attempt_failed(&mut self, index: usize, fault: Fault) -> Result<(), Illegal> {
-        // One that was quarantined, and tried again, is out of service still.
-        let stands_by = self.drafts[index].stands_by();
-        match self.drafts[index].record.state() {
-            S::Staging => self.fault(index, fault, Back::Staging, stands_by),
-            S::PreBlocking => self.fault(index, fault, Back::PreBlocking, stands_by),
-            S::PostAllowing => self.fault(index, fault, Back::PostAllowing, false),
-            S::Deploying if self.snapshot.deployment.cancel.is_some() => {
-                self.note_loss(index, &fault);
-                let draft = &mut self.drafts[index];
-                let words = fault.words();
-                draft.record.fault = Some(fault);
-                draft.record.goal = Goal::Old;
-                draft.step(
-                    Step::Restore,
-                    self.now,
-                    format!("{words}; cancelled: putting the former release back"),
-                )
-            }
-            S::Deploying => self.fault(index, fault, Back::Deploying { resume: None }, true),
-            S::Restoring => self.fault(index, fault, Back::Restoring, true),
-            _ => Ok(()),
-        }
-    }
-
-    /// Drained, healthy, or too late for either.
+    /// Reads which instances are drained or healthy, and which are too late for it.
     pub(super) fn read_fleet(&mut self) -> Result<(), Illegal> {
-        if self.blind().is_some() {
+        if self.outage().is_some() {
             return Ok(());
         }
         for index in 0..self.drafts.len() {
@@ -182,9 +50,9 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Something is due at `eta`: a look then, and close ones for a while after. What is later than that is looked
-    /// for at the configured pace.
-    fn expect(&mut self, eta: Timestamp) {
+    /// Plans a look at `eta`, when something is due, and frequent looks for a while after. Later than that the configured
+    /// interval applies.
+    fn look_closely_from(&mut self, eta: Timestamp) {
         if self.now < eta {
             self.wake(eta);
         } else if self.now < eta + CLOSE_LOOKS_FOR {
@@ -196,18 +64,18 @@ impl Planner<'_> {
         let limit = self.snapshot.timing.deregistration_delay + self.snapshot.policy.deadlines.drain;
         let refused =
             self.snapshot.refused.values().map(|r| r.message.as_str()).next().unwrap_or("not drained");
-        let deadline = self.extended(self.drafts[index].record.since + limit);
+        let deadline = self.extend_deadline(self.drafts[index].record.since + limit);
         let draft = &mut self.drafts[index];
         if is_out(&draft.record, draft.sight) {
             return draft.step(Step::Drained, self.now, "drained");
         }
         if self.now < deadline {
             let eta = draft.record.since + self.snapshot.timing.deregistration_delay + CALLS_BEFORE_DRAIN;
-            self.expect(eta);
+            self.look_closely_from(eta);
             self.wake(deadline);
             return Ok(());
         }
-        let what = format!("{} after {} s; {refused}", describe(draft.sight), limit.as_secs());
+        let what = format!("{} after {} s; {refused}", describe_sight(draft.sight), limit.as_secs());
         let fault = Fault {
             event: LifecycleEvent::BlockTraffic,
             hook: None,
@@ -215,7 +83,7 @@ impl Planner<'_> {
             tail: Vec::new(),
         };
         let touched = self.drafts[index].record.touched;
-        self.fault(index, fault, Back::Blocking { resume: None }, touched)
+        self.handle_fault(index, fault, Back::Blocking { resume: None }, touched)
     }
 
     fn read_allowing(&mut self, index: usize) -> Result<(), Illegal> {
@@ -270,7 +138,7 @@ impl Planner<'_> {
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.
             let eta = draft.record.since;
-            self.expect(eta);
+            self.look_closely_from(eta);
             self.wake(deadline);
             return Ok(());
         }
@@ -281,7 +149,7 @@ impl Planner<'_> {
             }
             _ => {
                 let waited = now.duration_since(draft.record.since).as_secs();
-                Cause::Unhealthy(format!("{} after {waited} s", describe(draft.sight)))
+                Cause::Unhealthy(format!("{} after {waited} s", describe_sight(draft.sight)))
             }
         };
         let fault = Fault { event, hook: None, cause, tail: Vec::new() };
@@ -299,11 +167,11 @@ impl Planner<'_> {
             let note = format!("{}; left to the balancer and Auto Scaling", fault.words());
             return draft.end_by(Step::Fail, fault, false, self.now, note);
         }
-        self.fault(index, fault, Back::Blocking { resume: None }, true)
+        self.handle_fault(index, fault, Back::Blocking { resume: None }, true)
     }
 
-    /// Retries that are due.
-    pub(super) fn resume_due(&mut self) -> Result<(), Illegal> {
+    /// Continues those whose retry is due.
+    pub(super) fn resume_due_retries(&mut self) -> Result<(), Illegal> {
         let mut next: Option<Timestamp> = None;
         for draft in &mut self.drafts {
             let Some(wait) = draft.record.wait() else { continue };
@@ -321,44 +189,4 @@ impl Planner<'_> {
         }
         Ok(())
     }
-}
-
-/// Behind a balancer, healthy or not yet.
-pub(super) fn serves_behind(sight: &Sight) -> bool {
-    !matches!(sight.health, Health::Out | Health::Draining)
-}
-
-/// The host says that another release is current than the one that was to be.
-fn wrong_release(current: &str, wanted: &str) -> Fault {
-    let cause = Cause::WrongRelease { current: current.to_owned(), wanted: wanted.to_owned() };
-    Fault { event: LifecycleEvent::Install, hook: None, cause, tail: Vec::new() }
-}
-
-/// Out of the balancer; and in standby where the Auto Scaling group registers it, which would else put it back.
-pub(super) fn is_out(record: &Instance, sight: &Sight) -> bool {
-    sight.health == Health::Out && (sight.lifecycle == Lifecycle::Standby || !by_standby(record))
-}
-
-/// Whether it is taken out by standby: a target group of its is the Auto Scaling group's own.
-pub(super) fn by_standby(record: &Instance) -> bool {
-    record.memberships.iter().any(|membership| membership.owned)
-}
-
-/// The sight in words.
-pub(super) fn describe(sight: &Sight) -> String {
-    let lifecycle = match &sight.lifecycle {
-        Lifecycle::InService => "InService",
-        Lifecycle::EnteringStandby => "EnteringStandby",
-        Lifecycle::Standby => "Standby",
-        Lifecycle::Coming(name) | Lifecycle::Unknown(name) => name,
-        Lifecycle::Leaving => "leaving",
-    };
-    let health = match &sight.health {
-        Health::Healthy => "healthy",
-        Health::Initial(reason) => return format!("{lifecycle}, initial ({reason})"),
-        Health::Unhealthy(reason) => return format!("{lifecycle}, unhealthy ({reason})"),
-        Health::Draining => "draining",
-        Health::Out => "in no target group",
-    };
-    format!("{lifecycle}, {health}")
 }

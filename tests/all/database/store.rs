@@ -72,7 +72,7 @@ async fn launches_are_known_at_any_number_and_those_that_left_are_no_failures(da
 async fn what_is_watched_reads_no_large_table_from_end_to_end(database: Database) {
     let store = opened(&database).await.unwrap();
     deployment(&store).await;
-    assert_eq!(store.scans().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.full_table_scans().await.unwrap(), Vec::<String>::new());
 }
 
 async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
@@ -341,7 +341,7 @@ async fn any_text_is_taken(database: Database) {
     assert_eq!(row.reason.as_deref(), Some("said \u{fffd} and 'grün'; DROP TABLE"));
     assert_eq!(row.message, "a\u{fffd}b");
     assert!(store.deployments(Some("no\0ne"), 5).await.unwrap().is_empty());
-    let intent = store.intend(id, "EnterStandby", "key", "{}", 1).await.unwrap();
+    let intent = store.record_intent(id, "EnterStandby", "key", "{}", 1).await.unwrap();
     store.finish_intent(intent, Some("no\0"), 2).await.unwrap();
     assert_eq!(store.intents(id, 10).await.unwrap()[0].error.as_deref(), Some("no\u{fffd}"));
 }

@@ -69,7 +69,7 @@ async fn write_tick(store: &Store, way: &Way, deployment: i64, instances: i64) -
     let borrowed: Vec<&str> = ids.iter().map(String::as_str).collect();
     assert_eq!(tx.records_of(deployment, &borrowed).await.unwrap().len(), ids.len());
     let goods: Vec<_> = ids.iter().map(|id| (id.clone(), "abc".to_owned())).collect();
-    tx.put_goods("a/b", &goods, 1).await.unwrap();
+    tx.set_good_revisions("a/b", &goods, 1).await.unwrap();
     tx.set_dirty("a/b", &ids).await.unwrap();
     tx.end_quarantines(&ids).await.unwrap();
     let quarantines = ids.iter().map(|id| QuarantineWrite {

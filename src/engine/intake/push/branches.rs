@@ -130,7 +130,8 @@ impl Engine {
     async fn poll_branch(&self, repository: &str, branch: &str) -> anyhow::Result<()> {
         let known = self.store.branch_head(repository, branch).await?;
         let etag = self.following().etag(repository, branch).filter(|_| known.is_some());
-        let Some((head, etag)) = self.github.head_since(repository, branch, etag.as_deref()).await? else {
+        let Some((head, etag)) = self.github.head_if_changed(repository, branch, etag.as_deref()).await?
+        else {
             return Ok(());
         };
         match known {

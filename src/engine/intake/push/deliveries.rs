@@ -3,7 +3,7 @@
 use super::branches::Cause;
 use crate::{
     engine::Engine,
-    github::{Commit, GitHubError, Standing},
+    github::{Commit, GitHubError, Relation},
     store::{DeliveryRow, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -82,11 +82,11 @@ impl Engine {
         if head.sha == row.sha {
             return Ok((head.clone(), Cause::Push(row)));
         }
-        match self.github.standing(&row.repository, &row.sha, &head.sha).await? {
-            Some(Standing::Behind | Standing::Diverged | Standing::Identical) => {
+        match self.github.relation(&row.repository, &row.sha, &head.sha).await? {
+            Some(Relation::Behind | Relation::Diverged | Relation::Identical) => {
                 Ok((head.clone(), Cause::MovedOn(row)))
             }
-            Some(Standing::Ahead) | None => Err(Open::NotYet(format!(
+            Some(Relation::Ahead) | None => Err(Open::NotYet(format!(
                 "commit {} is not on branch {} of {}, whose head is {}: it comes from a fork, was never merged, or was taken back",
                 row.sha, row.branch, row.repository, head.sha
             ))),
