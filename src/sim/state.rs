@@ -3,9 +3,6 @@
 //!
 //! It imports the services' types alone. What the services do is written beside those types, as further `impl State`.
 
-mod effect;
-mod instance;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -26,8 +23,8 @@ use super::reads::FormerReads;
 use super::ssm::Commands;
 use super::throttle::Throttle;
 
-pub use effect::Effect;
-pub use instance::{Instance, Lifecycle};
+pub use super::effect::Effect;
+pub use super::instance_state::{Instance, Lifecycle};
 
 /// The whole state of the cloud.
 pub struct State {
