@@ -222,9 +222,9 @@ async fn restart() -> anyhow::Result<()> {
     let (mut setup, target) = setup(directory.path(), 1, 1_000)?;
     (setup.paper, setup.policy) = (true, "batch = \"5%\"".into());
     let pattern = serde_json::json!({ "download_seconds": 2, "hook_seconds": 1, "lines": 10 });
-    let seconds = ground::restart(setup, &target, &pattern).await?;
+    let (seconds, effect) = ground::restart(setup, &target, &pattern).await?;
     println!(
-        "\n1,000 paper instances, kill -9 and a new daemon: from its start to its first effect {seconds:.2} s"
+        "\n1,000 paper instances, kill -9 and a new daemon: from its start to its first effect ({effect}) {seconds:.2} s"
     );
     Ok(())
 }

@@ -23,6 +23,8 @@ enum Command {
     Deploy(cli::deploy::Args),
     /// Print or follow a deployment's log.
     Logs(cli::logs::Args),
+    /// Wait for a group's next deployment and follow it, over and over.
+    Tail(cli::tail::Args),
     /// Show the deployments, or one of them.
     Status(cli::status::Args),
     /// Cancel a deployment.
@@ -87,6 +89,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Backup(args) => cli::backup::run(&args).await,
         Command::Deploy(args) => cli::deploy::run(args).await,
         Command::Logs(args) => cli::logs::run(args).await,
+        Command::Tail(args) => cli::tail::run(args).await,
         Command::Status(args) => cli::status::run(args).await,
         Command::Cancel(args) => cli::cancel::run(args).await,
         Command::Pause(args) => cli::verb::run(Verb::Pause, args).await,

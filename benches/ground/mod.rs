@@ -125,7 +125,7 @@ pub async fn roll(setup: Setup, revision: &str, pattern: Option<&Value>) -> anyh
 
 /// The time from the start of a daemon to its first effect, in seconds: the one before it was killed while its first batch
 /// drained, and by the new one's start all of that batch waits for its commands.
-pub async fn restart(setup: Setup, revision: &str, pattern: &Value) -> anyhow::Result<f64> {
+pub async fn restart(setup: Setup, revision: &str, pattern: &Value) -> anyhow::Result<(f64, String)> {
     let batch = setup.instances as usize / 20;
     let mut playground = Playground::start(setup).await?;
     playground.control("paper/sample", pattern).await?;
@@ -145,13 +145,14 @@ pub async fn restart(setup: Setup, revision: &str, pattern: &Value) -> anyhow::R
         let calls = playground.look(&format!("audit?after={last}")).await?;
         let calls = calls["calls"].as_array().cloned().unwrap_or_default();
         if let Some(effect) = calls.iter().find(|call| call["mutating"] == true) {
-            break effect["at"].as_i64().context("a call without its time")?;
+            let action = effect["action"].as_str().unwrap_or_default().to_owned();
+            break (effect["at"].as_i64().context("a call without its time")?, action);
         }
         anyhow::ensure!(Instant::now() < limit, "no effect came after the restart");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     playground.stop().await;
-    Ok((first - started) as f64 / 1000.0)
+    Ok(((first.0 - started) as f64 / 1000.0, first.1))
 }
 
 /// Waits until at least so many targets have come to a state since the start.

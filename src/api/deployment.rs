@@ -55,8 +55,43 @@ pub struct Deployment {
     /// The instances; absent in a list of deployments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances: Option<Vec<Instance>>,
+    /// Its failed instances by what failed on them, the largest number first; absent in a list of deployments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failures>,
+    /// What its hooks printed as `::error::`, `::warning::` and `::notice::`, the first 50; absent in a list of deployments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Note>,
     /// The number of the last line of its log.
     pub last_seq: i64,
+}
+
+/// What a hook printed for people to see without reading the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// The number of its line in the log.
+    pub seq: i64,
+    /// `error`, `warning` or `notice`.
+    pub level: String,
+    /// The instance that it comes from.
+    pub instance: String,
+    /// The lifecycle event.
+    pub event: String,
+    /// The message, one line.
+    pub text: String,
+}
+
+/// Instances of a deployment that failed in the same way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Failures {
+    /// What failed, how and on how many, in one line.
+    pub words: String,
+    /// The last line of the hook's output on the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// The instances' ids.
+    pub instances: Vec<String>,
 }
 
 impl Deployment {

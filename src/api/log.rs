@@ -20,13 +20,18 @@ pub struct LogLine {
     /// The attempt on that instance.
     #[serde(default)]
     pub attempt: Option<i64>,
-    /// `hook`, or `drover` for its own remarks.
+    /// `hook`, or `drover` for its own remarks; of a hook's annotation `error`, `warning` or `notice`.
     pub source: String,
     /// The line itself, without its line feed; what isn't UTF-8 is replaced.
     pub text: String,
 }
 
 impl LogLine {
+    /// Whether the line is a hook's annotation.
+    pub fn is_annotation(&self) -> bool {
+        ["error", "warning", "notice"].contains(&self.source.as_str())
+    }
+
     /// Whether drover itself wrote the line, rather than a hook.
     pub fn is_drovers(&self) -> bool {
         self.source == "drover" || self.instance.is_none()
@@ -80,6 +85,15 @@ pub struct LogQuery {
     /// Only this lifecycle event's lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Only lines that this regular expression matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// Only lines that came at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Only lines of instances that have failed in the deployment.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub failed: bool,
     /// Whether plain text comes as hooks wrote it, with what a terminal would obey.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub raw: bool,
@@ -90,6 +104,12 @@ fn yes() -> bool {
 }
 
 impl LogQuery {
+    /// Whether it asks for every line, from the first one on.
+    pub fn is_whole(&self) -> bool {
+        let LogQuery { after, follow: _, instance, event, grep, since, failed, raw: _ } = self;
+        *after == 0 && instance.is_none() && event.is_none() && grep.is_none() && since.is_none() && !failed
+    }
+
     /// The whole log until the deployment has ended or halted.
     pub fn following() -> LogQuery {
         LogQuery { follow: true, ..LogQuery::default() }

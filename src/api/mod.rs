@@ -18,7 +18,8 @@ mod webhook;
 
 pub use call::{Body, Call, Role, Route, Shape};
 pub use deployment::{
-    CancelRequest, Counts, Deployment, DeploymentList, DeploymentQuery, Instance, Revision, VerbRequest,
+    CancelRequest, Counts, Deployment, DeploymentList, DeploymentQuery, Failures, Instance, Note, Revision,
+    VerbRequest,
 };
 pub use error::{ErrorAnswer, ErrorDetail};
 pub use group::{Act, AdoptRequest, DoneAnswer, Group, GroupList, GroupPolicy, LockAnswer, LockRequest};

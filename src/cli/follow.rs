@@ -34,10 +34,18 @@ const BURST: usize = 32;
 pub enum Format {
     /// Prefixed lines, and a summary once the deployment has ended or halted.
     Text,
+    /// As `Text`, with the lines as the hooks wrote them.
+    Raw,
     /// Log rows as NDJSON, closed by the API's `end` row.
     Rows,
     /// Log rows as NDJSON, closed by `{"result": {"exit_code": …, "deployment": {…}}}`.
     Result,
+}
+
+impl Format {
+    fn is_text(self) -> bool {
+        matches!(self, Format::Text | Format::Raw)
+    }
 }
 
 /// What a shell makes of SIGINT.
@@ -64,12 +72,12 @@ pub async fn follow(client: &Client, id: i64, query: LogQuery, format: Format) -
     let (to, mut events) = mpsc::channel(BURST);
     tasks.spawn(stream::read(client.clone(), id, query.clone(), to));
     let on_screen = io::stdout().is_terminal() && io::stderr().is_terminal() && !render::is_dumb();
-    let wants_progress = follows && format == Format::Text && on_screen;
+    let wants_progress = follows && format.is_text() && on_screen;
     let (poll_to, polled) = watch::channel(None);
     if wants_progress {
         tasks.spawn(poll(client.clone(), id, poll_to));
     }
-    let mut screen = Screen::new(format, wants_progress.then(Progress::new));
+    let mut screen = Screen::new(format, wants_progress.then(Progress::new), follows && query.is_whole());
     let mut interrupt = std::pin::pin!(async {
         if !follows || tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -92,7 +100,7 @@ pub async fn follow(client: &Client, id: i64, query: LogQuery, format: Format) -
         }
     };
     // A follow that began late, or left lines out, may hold less than the ends of the outputs.
-    let saw_all = query.after == 0 && query.instance.is_none() && query.event.is_none();
+    let saw_all = query.is_whole();
     let seen = screen.into_tails();
     let mut tails = if saw_all { seen } else { Tails::default() };
     if !follows {
@@ -185,12 +193,15 @@ struct Screen {
     tails: Tails,
     progress: Option<Progress>,
     is_away: bool,
+    /// Whether the end of the first failed hook's output is shown at once.
+    shows_failures: bool,
 }
 
 impl Screen {
-    fn new(format: Format, progress: Option<Progress>) -> Screen {
+    fn new(format: Format, progress: Option<Progress>, shows_failures: bool) -> Screen {
         let look = Look::of_stdout();
-        Screen { format, look, lines: Lines::new(look), tails: Tails::default(), progress, is_away: false }
+        let lines = Lines::new(look, format == Format::Raw);
+        Screen { format, look, lines, tails: Tails::default(), progress, is_away: false, shows_failures }
     }
 
     fn into_tails(self) -> Tails {
@@ -250,9 +261,12 @@ impl Screen {
 
     fn put(&mut self, rows: &[LogLine], text: &mut String) -> io::Result<()> {
         for row in rows {
-            if self.format == Format::Text {
+            if self.format.is_text() {
                 self.lines.push(row, text);
                 self.tails.push(row);
+                if self.shows_failures && self.tails.is_first_failure(row) {
+                    text.push_str(&self.tails.of_first_failure(self.look));
+                }
             } else {
                 text.push_str(&serde_json::to_string(row)?);
                 text.push('\n');

@@ -24,6 +24,7 @@ pub mod serve;
 pub mod sim;
 pub mod status;
 pub mod submission;
+pub mod tail;
 pub mod token;
 pub mod verb;
 

@@ -2,6 +2,7 @@
 //!
 //! May import `api`, and the daemon's words for a span of time and cleaning of text only.
 
+use crate::logs::annotation::Annotation;
 pub use crate::logs::clean::clean;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -49,6 +50,16 @@ impl Look {
         }
     }
 
+    /// An annotation's level in the colour of its meaning, at least so wide.
+    pub fn annotation(self, level: &str, width: usize) -> String {
+        let padded = format!("{level:<width$}");
+        match level {
+            "error" => self.paint(RED, &padded),
+            "warning" => self.paint(YELLOW, &padded),
+            _ => padded,
+        }
+    }
+
     /// Text from elsewhere: untouched in a pipe, without anything that moves the cursor in a terminal.
     pub fn foreign(self, text: &str) -> String {
         if self.terminal { clean(text, self.colour) } else { text.to_owned() }
@@ -79,14 +90,16 @@ pub fn print_or_leave(text: &str) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Lines {
     look: Look,
+    /// The text goes out as the hook wrote it.
+    raw: bool,
     width: usize,
     colours: HashMap<String, u8>,
 }
 
 impl Lines {
-    /// Lines in this look.
-    pub fn new(look: Look) -> Lines {
-        Lines { look, width: 0, colours: HashMap::new() }
+    /// Lines in this look; `raw`: with their text as the hooks wrote it.
+    pub fn new(look: Look, raw: bool) -> Lines {
+        Lines { look, raw, width: 0, colours: HashMap::new() }
     }
 
     /// Appends a row as `instance event | text` and a line feed.
@@ -116,7 +129,11 @@ impl Lines {
         {
             let _ = write!(out, "{instance}: ");
         }
-        if self.look.terminal {
+        let shows = self.look.terminal && !self.raw && row.is_annotation();
+        if let Some(annotation) = Annotation::read(row.text.as_bytes()).filter(|_| shows) {
+            let level = self.look.annotation(annotation.level.name(), 0);
+            let _ = write!(out, "{level}: {}", clean(&annotation.text, false));
+        } else if self.look.terminal && !self.raw {
             out.push_str(&clean(&row.text, self.look.colour));
         } else {
             out.push_str(&row.text);
@@ -222,6 +239,10 @@ pub fn summary(deployment: &Deployment, look: Look, now: Timestamp) -> String {
     }
     let _ = write!(out, "\n  revision   {}", title(deployment));
     let _ = write!(out, "\n  instances  {}", counts(deployment));
+    // One of a kind is said below with its instance.
+    for failures in deployment.failures.iter().filter(|failures| failures.instances.len() > 1) {
+        let _ = write!(out, "\n    {}", look.foreign(&failures.words));
+    }
     for instance in deployment.instances().iter().filter(|i| i.state == "Failed") {
         let at = instance.event.as_deref().map(|event| format!(" in {event}")).unwrap_or_default();
         let why = look.foreign(&why(instance));
@@ -230,6 +251,10 @@ pub fn summary(deployment: &Deployment, look: Look, now: Timestamp) -> String {
     }
     for instance in deployment.instances().iter().filter(|i| i.state == "Succeeded" && i.attempts > 1) {
         let _ = write!(out, "\n    {} succeeded after {} attempts", instance.id, instance.attempts);
+    }
+    for note in &deployment.annotations {
+        let level = look.annotation(&note.level, 9);
+        let _ = write!(out, "\n  {level}  {} {}: {}", note.instance, note.event, look.foreign(&note.text));
     }
     let _ = write!(out, "\n  attempts   {}", deployment.attempts.unwrap_or(0));
     let _ = write!(out, "\n  duration   {}", span(elapsed(deployment, now)));
@@ -255,7 +280,7 @@ mod tests {
 
     #[test]
     fn piped_lines_have_their_prefix_and_raw_text() {
-        let mut lines = Lines::new(Look { colour: false, terminal: false });
+        let mut lines = Lines::new(Look { colour: false, terminal: false }, false);
         let mut out = String::new();
         lines.push(&row(Some("i-1"), Some("ApplicationStart"), "hook", "a\x1b[2Jb"), &mut out);
         lines.push(&row(None, None, "drover", "batch 1"), &mut out);
@@ -268,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_aligned_coloured_prefixes() {
-        let mut lines = Lines::new(Look { colour: true, terminal: true });
+        let mut lines = Lines::new(Look { colour: true, terminal: true }, false);
         let mut out = String::new();
         lines.push(&row(Some("i-1"), Some("Install"), "hook", "a"), &mut out);
         lines.push(&row(None, None, "drover", "b\x1b[2J"), &mut out);

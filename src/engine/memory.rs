@@ -3,8 +3,8 @@
 use crate::fleet::{autoscaling::GroupSight, balancer::TargetSight};
 use jiff::Timestamp;
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, atomic::AtomicU32},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, atomic::AtomicU32},
     time::Instant,
 };
 
@@ -33,5 +33,11 @@ type Seen<T> = (Instant, Vec<T>);
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) groups: tokio::sync::Mutex<HashMap<Vec<String>, Seen<GroupSight>>>,
+    /// Auto Scaling groups that somebody wants to see, by name: the next call asks for them all.
+    pub(super) wanted_groups: Mutex<BTreeSet<String>>,
+    /// What the last call showed of each, if there is such a group, and when it was made. Held while it is made.
+    pub(super) seen_groups: tokio::sync::Mutex<HashMap<String, (Instant, Option<GroupSight>)>>,
+    /// Instances registered with target groups of others, by ARN. Held while they are looked through.
+    pub(super) members: tokio::sync::Mutex<HashMap<String, (Instant, Arc<HashSet<String>>)>>,
     pub(super) targets: tokio::sync::Mutex<HashMap<String, Seen<TargetSight>>>,
 }

@@ -3,33 +3,51 @@
 use super::Logs;
 use crate::{
     api::LogLine,
-    store::{Chunk, StoreError},
+    store::{Chunk, ChunkFilter, StoreError},
 };
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
+use regex::bytes::{Regex, RegexBuilder};
 use std::{collections::VecDeque, sync::Arc};
 
 /// Chunks fetched at a time.
 const CHUNKS: i64 = 64;
+/// Bytes that a compiled pattern may take.
+const LARGEST_PATTERN: usize = 1 << 20;
 
 /// The lines of a log that a reader wants.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Only lines after this number.
     pub after: i64,
-    /// Only this instance's.
-    pub instance: Option<String>,
-    /// Only this lifecycle event's.
-    pub event: Option<String>,
+    /// Only lines of these chunks.
+    pub filter: ChunkFilter,
+    /// Only lines that this pattern matches.
+    pub pattern: Option<Regex>,
     /// Whether to continue until the deployment has ended; otherwise only what is there is read.
     pub follow: bool,
 }
 
 impl Wanted {
-    fn covers(&self, chunk: &Chunk) -> bool {
-        let same = |wanted: &Option<String>, have: &Option<String>| wanted.is_none() || wanted == have;
-        same(&self.instance, &chunk.instance) && same(&self.event, &chunk.event)
+    /// The lines of a chunk after `seq` that are wanted.
+    fn rows(&self, chunk: Chunk, seq: i64) -> Vec<LogLine> {
+        let Some(pattern) = &self.pattern else { return rows(chunk, seq).collect() };
+        // Most chunks hold nothing that is looked for: their lines are not taken apart.
+        if !pattern.is_match(&chunk.payload) {
+            return Vec::new();
+        }
+        rows(chunk, seq).filter(|row| pattern.is_match(row.text.as_bytes())).collect()
     }
+}
+
+/// Reads a pattern to look for in lines: a regular expression, in which `^` and `$` stand for a line's start and end. The
+/// error says what is wrong with it.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text)
+        .multi_line(true)
+        .size_limit(LARGEST_PATTERN)
+        .build()
+        .map_err(|error| format!("the pattern '{text}' can't be used: {error}"))
 }
 
 /// Returns the rows of a chunk after `seq`.
@@ -94,9 +112,10 @@ impl Logs {
         lines: usize,
         bytes: usize,
     ) -> Result<LastLines, StoreError> {
+        let filter = ChunkFilter { instance: instance.map(str::to_owned), ..ChunkFilter::default() };
         let (mut last, mut size, mut before) = (VecDeque::new(), 0, i64::MAX);
         loop {
-            let chunks = self.store.chunks_before(deployment, instance, before, CHUNKS).await?;
+            let chunks = self.store.chunks_before(deployment, &filter, before, CHUNKS).await?;
             let Some(first) = chunks.last().map(|chunk| chunk.first_seq) else {
                 return Ok(LastLines { rows: last.into(), earlier: false });
             };
@@ -131,16 +150,17 @@ impl Reader {
             if let Some(chunk) = self.chunks.pop_front() {
                 let after = self.seq;
                 self.seq = chunk.first_seq + chunk.lines - 1;
-                if self.wanted.covers(&chunk) {
-                    return Ok(Some(rows(chunk, after).collect()));
+                let rows = self.wanted.rows(chunk, after);
+                if rows.is_empty() {
+                    continue;
                 }
-                continue;
+                return Ok(Some(rows));
             }
             self.news.borrow_and_update();
             // Whether it has ended is asked first: what was written before that is then found.
             let ended = self.ended || !self.wanted.follow || self.has_ended().await?;
-            let instance = self.wanted.instance.as_deref();
-            let chunks = self.logs.store.chunks_after(self.deployment, instance, self.seq, CHUNKS).await?;
+            let (store, filter) = (&self.logs.store, &self.wanted.filter);
+            let chunks = store.chunks_after(self.deployment, filter, self.seq, CHUNKS).await?;
             self.chunks = chunks.into();
             if !self.chunks.is_empty() {
                 continue;

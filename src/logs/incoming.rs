@@ -24,6 +24,8 @@ pub struct Ingest {
     pub(super) event: Option<String>,
     pub(super) lines: Vec<u8>,
     pub(super) tail: VecDeque<String>,
+    /// How many annotations have come.
+    pub(super) annotations: usize,
 }
 
 impl Ingest {
@@ -43,6 +45,7 @@ impl Ingest {
             event: None,
             lines: Vec::new(),
             tail: VecDeque::new(),
+            annotations: 0,
         }
     }
 

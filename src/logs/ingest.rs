@@ -5,7 +5,9 @@
 //! that the checksum at the end is one over the whole file.
 
 use super::{
-    Logs, lines_of, note_chunk,
+    Logs,
+    annotation::Annotation,
+    lines_of, note_chunk,
     parse::{Control, Item},
     queue::Piece,
 };
@@ -21,6 +23,8 @@ pub use super::incoming::Ingest;
 const FLUSH_BYTES: usize = 64 * 1024;
 /// The host stops at the budget itself and says so; what it says, and its control lines, come on top.
 const MARGIN: u64 = 1024 * 1024;
+/// Annotations kept of one attempt; a hook that prints more of them has plain lines then.
+const MOST_ANNOTATIONS: usize = 100;
 /// Last lines kept of the event in work, for the failure's words.
 const TAIL_LINES: usize = 20;
 /// A tail's line is cut to this; it is for people.
@@ -160,7 +164,18 @@ impl Logs {
                     let end = line.len().min(TAIL_LINE_BYTES);
                     ingest.tail.push_back(String::from_utf8_lossy(&line[..end]).into_owned());
                     let (before, after) = (ingest.parsed, ingest.parsed + length as u64);
-                    if is_new && after <= self.most_bytes() {
+                    let fits = after <= self.most_bytes();
+                    let annotation =
+                        Annotation::read(&line).filter(|_| ingest.annotations < MOST_ANNOTATIONS);
+                    ingest.annotations += usize::from(annotation.is_some());
+                    if let Some(annotation) = annotation.filter(|_| is_new && fits) {
+                        self.flush(ingest).await?;
+                        ingest.parsed = after;
+                        let (source, event) = (annotation.level.name(), ingest.event.clone());
+                        ingest.stored = self
+                            .store_chunk(ingest, source, event, [line.as_slice(), b"\n"].concat())
+                            .await?;
+                    } else if is_new && fits {
                         ingest.lines.extend_from_slice(&line);
                         ingest.lines.push(b'\n');
                     } else if is_new && before <= self.most_bytes() {

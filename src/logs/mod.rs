@@ -3,6 +3,7 @@
 //! On top of [`crate::store`] and nothing else of ours. A line is published only once it is on the disk; a reader
 //! always reads the store, and is merely told that there is more.
 
+pub mod annotation;
 pub mod clean;
 pub mod follow;
 pub mod frames;

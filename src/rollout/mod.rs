@@ -10,6 +10,7 @@
 pub mod adopt;
 pub mod arrival;
 pub mod class;
+pub mod clusters;
 pub mod event;
 pub mod paper;
 pub mod plan;

@@ -11,7 +11,7 @@ pub struct NewChunk<'a> {
     pub event: Option<&'a str>,
     /// The attempt's number.
     pub attempt: Option<i64>,
-    /// `hook` or `drover`.
+    /// `hook` or `drover`; of a hook's annotation its level, `error`, `warning` or `notice`.
     pub source: &'a str,
     /// The lines, each ended by a newline.
     pub payload: &'a [u8],
@@ -37,63 +37,109 @@ pub struct Chunk {
 
 const COLUMNS: &str = "first_seq, lines, at, instance, event, attempt, source, payload";
 
-fn of(instance: bool) -> &'static str {
-    if instance { "AND instance = $4" } else { "" }
+/// Which chunks are asked for, beside their place in the log.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkFilter {
+    /// Only this instance's.
+    pub instance: Option<String>,
+    /// Only this lifecycle event's.
+    pub event: Option<String>,
+    /// Only those that came at this time or later, in milliseconds since the Unix epoch.
+    pub since: Option<i64>,
+    /// Only those of instances that failed in the deployment.
+    pub failed: bool,
 }
 
-pub(super) fn chunks_after(instance: bool) -> String {
-    let of = of(instance);
+impl ChunkFilter {
+    /// Only this instance's chunks.
+    pub fn of_instance(instance: &str) -> ChunkFilter {
+        ChunkFilter { instance: Some(instance.to_owned()), ..ChunkFilter::default() }
+    }
+
+    /// The conditions, whose parameters follow on the first three: the instance, the event, the time.
+    fn conditions(&self) -> String {
+        let given = [
+            (self.instance.is_some(), "instance ="),
+            (self.event.is_some(), "event ="),
+            (self.since.is_some(), "at >="),
+        ];
+        let mut conditions = String::new();
+        for (number, (_, condition)) in (4..).zip(given.iter().filter(|(given, _)| *given)) {
+            conditions.push_str(&format!(" AND {condition} ${number}"));
+        }
+        if self.failed {
+            conditions.push_str(
+                " AND instance IN (SELECT i.instance FROM instances i WHERE i.deployment = $1 AND i.state = 'Failed')",
+            );
+        }
+        conditions
+    }
+}
+
+pub(super) fn chunks_after(filter: &ChunkFilter) -> String {
+    let conditions = filter.conditions();
     // The chunk that holds seq itself may hold later lines too.
     format!(
-        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq >= COALESCE((SELECT MAX(first_seq) \
-         FROM chunks WHERE deployment = $1 {of} AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 \
+        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1{conditions} AND first_seq >= COALESCE((SELECT MAX(first_seq) \
+         FROM chunks WHERE deployment = $1 AND first_seq <= $2), 0) AND first_seq + lines - 1 > $2 \
          ORDER BY first_seq LIMIT $3"
     )
 }
 
-pub(super) fn chunks_before(instance: bool) -> String {
-    let of = of(instance);
+pub(super) fn chunks_before(filter: &ChunkFilter) -> String {
+    let conditions = filter.conditions();
     format!(
-        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 {of} AND first_seq < $2 ORDER BY first_seq DESC LIMIT $3"
+        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1{conditions} AND first_seq < $2 ORDER BY first_seq DESC LIMIT $3"
     )
 }
 
+/// A hook's annotations, which are chunks of one line each.
+pub(super) const ANNOTATIONS: &str = "SELECT first_seq, lines, at, instance, event, attempt, source, payload FROM chunks \
+     WHERE deployment = $1 AND source IN ('error', 'warning', 'notice') ORDER BY first_seq LIMIT $2";
+
 impl Store {
-    /// Returns at most `limit` chunks that hold lines after `seq`, in order; of one instance alone, where one is named.
+    /// Returns the first annotations of a deployment's hooks, in order: chunks of one line each.
+    pub async fn annotations(&self, deployment: i64, limit: i64) -> Result<Vec<Chunk>> {
+        Ok(sqlx::query_as(ANNOTATIONS).bind(deployment).bind(limit).fetch_all(&self.pool).await?)
+    }
+
+    /// Returns at most `limit` chunks that hold lines after `seq`, in order.
     pub async fn chunks_after(
         &self,
         deployment: i64,
-        instance: Option<&str>,
+        filter: &ChunkFilter,
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        self.chunks(chunks_after(instance.is_some()), deployment, instance, seq, limit).await
+        self.chunks(chunks_after(filter), deployment, filter, seq, limit).await
     }
 
-    /// Returns at most `limit` chunks that begin before `seq`, newest first; of one instance alone, where one is named.
+    /// Returns at most `limit` chunks that begin before `seq`, newest first.
     pub async fn chunks_before(
         &self,
         deployment: i64,
-        instance: Option<&str>,
+        filter: &ChunkFilter,
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        self.chunks(chunks_before(instance.is_some()), deployment, instance, seq, limit).await
+        self.chunks(chunks_before(filter), deployment, filter, seq, limit).await
     }
 
     async fn chunks(
         &self,
         query: String,
         deployment: i64,
-        instance: Option<&str>,
+        filter: &ChunkFilter,
         seq: i64,
         limit: i64,
     ) -> Result<Vec<Chunk>> {
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
-        let query = match instance {
-            Some(instance) => query.bind(text(instance)),
-            None => query,
-        };
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(seq).bind(limit);
+        for words in [&filter.instance, &filter.event].into_iter().flatten() {
+            query = query.bind(text(words));
+        }
+        if let Some(since) = filter.since {
+            query = query.bind(since);
+        }
         Ok(query.fetch_all(&self.pool).await?)
     }
 }

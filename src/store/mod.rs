@@ -30,7 +30,7 @@ pub use dispatches::{AttemptRow, DispatchRow, Upload};
 pub use intents::IntentRow;
 pub use ledger::{GoodRevision, QuarantineRow};
 pub use locks::LockRow;
-pub use logs::{Chunk, NewChunk};
+pub use logs::{Chunk, ChunkFilter, NewChunk};
 pub use retention::Prunable;
 
 pub use error::{Result, StoreError};

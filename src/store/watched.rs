@@ -1,7 +1,7 @@
 //! The queries that run again and again while a rollout is under way and people look on: none may read a whole table that
 //! grows with every deployment.
 
-use super::{Result, Store, database::Database, dispatches, intents, logs};
+use super::{ChunkFilter, Result, Store, database::Database, dispatches, intents, logs};
 use sqlx::Row as _;
 
 /// A parameter of a query.
@@ -17,7 +17,8 @@ use Bind::{Number, Text};
 const LARGE: [&str; 3] = ["attempts", "chunks", "intents"];
 
 fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
-    let list: [(&str, &str, &[Bind]); 7] = [
+    let list: [(&str, &str, &[Bind]); 8] = [
+        ("annotations", logs::ANNOTATIONS, &[Number, Number]),
         ("attempt durations", dispatches::DURATIONS, &[Text, Text, Number]),
         ("staged", dispatches::STAGED, &[Text, Text, Number]),
         ("open commands", dispatches::OPEN_COMMANDS, &[Number]),
@@ -27,14 +28,15 @@ fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
         ("intents", intents::NEWEST, &[Number, Number]),
     ];
     let mut queries: Vec<_> = list.map(|(name, query, binds)| (name, query.to_owned(), binds)).into();
-    queries.push(("chunks after", logs::chunks_after(false), &[Number, Number, Number]));
-    queries.push(("chunks of an instance after", logs::chunks_after(true), &[Number, Number, Number, Text]));
-    queries.push(("chunks before", logs::chunks_before(false), &[Number, Number, Number]));
-    queries.push((
-        "chunks of an instance before",
-        logs::chunks_before(true),
-        &[Number, Number, Number, Text],
-    ));
+    let (all, one) = (ChunkFilter::default(), ChunkFilter::of_instance("x"));
+    let some = ChunkFilter { event: Some("x".into()), since: Some(1), failed: true, ..one.clone() };
+    let numbers: &[Bind] = &[Number, Number, Number];
+    let of_one: &[Bind] = &[Number, Number, Number, Text];
+    let of_some: &[Bind] = &[Number, Number, Number, Text, Text, Number];
+    for (filter, binds) in [(&all, numbers), (&one, of_one), (&some, of_some)] {
+        queries.push(("chunks after", logs::chunks_after(filter), binds));
+        queries.push(("chunks before", logs::chunks_before(filter), binds));
+    }
     queries
 }
 

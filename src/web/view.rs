@@ -2,14 +2,16 @@
 
 use super::{context::Web, reply::Refusal};
 use crate::{
-    api::{self, Counts, Deployment, Revision},
+    api::{self, Counts, Deployment, Failures, Note, Revision},
     engine,
+    logs::{annotation::Annotation, clean::clean},
     rollout::{
+        clusters::clusters,
         plan::Explain,
         state::{DeploymentState, Instance, InstanceState},
         verb::{Ruling, Verb, rule},
     },
-    store::DeploymentRow,
+    store::{Chunk, DeploymentRow},
 };
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -85,6 +87,8 @@ fn deployment(row: DeploymentRow, newest: i64, mut explain: Explain, counts: Cou
         counts,
         attempts: None,
         instances: None,
+        failures: Vec::new(),
+        annotations: Vec::new(),
         last_seq: row.last_seq,
     }
 }
@@ -108,6 +112,35 @@ fn instance(record: Instance, cancelled: bool, explain: &Explain) -> api::Instan
     }
 }
 
+/// Annotations that are shown of a deployment.
+const ANNOTATIONS: i64 = 50;
+
+fn note(chunk: Chunk) -> Option<Note> {
+    let line = chunk.payload.strip_suffix(b"\n").unwrap_or(&chunk.payload);
+    let annotation = Annotation::read(line)?;
+    Some(Note {
+        seq: chunk.first_seq,
+        level: annotation.level.name().to_owned(),
+        instance: chunk.instance.unwrap_or_default(),
+        event: chunk.event.unwrap_or_default(),
+        text: clean(&annotation.text, false),
+    })
+}
+
+/// The failed instances by what failed on them.
+fn failures(records: &[Instance]) -> Vec<Failures> {
+    let failed = records.iter().filter_map(|record| Some((record.id.as_str(), &record.failure()?.fault)));
+    let deployed = records.iter().filter(|record| record.state() != InstanceState::Skipped).count();
+    let found = clusters(failed).into_iter();
+    found
+        .map(|cluster| Failures {
+            words: cluster.describe(deployed),
+            line: cluster.line,
+            instances: cluster.instances,
+        })
+        .collect()
+}
+
 impl Web {
     /// One deployment with its instances.
     pub async fn deployment_view(&self, id: i64) -> Result<Deployment, Refusal> {
@@ -118,6 +151,9 @@ impl Web {
         let mut counts = Counts::default();
         records.iter().for_each(|record| add(&mut counts, record.state(), 1));
         let attempts = records.iter().map(|record| record.attempts).sum();
+        let failures = failures(&records);
+        let annotations =
+            self.store.annotations(id, ANNOTATIONS).await?.into_iter().filter_map(note).collect();
         let cancelled = row.cancel.is_some() && row.finished_at.is_some();
         let instances = records.into_iter().map(|record| instance(record, cancelled, &explain)).collect();
         let seconds_left = self.engine.seconds_left(id);
@@ -131,6 +167,8 @@ impl Web {
         Ok(Deployment {
             attempts: Some(attempts),
             instances: Some(instances),
+            failures,
+            annotations,
             seconds_left,
             way_back,
             ..view

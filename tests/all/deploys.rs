@@ -105,8 +105,10 @@ async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
     let first = repository.git(&["rev-parse", "main"]);
     let hooks = repository.git(&["show", "main:appspec.yml"]);
     assert!(hooks.contains("AfterInstall"), "{hooks}");
-    repository
-        .write("hooks/after-install.real", "#!/bin/sh\necho 'the database schema is too old'\nexit 3\n");
+    repository.write(
+        "hooks/after-install.real",
+        "#!/bin/sh\necho '::warning title=Disk::at 91 %25'\necho 'the database schema is too old'\nexit 3\n",
+    );
     repository.commit("5");
     let mut setup = setup(directory.path(), &repository, &first);
     // The second one's failure is known before the first one is tried again, however slow the machine is.
@@ -121,13 +123,64 @@ async fn a_hook_that_fails_everywhere_halts_after_the_first_batch() {
     assert_eq!(deployment["state"], "Halted");
     assert!(deployment["reason"].as_str().unwrap().contains("systemic"), "{deployment:#}");
     assert_eq!((states(&deployment, "Failed"), states(&deployment, "Staged")), (2, 4), "{deployment:#}");
+    // What failed alike is one thing to look into: in the API, in the terminal, on the page.
+    let failures = deployment["failures"].as_array().unwrap();
+    let words = "AfterInstall hook hooks/after-install failed with exit code 3 on 2 of 6 instances: the database schema is too old";
+    assert_eq!((failures.len(), failures[0]["words"].as_str()), (1, Some(words)), "{deployment:#}");
+    assert!(ran.stdout.contains(words), "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("how the output of AfterInstall ended").count(), 3, "{}", ran.stdout);
+    // What the hook wants people to see is seen without reading the log.
+    let notes = deployment["annotations"].as_array().unwrap();
+    assert_eq!(notes.len(), 2, "{deployment:#}");
+    for note in notes {
+        let found = ["level", "event", "text"].map(|key| note[key].as_str().unwrap());
+        assert_eq!(found, ["warning", "AfterInstall", "Disk: at 91 %"]);
+    }
+    let status = playground.drover(&["status", "1"]).await.stdout;
+    assert!(status.contains(words) && status.contains("AfterInstall: Disk: at 91 %"), "{status}");
     no_failures(&requests);
     for instance in deployment["instances"].as_array().unwrap().iter().filter(|i| i["state"] == "Staged") {
         let now =
             playground.on(instance["id"].as_str().unwrap(), "readlink /opt/drover/sample/current").await;
         assert!(now.contains(&first), "{now}");
     }
+    only_the_wanted_lines_are_shown(&playground, failures[0]["instances"].as_array().unwrap(), &first).await;
     playground.stop().await;
+}
+
+/// `drover logs` without a number shows the newest deployment, and of that what it is asked for; `drover tail` waits.
+async fn only_the_wanted_lines_are_shown(playground: &Playground, failed: &[Value], first: &str) {
+    let failed: Vec<&str> = failed.iter().filter_map(Value::as_str).collect();
+    let shown = async |arguments: &[&str]| {
+        let ran = playground.drover(&[&["logs"], arguments].concat()).await;
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
+        ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = shown(&[]).await;
+    let told: Vec<&String> = all.iter().filter(|line| line.ends_with("schema is too old")).collect();
+    assert_eq!(
+        shown(&["--group", GROUP, "--grep", "schema is too (old|new)$"]).await,
+        told.iter().map(|l| (*l).clone()).collect::<Vec<_>>()
+    );
+    let of_failed = shown(&["1", "--failed"]).await;
+    assert!(of_failed.len() > 10 && of_failed.len() < all.len());
+    assert!(of_failed.iter().all(|line| failed.iter().any(|id| line.contains(id))), "{of_failed:#?}");
+    let of_event = shown(&["-i", failed[0], "-e", "AfterInstall", "--since", "1h"]).await;
+    assert!(!of_event.is_empty() && of_event.iter().all(|l| l.contains(failed[0])));
+    assert_eq!(shown(&["--since", "0s"]).await, Vec::<String>::new());
+    let refused = playground.drover(&["logs", "1", "--grep", "(open"]).await;
+    assert!(
+        refused.code == 2 && refused.stderr.contains("the pattern '(open' can't be used"),
+        "{}",
+        refused.stderr
+    );
+    // Once that is over, the next one is waited for and followed.
+    assert_eq!(playground.drover(&["cancel", "1"]).await.code, 0);
+    playground.ended(1).await;
+    let (tail, deploy) = (["tail", GROUP, "--count", "1"], ["deploy", first, "--group", GROUP]);
+    let (tailed, begun) = tokio::join!(playground.drover(&tail), playground.drover(&deploy));
+    assert_eq!((tailed.code, begun.code), (0, 0), "{}\n{}", tailed.stdout, begun.stderr);
+    assert!(tailed.stdout.contains("deployment 2: Succeeded"), "{}", tailed.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

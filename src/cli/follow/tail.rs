@@ -13,7 +13,7 @@ use crate::cli::client::Client;
 use crate::cli::render::Look;
 
 /// Lines kept of each output.
-const LINES: usize = 20;
+const LINES: usize = 30;
 /// Outputs shown in full; of more failures, the log says the rest.
 const SHOWN: usize = 5;
 
@@ -29,6 +29,8 @@ struct Tail {
 #[derive(Debug, Default)]
 pub struct Tails {
     by_instance: HashMap<String, Vec<Tail>>,
+    /// The first instance that drover said had failed.
+    first_failure: Option<String>,
 }
 
 impl Tails {
@@ -55,6 +57,27 @@ impl Tails {
             tail.lines.pop_front();
         }
         tail.lines.push_back(row.text.clone());
+    }
+
+    /// Whether drover says in this row that an instance has failed, for the first time.
+    pub fn is_first_failure(&mut self, row: &LogLine) -> bool {
+        let says_so = row.source == "drover" && row.text.starts_with("Failed: ");
+        let Some(instance) = row.instance.as_ref().filter(|_| says_so && self.first_failure.is_none()) else {
+            return false;
+        };
+        self.first_failure = Some(instance.clone());
+        true
+    }
+
+    /// What the hook said last on the first instance that failed; empty if nothing.
+    pub fn of_first_failure(&self, look: Look) -> String {
+        let instance = self.first_failure.as_ref();
+        let tail = instance.and_then(|instance| self.by_instance.get(instance)?.last());
+        let (Some(instance), Some(tail)) = (instance, tail) else { return String::new() };
+        let mut out = String::new();
+        write_tail(&mut out, instance, tail, look);
+        out.push('\n');
+        out
     }
 
     /// Reads what failed before this follow began, or was filtered out, from the stored log.
@@ -92,16 +115,13 @@ impl Tails {
                 hidden += 1;
                 continue;
             }
-            let attempt = tail.attempt.map(|n| format!(", attempt {n}")).unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "\n{} {}: how the output of {} ended{attempt}",
-                instance.id,
-                look.state("Failed"),
-                tail.event
-            );
-            for line in &tail.lines {
-                let _ = writeln!(out, "  {}", look.foreign(line));
+            write_tail(&mut out, &instance.id, tail, look);
+            if n == 0 {
+                let _ = writeln!(
+                    out,
+                    "all of it: drover logs {} --instance {} --event {}",
+                    deployment.id, instance.id, tail.event
+                );
             }
         }
         if hidden > 0 {
@@ -124,6 +144,19 @@ impl Tails {
     }
 }
 
+fn write_tail(out: &mut String, instance: &str, tail: &Tail, look: Look) {
+    let attempt = tail.attempt.map(|n| format!(", attempt {n}")).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "\n{instance} {}: how the output of {} ended{attempt}",
+        look.state("Failed"),
+        tail.event
+    );
+    for line in &tail.lines {
+        let _ = writeln!(out, "  {}", look.foreign(line));
+    }
+}
+
 fn failed(deployment: &Deployment) -> impl Iterator<Item = &Instance> {
     deployment.instances().iter().filter(|instance| instance.state == "Failed")
 }
@@ -135,23 +168,40 @@ mod tests {
     #[test]
     fn the_last_attempts_last_lines_are_kept() {
         let mut tails = Tails::default();
-        for (attempt, n) in [(1, 3), (2, 25)] {
+        for (attempt, n) in [(1, 3), (2, 35)] {
             for line in 0..n {
-                tails.push(&LogLine {
-                    seq: 1,
-                    at: jiff::Timestamp::UNIX_EPOCH,
-                    instance: Some("i-1".to_owned()),
-                    event: Some("Install".to_owned()),
-                    attempt: Some(attempt),
-                    source: "hook".to_owned(),
-                    text: format!("{attempt}.{line}"),
-                });
+                tails.push(&row(Some(attempt), "hook", &format!("{attempt}.{line}")));
             }
         }
         let failed = Instance { id: "i-1".to_owned(), state: "Failed".to_owned(), ..Instance::default() };
         let deployment = Deployment { instances: Some(vec![failed]), ..Deployment::default() };
         let said = tails.of_failures(&deployment, Look { colour: false, terminal: false });
         assert!(said.contains("i-1 Failed: how the output of Install ended, attempt 2\n  2.5\n"), "{said}");
-        assert!(said.ends_with("  2.24\n"), "{said}");
+        assert!(
+            said.contains("  2.34\n") && said.ends_with("drover logs 0 --instance i-1 --event Install\n")
+        );
+    }
+
+    #[test]
+    fn the_first_failure_is_shown_at_once_and_once() {
+        let plain = Look { colour: false, terminal: false };
+        let mut tails = Tails::default();
+        tails.push(&row(Some(1), "hook", "no space left on device"));
+        assert!(!tails.is_first_failure(&row(None, "hook", "Failed: says the hook")));
+        assert!(tails.is_first_failure(&row(None, "drover", "Failed: exit code 1")));
+        assert!(tails.of_first_failure(plain).ends_with("attempt 1\n  no space left on device\n\n"));
+        assert!(!tails.is_first_failure(&row(None, "drover", "Failed: exit code 1")));
+    }
+
+    fn row(attempt: Option<i64>, source: &str, text: &str) -> LogLine {
+        LogLine {
+            seq: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            instance: Some("i-1".to_owned()),
+            event: Some("Install".to_owned()),
+            attempt,
+            source: source.to_owned(),
+            text: text.to_owned(),
+        }
     }
 }

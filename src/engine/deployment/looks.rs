@@ -1,7 +1,7 @@
 //! What was last seen of a deployment's fleet, and what a look has missed.
 
 use crate::{
-    engine::groups::seen::lifecycle,
+    engine::groups::{seen::lifecycle, targets::Targets},
     fleet::{FleetError, autoscaling::GroupSight, balancer::TargetGroup},
     rollout::snapshot::{Lifecycle, Outage, Sight},
 };
@@ -15,9 +15,11 @@ use std::{
 /// DescribeAutoScalingGroups is eventually consistent: what one look misses must be missing from another so much later.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
 
-/// Hosts wake a deployment one after the other: for so long one look does for them all. The planner never looks more often
-/// by itself.
+/// For so long one look does: the planner never looks more often by itself.
 const RECENT: Duration = Duration::from_millis(450);
+/// Hosts wake a deployment one after the other, since hooks have ended there, which no look at AWS shows: for so long one look
+/// does for them all.
+const RECENT_FOR_WOKEN: Duration = Duration::from_millis(950);
 
 /// One whole look at a deployment's fleet.
 #[derive(Clone, Default)]
@@ -36,6 +38,10 @@ pub(super) struct Looks {
     /// When that was; none: what drover itself has changed since can't be seen in it.
     pub(super) looked: Option<Instant>,
     pub(super) blind: Option<Outage>,
+    /// Whether a host or a person has woken the deployment, rather than the planner's own time.
+    pub(super) is_woken: bool,
+    /// The targets as last looked at, and when.
+    pub(super) targets: Option<(Instant, Arc<Targets>)>,
     pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
     pub(super) causes: HashMap<String, String>,
@@ -91,12 +97,21 @@ impl Looks {
     /// The last look, where another one would hardly show more: it is from a moment ago, and drover has changed nothing on
     /// the groups since.
     pub(super) fn recent(&self) -> Option<Arc<Look>> {
-        let fresh = self.looked.is_some_and(|at| at.elapsed() < RECENT);
+        let enough = if self.is_woken { RECENT_FOR_WOKEN } else { RECENT };
+        let fresh = self.looked.is_some_and(|at| at.elapsed() < enough);
         (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))
+    }
+
+    /// The targets, if they were looked at within this time and nothing was changed since.
+    pub(super) fn targets_since(&self, within: SignedDuration) -> Option<Arc<Targets>> {
+        let within = Duration::try_from(within).unwrap_or_default();
+        let (_, targets) = self.targets.as_ref().filter(|(at, _)| at.elapsed() < within)?;
+        Some(Arc::clone(targets))
     }
 
     /// Something was changed on the groups.
     pub(super) fn expire(&mut self) {
         self.looked = None;
+        self.targets = None;
     }
 }

@@ -7,19 +7,32 @@ use super::{
 };
 use crate::{
     engine::{
-        estimate::timing_of, groups::preconditions::attached_and, groups::seen::group_of, planned::Planned,
+        estimate::timing_of,
+        groups::{
+            preconditions::attached_and,
+            seen::{group_of, lifecycle},
+            targets::Targets,
+        },
+        planned::Planned,
         record,
     },
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
     rollout::{
         policy::OnFailure,
-        snapshot::{Group, Hold, Member, Revision, Sight, Snapshot},
-        state::DeploymentState,
+        snapshot::{Group, Hold, Lifecycle, Member, Revision, Sight, Snapshot},
+        state::{DeploymentState, InstanceState},
     },
     store::DeploymentRow,
 };
 use anyhow::Context as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+/// While nobody's health is waited for, targets are looked at this many times less often than `poll` says.
+const TARGETS_POLLS: i32 = 5;
 
 impl Deployment<'_> {
     /// Everything that the planner may know; none where the deployment was halted for what is seen. `unseen`: what could not
@@ -90,7 +103,7 @@ impl Deployment<'_> {
         let launches = row.launch != 0;
         let groups = match launches {
             true => self.engine.shared_groups(&planned.auto_scaling_groups).await?,
-            false => self.engine.fleet.groups(&planned.auto_scaling_groups).await?,
+            false => self.engine.groups_now(&planned.auto_scaling_groups).await?,
         };
         self.engine.remember_attached(&groups);
         // Foreign ones among them, found at the start.
@@ -103,8 +116,8 @@ impl Deployment<'_> {
         let target_groups = self.target_groups(&arns).await?;
         let whole = row.launch == 0 && row.only_instance.is_none();
         let targets = match launches {
-            true => self.engine.shared_targets(&target_groups).await?,
-            false => self.engine.targets(&target_groups).await?,
+            true => Arc::new(self.engine.shared_targets(&target_groups).await?),
+            false => self.targets(&target_groups, &groups, members).await?,
         };
         if whole && self.engine.moved(row).is_none() {
             self.refresh_memberships(row, &groups, &target_groups, &targets, members).await?;
@@ -112,7 +125,38 @@ impl Deployment<'_> {
         }
         let mut sights = targets.sights(&groups, members.iter().map(|member| &member.record));
         self.note_departures(&groups, members, &mut sights).await;
-        Ok(Look { groups, target_groups, sights, deleted: targets.deleted })
+        let deleted = targets.deleted.clone();
+        Ok(Look { groups, target_groups, sights, deleted })
+    }
+
+    /// The targets: as they are, or as they were a moment ago while the health of none is waited for. An instance that is still
+    /// on its way into standby is not drained, whatever its targets say, and one that runs its hooks is out of them.
+    async fn targets(
+        &mut self,
+        target_groups: &[TargetGroup],
+        groups: &[GroupSight],
+        members: &[Member],
+    ) -> anyhow::Result<Arc<Targets>> {
+        let entering: HashSet<&str> = groups
+            .iter()
+            .flat_map(|group| &group.instances)
+            .filter(|seen| lifecycle(&seen.lifecycle) == Lifecycle::EnteringStandby)
+            .map(|seen| seen.id.as_str())
+            .collect();
+        let is_awaited = |member: &Member| match member.record.state() {
+            InstanceState::Blocking => !entering.contains(member.record.id.as_str()),
+            InstanceState::Allowing | InstanceState::Restoring => true,
+            _ => false,
+        };
+        let poll = self.engine.config.server.poll;
+        if !members.iter().any(is_awaited)
+            && let Some(targets) = self.looks.targets_since(poll * TARGETS_POLLS)
+        {
+            return Ok(targets);
+        }
+        let targets = Arc::new(self.engine.targets(target_groups).await?);
+        self.looks.targets = Some((Instant::now(), Arc::clone(&targets)));
+        Ok(targets)
     }
 
     /// The Auto Scaling groups: as last seen; one that was never seen is as its journal says.

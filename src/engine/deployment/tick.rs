@@ -76,8 +76,8 @@ impl Deployment<'_> {
                 }
             };
             tokio::select! {
-                () = self.notify.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.notify.notified() => self.looks.is_woken = true,
+                () = tokio::time::sleep(pause) => self.looks.is_woken = false,
                 () = self.engine.stop.cancelled() => {}
             }
         }
@@ -237,9 +237,10 @@ impl Deployment<'_> {
 }
 
 /// How long AWS isn't asked while something is in work. What ends a wait is mostly told (by a host) or known beforehand (a
-/// drain, a health check): the nearer that is, the closer the looks, and the farther, the fewer.
+/// drain, a health check): the nearer that is, the closer the looks, and the farther, the fewer. Each look is half way to it:
+/// a drain that ends early, for want of connections, is seen before the time is up.
 fn pause_before(due: Option<SignedDuration>, poll: SignedDuration) -> SignedDuration {
-    due.map_or(poll * FEWER, |due| (due / FEWER).clamp(poll, poll * FEWER))
+    due.map_or(poll * FEWER, |due| (due / 2).clamp(poll, poll * FEWER))
 }
 
 #[cfg(test)]
@@ -250,6 +251,6 @@ mod tests {
     fn looks_come_closer_as_something_is_due() {
         let seconds = SignedDuration::from_secs;
         let pause = |due: Option<i64>| pause_before(due.map(seconds), seconds(1)).as_secs();
-        assert_eq!([None, Some(300), Some(15), Some(4), Some(0)].map(pause), [5, 5, 3, 1, 1]);
+        assert_eq!([None, Some(300), Some(15), Some(4), Some(0)].map(pause), [5, 5, 5, 2, 1]);
     }
 }

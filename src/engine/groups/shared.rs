@@ -2,8 +2,17 @@
 //! the same groups. They are asked about together, once a poll.
 
 use crate::engine::{Engine, groups::targets::Targets};
-use crate::fleet::{autoscaling::GroupSight, balancer::TargetGroup};
-use std::time::{Duration, Instant};
+use crate::fleet::{
+    autoscaling::GroupSight,
+    balancer::{NO_SUCH_GROUP, TargetGroup},
+};
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+/// What was seen of a group is of no use to anybody after this time.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 impl Engine {
     fn share_for(&self) -> Duration {
@@ -19,6 +28,26 @@ impl Engine {
         let groups = self.fleet.groups(names).await?;
         known.insert(names.to_vec(), (Instant::now(), groups.clone()));
         Ok(groups)
+    }
+
+    /// These Auto Scaling groups as they are now. Deployments that ask at the same time are answered by one call.
+    pub(in crate::engine) async fn groups_now(&self, names: &[String]) -> anyhow::Result<Vec<GroupSight>> {
+        let wanted = || self.shared.wanted_groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = Instant::now();
+        wanted().extend(names.iter().cloned());
+        let mut seen = self.shared.seen_groups.lock().await;
+        let is_answered = |name: &String| seen.get(name).is_some_and(|(made, _)| *made >= asked);
+        if !names.iter().all(is_answered) {
+            let all: Vec<String> = std::mem::take(&mut *wanted()).into_iter().collect();
+            let made = Instant::now();
+            let groups = self.fleet.groups(&all).await?;
+            seen.retain(|_, (made, _)| made.elapsed() < FORGOTTEN);
+            for name in all {
+                let group = groups.iter().find(|group| group.name == name).cloned();
+                seen.insert(name, (made, group));
+            }
+        }
+        Ok(names.iter().filter_map(|name| seen.get(name)?.1.clone()).collect())
     }
 
     pub(in crate::engine) async fn shared_targets(
@@ -38,6 +67,19 @@ impl Engine {
                 }
             };
             targets.add(&group.arn, seen);
+        }
+        Ok(targets)
+    }
+
+    /// The targets of each of these target groups.
+    pub(in crate::engine) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
+        let mut targets = Targets::default();
+        for group in target_groups {
+            match self.fleet.target_health(&group.arn).await {
+                Ok(seen) => targets.add(&group.arn, seen),
+                Err(error) if error.code == NO_SUCH_GROUP => targets.deleted.push(group.arn.clone()),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(targets)
     }

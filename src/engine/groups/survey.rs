@@ -24,8 +24,8 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::PoisonError,
-    time::Duration,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// DescribeTargetHealth of so many target groups at once, and then one in so long: 30 % of AWS's bucket of 40, and of the
@@ -36,6 +36,9 @@ const PACE: Duration = Duration::from_millis(330);
 /// A target group that held none of a deployment group's instances is not asked again for so long: a rehearsal and the
 /// deployment after it ask once.
 const STRANGER: SignedDuration = SignedDuration::from_mins(10);
+
+/// What one deployment has seen of others' target groups serves all that are prepared within this time.
+const SHARED_FOR: Duration = Duration::from_secs(60);
 
 /// What was seen.
 pub(in crate::engine) struct Survey {
@@ -141,12 +144,26 @@ impl Engine {
             others.filter(asked).collect()
         };
         let mut foreign = Vec::new();
-        for (asked, arn) in others.into_iter().enumerate() {
-            if asked >= BURST {
-                tokio::time::sleep(PACE).await;
-            }
-            let targets = self.fleet.target_health(&arn).await?;
-            if targets.iter().any(|target| ours.contains(target.instance.as_str())) {
+        // One looks through them, and the others that wait meanwhile find what it saw.
+        let mut known = self.shared.members.lock().await;
+        known.retain(|_, (looked, _)| looked.elapsed() < SHARED_FOR);
+        let mut asked = 0;
+        for arn in others {
+            let members = match known.get(&arn) {
+                Some((_, members)) => Arc::clone(members),
+                None => {
+                    if asked >= BURST {
+                        tokio::time::sleep(PACE).await;
+                    }
+                    asked += 1;
+                    let targets = self.fleet.target_health(&arn).await?;
+                    let members: Arc<HashSet<String>> =
+                        Arc::new(targets.into_iter().map(|target| target.instance).collect());
+                    known.insert(arn.clone(), (Instant::now(), Arc::clone(&members)));
+                    members
+                }
+            };
+            if ours.iter().any(|instance| members.contains(*instance)) {
                 foreign.push(arn);
             } else {
                 let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);

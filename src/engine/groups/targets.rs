@@ -1,10 +1,10 @@
 //! Targets and their health: where an instance is registered, and what is seen of it over all its target groups.
 
 use crate::{
-    engine::{Engine, groups::seen::lifecycle},
+    engine::groups::seen::lifecycle,
     fleet::{
         autoscaling::{GroupSight, InstanceSight},
-        balancer::{NO_SUCH_GROUP, TargetGroup, TargetSight},
+        balancer::{TargetGroup, TargetSight},
     },
     rollout::{
         snapshot::{Health, Lifecycle, Sight},
@@ -110,21 +110,6 @@ impl Targets {
             }
         };
         members.into_iter().map(|member| (member.id.clone(), sight_of(member))).collect()
-    }
-}
-
-impl Engine {
-    /// The targets of each of these target groups.
-    pub(in crate::engine) async fn targets(&self, target_groups: &[TargetGroup]) -> anyhow::Result<Targets> {
-        let mut targets = Targets::default();
-        for group in target_groups {
-            match self.fleet.target_health(&group.arn).await {
-                Ok(seen) => targets.add(&group.arn, seen),
-                Err(error) if error.code == NO_SUCH_GROUP => targets.deleted.push(group.arn.clone()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(targets)
     }
 }
 

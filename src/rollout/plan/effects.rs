@@ -171,8 +171,10 @@ impl Planner<'_> {
             draft.record.state() == S::Allowing && draft.sight.lifecycle == Lifecycle::Standby
         });
         let oldest = ready.map(|draft| draft.record.since).min();
-        let more_to_come = self.count(|record| record.state() == S::Deploying) > 0;
-        let together = oldest.map(|oldest| oldest + COALESCE).filter(|at| more_to_come && self.now < *at);
+        let to_come = self.count(|record| record.state() == S::Deploying);
+        // As long as a whole call's worth of them is still to come, the batch doesn't wait for those that are ready.
+        let window = if to_come as usize > MOST_PER_STANDBY { COALESCE * 2 } else { COALESCE };
+        let together = oldest.map(|oldest| oldest + window).filter(|at| to_come > 0 && self.now < *at);
         if let Some(at) = together {
             return self.wake(at);
         }

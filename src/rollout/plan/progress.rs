@@ -26,6 +26,8 @@ const READS_LAG: SignedDuration = SignedDuration::from_secs(10);
 /// An instance that AWS doesn't let back into service (the group is at its MaxSize, Launch is suspended) is waited for so
 /// long; then it is quarantined by name, and the deployment goes on to its end.
 const KEPT_OUT: SignedDuration = SignedDuration::from_mins(30);
+/// The number of awaited instances above which looks are half as frequent.
+const MANY: u32 = 10;
 /// How long close looks go on past the time at which something was due.
 const CLOSE_LOOKS_FOR: SignedDuration = SignedDuration::from_secs(15);
 
@@ -56,7 +58,10 @@ impl Planner<'_> {
         if self.now < eta {
             self.wake(eta);
         } else if self.now < eta + CLOSE_LOOKS_FOR {
-            self.wake(self.now + CLOSE_LOOK);
+            // Of a large batch the last ones count: as long as many are awaited, fewer looks do.
+            let awaited = self.count(|record| matches!(record.state(), S::Blocking | S::Allowing));
+            let pause = if awaited > MANY { CLOSE_LOOK * 2 } else { CLOSE_LOOK };
+            self.wake(self.now + pause);
         }
     }
 

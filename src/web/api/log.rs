@@ -3,7 +3,8 @@
 use crate::{
     api::{LogQuery, routes},
     engine::SubmitError,
-    logs::follow::Wanted,
+    logs::follow::{Wanted, pattern},
+    store::ChunkFilter,
     web::{
         access::Caller,
         context::Web,
@@ -12,7 +13,7 @@ use crate::{
         stream::{self, Form, Text},
     },
 };
-use warp::{Filter, filters::BoxedFilter, reply::Response};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 /// The route's handler.
 pub fn route(web: &Web) -> BoxedFilter<(Response,)> {
@@ -39,10 +40,17 @@ async fn read(
     if web.store.deployment(id).await?.is_none() {
         return Err(SubmitError::UnknownDeployment(id).into());
     }
+    let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let pattern = named(query.grep).map(|text| pattern(&text)).transpose();
     let wanted = Wanted {
         after: last.and_then(|text| text.trim().parse().ok()).unwrap_or(query.after),
-        instance: query.instance.filter(|name| !name.is_empty()),
-        event: query.event.filter(|name| !name.is_empty()),
+        filter: ChunkFilter {
+            instance: named(query.instance),
+            event: named(query.event),
+            since: query.since.map(|since| since.as_millisecond()),
+            failed: query.failed,
+        },
+        pattern: pattern.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, "invalid-pattern", why))?,
         follow: query.follow,
     };
     let form = Form::of(accept);

@@ -9,6 +9,7 @@ use crate::{
     engine::SubmitError,
     logs::{clean::clean, follow::Wanted},
     rollout::verb::Verb,
+    store::ChunkFilter,
     web::{
         access::Caller,
         body::body,
@@ -187,7 +188,8 @@ async fn log(
     }
     let after = last.and_then(|text| text.trim().parse().ok()).or(query.after).unwrap_or(0);
     let instance = Some(query.instance).filter(|name| !name.is_empty());
-    let wanted = Wanted { after, instance, event: None, follow: !query.text };
+    let filter = ChunkFilter { instance, ..ChunkFilter::default() };
+    let wanted = Wanted { after, filter, pattern: None, follow: !query.text };
     let form = if query.text { Form::Text } else { Form::Events };
     let kind = if query.raw { Text::Raw } else { Text::Clean };
     Ok(stream::respond(web, caller, id, wanted, (form, kind)))

@@ -1,7 +1,9 @@
 //! The store's own rules, on a file and on a server.
 
 use super::{opened, server::Postgres};
-use drover::store::{AttemptRow, Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError};
+use drover::store::{
+    AttemptRow, ChunkFilter, Claimed, Database, DeliveryRow, DeploymentRow, NewChunk, Store, StoreError,
+};
 use sha2::Digest as _;
 
 /// Each of these runs on a file, and all of them on one server, each in a database of its own.
@@ -118,11 +120,17 @@ async fn what_is_over_for_long_goes_in_small_steps(database: Database) {
     }
     assert_eq!(steps, 2, "a step of 200 chunks and one of the rest");
     assert!(store.attempts(older).await.unwrap().is_empty());
-    assert!(store.chunks_after(older, None, 0, 9).await.unwrap().is_empty());
+    assert!(store.chunks_after(older, &ChunkFilter::default(), 0, 9).await.unwrap().is_empty());
     assert_eq!(store.deployment(older).await.unwrap().unwrap().pruned_at, Some(9));
-    assert_eq!(store.chunks_after(good, Some("i-1"), 248, 9).await.unwrap().len(), 2);
-    assert_eq!(store.chunks_before(rolling, Some("i-1"), i64::MAX, 3).await.unwrap()[0].first_seq, 250);
-    assert!(store.chunks_before(rolling, Some("i-2"), i64::MAX, 3).await.unwrap().is_empty());
+    assert_eq!(store.chunks_after(good, &ChunkFilter::of_instance("i-1"), 248, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        store.chunks_before(rolling, &ChunkFilter::of_instance("i-1"), i64::MAX, 3).await.unwrap()[0]
+            .first_seq,
+        250
+    );
+    assert!(
+        store.chunks_before(rolling, &ChunkFilter::of_instance("i-2"), i64::MAX, 3).await.unwrap().is_empty()
+    );
     assert_eq!(
         (store.attempts(good).await.unwrap().len(), store.log_bytes().await.unwrap()),
         (1, 3 * 250 * 5)
@@ -177,7 +185,7 @@ async fn a_log_over_its_budget_is_complete_and_says_what_is_not_kept() {
         let ended = logs.complete(&mut ingest, size as u64, &sum, |_| Some("{}".into())).await;
         assert!(ended.unwrap(), "{size}");
         assert!(store.attempt(attempt).await.unwrap().unwrap().log_complete != 0, "{size}");
-        let chunks = store.chunks_after(id, None, before, i64::MAX).await.unwrap();
+        let chunks = store.chunks_after(id, &ChunkFilter::default(), before, i64::MAX).await.unwrap();
         let said: Vec<_> = chunks.iter().filter(|chunk| chunk.source == "drover").collect();
         let said: String = said.iter().map(|chunk| String::from_utf8_lossy(&chunk.payload)).collect();
         match says {
@@ -225,7 +233,7 @@ async fn a_copy_made_meanwhile_is_whole() {
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
     let copy = opened(&Database::File(copy)).await.unwrap();
     let last = copy.deployment(id).await.unwrap().unwrap().last_seq;
-    let chunks = copy.chunks_after(id, None, 0, i64::MAX).await.unwrap();
+    let chunks = copy.chunks_after(id, &ChunkFilter::default(), 0, i64::MAX).await.unwrap();
     assert!(last >= 100 && chunks.iter().map(|chunk| chunk.lines).sum::<i64>() == last, "{last}");
 }
 
@@ -252,13 +260,13 @@ async fn lines_are_numbered_without_holes_and_found_by_number(database: Database
         tx.append_log(id, &chunk).await.unwrap();
         tx.commit().await.unwrap();
     }
-    let chunks = store.chunks_after(id, None, 0, 10).await.unwrap();
+    let chunks = store.chunks_after(id, &ChunkFilter::default(), 0, 10).await.unwrap();
     assert_eq!(chunks[0].payload, b"one\nt\0\xffo\n");
     let firsts = |seq| {
         let store = &store;
         async move {
             store
-                .chunks_after(id, None, seq, 10)
+                .chunks_after(id, &ChunkFilter::default(), seq, 10)
                 .await
                 .unwrap()
                 .iter()
