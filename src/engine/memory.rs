@@ -26,6 +26,9 @@ pub(super) struct Uploads {
     pub(super) said: Mutex<HashSet<i64>>,
 }
 
+/// The ids of instances, as several deployments look at them.
+pub(super) type InstanceIds = Arc<HashSet<String>>;
+
 /// What was seen, and when.
 type Seen<T> = (Instant, Vec<T>);
 
@@ -38,6 +41,6 @@ pub(super) struct Shared {
     /// What the last call showed of each, if there is such a group, and when it was made. Held while it is made.
     pub(super) seen_groups: tokio::sync::Mutex<HashMap<String, (Instant, Option<GroupSight>)>>,
     /// Instances registered with target groups of others, by ARN. Held while they are looked through.
-    pub(super) members: tokio::sync::Mutex<HashMap<String, (Instant, Arc<HashSet<String>>)>>,
+    pub(super) members: tokio::sync::Mutex<HashMap<String, (Instant, InstanceIds)>>,
     pub(super) targets: tokio::sync::Mutex<HashMap<String, Seen<TargetSight>>>,
 }

@@ -10,6 +10,7 @@ use crate::{
         },
         marks::MOST_STANDBY,
         marks::RESTORE_TAG,
+        memory::InstanceIds,
         record,
     },
     fleet::{autoscaling::GroupSight, balancer::TargetGroup},
@@ -157,7 +158,7 @@ impl Engine {
                     }
                     asked += 1;
                     let targets = self.fleet.target_health(&arn).await?;
-                    let members: Arc<HashSet<String>> =
+                    let members: InstanceIds =
                         Arc::new(targets.into_iter().map(|target| target.instance).collect());
                     known.insert(arn.clone(), (Instant::now(), Arc::clone(&members)));
                     members
