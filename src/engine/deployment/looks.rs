@@ -20,6 +20,8 @@ const RECENT: Duration = Duration::from_millis(450);
 /// Hosts wake a deployment one after the other, since hooks have ended there, which no look at AWS shows: for so long one look
 /// does for them all.
 const RECENT_FOR_WOKEN: Duration = Duration::from_millis(950);
+/// As long as nothing is waited for but hosts, one look does for this long.
+const RECENT_FOR_HOSTS: Duration = Duration::from_secs(3);
 
 /// One whole look at a deployment's fleet.
 #[derive(Clone, Default)]
@@ -94,15 +96,19 @@ pub(super) fn only_unseen<T>(
 }
 
 impl Looks {
-    /// The last look, where another one would hardly show more: it is from a moment ago, and drover has changed nothing on
-    /// the groups since.
-    pub(super) fn recent(&self) -> Option<Arc<Look>> {
-        let enough = if self.is_woken { RECENT_FOR_WOKEN } else { RECENT };
+    /// The last look, where another one would hardly show more: it is from a moment ago (`waits_for_hosts`: from a while ago,
+    /// since what is waited for happens on hosts), and drover has changed nothing on the groups since.
+    pub(super) fn recent(&self, waits_for_hosts: bool) -> Option<Arc<Look>> {
+        let enough = match (self.is_woken, waits_for_hosts) {
+            (true, true) => RECENT_FOR_HOSTS,
+            (true, false) => RECENT_FOR_WOKEN,
+            (false, _) => RECENT,
+        };
         let fresh = self.looked.is_some_and(|at| at.elapsed() < enough);
         (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))
     }
 
-    /// The targets, if they were looked at within this time and nothing was changed since.
+    /// The targets, if they were looked at within this time.
     pub(super) fn targets_since(&self, within: SignedDuration) -> Option<Arc<Targets>> {
         let within = Duration::try_from(within).unwrap_or_default();
         let (_, targets) = self.targets.as_ref().filter(|(at, _)| at.elapsed() < within)?;
@@ -112,6 +118,5 @@ impl Looks {
     /// Something was changed on the groups.
     pub(super) fn expire(&mut self) {
         self.looked = None;
-        self.targets = None;
     }
 }

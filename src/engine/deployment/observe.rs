@@ -44,7 +44,12 @@ impl Deployment<'_> {
     ) -> anyhow::Result<Option<Snapshot>> {
         let planned = self.engine.planned(row)?;
         let mut list = self.members.as_mut().map(Members::lend).unwrap_or_default();
-        let recent = self.looks.recent().filter(|_| unseen.is_none());
+        let waits_for_aws = |member: &Member| {
+            use InstanceState::{Allowing, Blocking, PostAllowing, PreBlocking, Restoring};
+            let state = member.record.state();
+            matches!(state, PreBlocking | Blocking | Allowing | PostAllowing | Restoring)
+        };
+        let recent = self.looks.recent(!list.iter().any(waits_for_aws)).filter(|_| unseen.is_none());
         let (look, blind, regained) = match recent {
             Some(look) => (look, None, false),
             None => {
@@ -130,22 +135,24 @@ impl Deployment<'_> {
     }
 
     /// The targets: as they are, or as they were a moment ago while the health of none is waited for. An instance that is still
-    /// on its way into standby is not drained, whatever its targets say, and one that runs its hooks is out of them.
+    /// on its way into standby is not drained, and one on its way out of it not in service, whatever their targets say; one
+    /// that runs its hooks is out of them.
     async fn targets(
         &mut self,
         target_groups: &[TargetGroup],
         groups: &[GroupSight],
         members: &[Member],
     ) -> anyhow::Result<Arc<Targets>> {
-        let entering: HashSet<&str> = groups
-            .iter()
-            .flat_map(|group| &group.instances)
-            .filter(|seen| lifecycle(&seen.lifecycle) == Lifecycle::EnteringStandby)
+        let seen = groups.iter().flat_map(|group| &group.instances);
+        let moving: HashSet<&str> = seen
+            .filter(|seen| {
+                matches!(lifecycle(&seen.lifecycle), Lifecycle::EnteringStandby | Lifecycle::Coming(_))
+            })
             .map(|seen| seen.id.as_str())
             .collect();
         let is_awaited = |member: &Member| match member.record.state() {
-            InstanceState::Blocking => !entering.contains(member.record.id.as_str()),
-            InstanceState::Allowing | InstanceState::Restoring => true,
+            InstanceState::Blocking | InstanceState::Allowing => !moving.contains(member.record.id.as_str()),
+            InstanceState::Restoring => true,
             _ => false,
         };
         let poll = self.engine.config.server.poll;

@@ -54,13 +54,10 @@ impl Planner<'_> {
 
     /// Plans a look at `eta`, when something is due, and frequent looks for a while after. Later than that the configured
     /// interval applies.
-    fn look_closely_from(&mut self, eta: Timestamp) {
+    fn look_closely_from(&mut self, eta: Timestamp, pause: SignedDuration) {
         if self.now < eta {
             self.wake(eta);
         } else if self.now < eta + CLOSE_LOOKS_FOR {
-            // Of a large batch the last ones count: as long as many are awaited, fewer looks do.
-            let awaited = self.count(|record| matches!(record.state(), S::Blocking | S::Allowing));
-            let pause = if awaited > MANY { CLOSE_LOOK * 2 } else { CLOSE_LOOK };
             self.wake(self.now + pause);
         }
     }
@@ -76,7 +73,7 @@ impl Planner<'_> {
         }
         if self.now < deadline {
             let eta = draft.record.since + self.snapshot.timing.deregistration_delay + CALLS_BEFORE_DRAIN;
-            self.look_closely_from(eta);
+            self.look_closely_from(eta, CLOSE_LOOK);
             self.wake(deadline);
             return Ok(());
         }
@@ -143,7 +140,10 @@ impl Planner<'_> {
         if self.now < deadline {
             // A newly registered target is healthy after one passed check: that may be at once.
             let eta = draft.record.since;
-            self.look_closely_from(eta);
+            // Of a large batch the last ones count: as long as many are awaited, fewer looks do.
+            let awaited = self.count(|record| record.state() == S::Allowing);
+            let pause = if awaited > MANY { CLOSE_LOOK * 2 } else { CLOSE_LOOK };
+            self.look_closely_from(eta, pause);
             self.wake(deadline);
             return Ok(());
         }
