@@ -14,10 +14,10 @@
 #     0  succeeded (or a `stop after` was noted)
 #     1  a hook failed: exit= in the result is its code (124 time-out, 126 can't be executed, 127 missing)
 #    64  the spec is wrong                       66  the spec has no row for this instance
-#    70  refused: a later attempt was seen here,
-#        or it is past D_NOT_AFTER (unix time)   71  interrupted: the runner of this attempt died
+#    70  refused: a later attempt was seen here  71  interrupted: the runner of this attempt died
 #    72  stopped on request                      73  this host can't: disk full, tool missing, no permission
 #    74  the bundle could not be had             75  busy: another attempt, or still this one, is at work
+#    76  late: it is past D_NOT_AFTER (unix time), and this attempt has not begun
 #   194  a hook asks for a reboot: reboot, then run the same spec again (no result line yet)
 #
 # Needs a POSIX sh, coreutils or busybox, setsid (util-linux or busybox), tar, gzip, and curl or wget. With wget the log

@@ -206,7 +206,7 @@ main() {
 			;;
 		late)
 			say "this command came too late: it was good until $(clock "$D_NOT_AFTER"), it is $(clock "$(now)") here; is this host's clock right?"
-			reply refused 70
+			reply late 76
 			;;
 		busy)
 			say "attempt $BUSY is at work"

@@ -75,6 +75,7 @@ impl RunnerResult {
             "interrupted" => Cause::Interrupted,
             "busy" => Cause::Busy,
             "refused" => Cause::Refused,
+            "late" => came_too_late(),
             _ => match self.exit {
                 // The runner's own exit codes; see its head.
                 _ if event == LifecycleEvent::DownloadBundle && self.exit == 74 => Cause::Download,
@@ -123,6 +124,12 @@ pub(super) fn outcome_of_silence(attempt: &AttemptRow, silent_for: SignedDuratio
     Outcome::Failed(Fault { event, hook: None, cause: Cause::AgentLost(words), tail: Vec::new() })
 }
 
+/// A command that reached its host after the time until which it was good, since the daemon was away or AWS was slow, has run
+/// nothing there: another one is sent in its place.
+fn came_too_late() -> Cause {
+    Cause::Undelivered("the command reached the host too late, or the host's clock is wrong".into())
+}
+
 /// How the runner ended, from its exit code alone (see its head): of a command that the agent itself saw to its end.
 pub(super) fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) -> Option<Outcome> {
     let code = invocation.response_code?;
@@ -134,6 +141,7 @@ pub(super) fn outcome_of_code(invocation: &Invocation, event: LifecycleEvent) ->
         ("failed", 73) => Cause::HostCannot,
         ("failed", 74) => Cause::Download,
         ("failed", 75) => Cause::Busy,
+        ("failed", 76) => came_too_late(),
         _ => return None,
     };
     Some(Outcome::Failed(Fault { event, hook: None, cause, tail: Vec::new() }))
@@ -186,6 +194,10 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::{
+        class::{Class, classify},
+        policy::Retry,
+    };
 
     #[test]
     fn the_exit_code_says_it_where_the_words_are_cut_off() {
@@ -197,6 +209,8 @@ mod tests {
         };
         assert_eq!(of("success", Some(0)), Some(Outcome::Succeeded { current: None }));
         assert_eq!(of("failed", Some(72)), Some(Outcome::Stopped(None)));
+        let Some(Outcome::Failed(late)) = of("failed", Some(76)) else { panic!("late") };
+        assert_eq!(classify(&late, &Retry::default()), Class::Transient, "it is sent again");
         let Some(Outcome::Failed(fault)) = of("failed", Some(75)) else { panic!("busy") };
         assert_eq!(fault.cause, Cause::Busy);
         // The agent was lost, or a hook failed, and nobody says which.

@@ -76,7 +76,8 @@ fn looks_transient(tail: &[String], retry: &Retry) -> bool {
     tail.iter().any(|line| TRANSIENT.is_match(line) || own.is_match(line))
 }
 
-/// Returns the pause before retry number `retry_number` (from 1): exponential from `base` to `cap`, full jitter on top,
+/// Returns the pause before retry number `retry_number` (from 1): exponential from `base` to `cap`, and by chance up to as
+/// much again,
 /// the same for the same `seed`.
 pub fn backoff(retry: &Retry, retry_number: u32, seed: u64) -> SignedDuration {
     use backon::BackoffBuilder as _;

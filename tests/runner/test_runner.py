@@ -299,8 +299,8 @@ class Events:
     def test_a_command_that_comes_too_late(self):
         given = self.publish_one_hook(tracing("ran"))
         done = self.host.run(not_after=int(time.time()) - 5, **given)
-        self.assertEqual(done.code, 70, done)
-        self.assertResult(done, status="refused")
+        self.assertEqual(done.code, 76, done)
+        self.assertResult(done, status="late")
         self.assertIn("came too late", done.out)
         self.assertEqual((self.host.trace(), os.listdir(os.path.join(self.host.app, "attempts"))), ([], []))
         self.assertResult(self.host.run(not_after=int(time.time()) + 60, **given), status="succeeded")

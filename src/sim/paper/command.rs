@@ -152,7 +152,7 @@ impl Command {
             }
             Decision::Late => {
                 self.print_remark("this command came too late; is this host's clock right?");
-                self.print_unrecorded(row.attempt, "refused", 70)
+                self.print_unrecorded(row.attempt, "late", 76)
             }
             Decision::Busy(owner) => {
                 self.print_remark(&format!("attempt {owner} is at work"));
