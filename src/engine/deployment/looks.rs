@@ -15,7 +15,19 @@ use std::{
 /// DescribeAutoScalingGroups is eventually consistent: what one look misses must be missing from another so much later.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(10);
 
-/// For so long one look does: the planner never looks more often by itself.
+/// What a tick is for, and with that how old a look at AWS may be that it goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Something is due, or a look is.
+    #[default]
+    Due,
+    /// The tick before has changed something.
+    Changed,
+    /// A host or a person has woken the deployment.
+    Woken,
+}
+
+/// Where the tick before has changed something, its look does for this long.
 const RECENT: Duration = Duration::from_millis(450);
 /// Hosts wake a deployment one after the other, since hooks have ended there, which no look at AWS shows: for so long one look
 /// does for them all.
@@ -40,8 +52,8 @@ pub(super) struct Looks {
     /// When that was; none: what drover itself has changed since can't be seen in it.
     pub(super) looked: Option<Instant>,
     pub(super) blind: Option<Outage>,
-    /// Whether a host or a person has woken the deployment, rather than the planner's own time.
-    pub(super) is_woken: bool,
+    /// What the tick in work is for.
+    pub(super) occasion: Occasion,
     /// The targets as last looked at, and when.
     pub(super) targets: Option<(Instant, Arc<Targets>)>,
     pub(super) missed: Missed,
@@ -99,10 +111,11 @@ impl Looks {
     /// The last look, where another one would hardly show more: it is from a moment ago (`waits_for_hosts`: from a while ago,
     /// since what is waited for happens on hosts), and drover has changed nothing on the groups since.
     pub(super) fn recent(&self, waits_for_hosts: bool) -> Option<Arc<Look>> {
-        let enough = match (self.is_woken, waits_for_hosts) {
-            (true, true) => RECENT_FOR_HOSTS,
-            (true, false) => RECENT_FOR_WOKEN,
-            (false, _) => RECENT,
+        let enough = match (self.occasion, waits_for_hosts) {
+            (Occasion::Due, _) => return None,
+            (Occasion::Changed, _) => RECENT,
+            (Occasion::Woken, false) => RECENT_FOR_WOKEN,
+            (Occasion::Woken, true) => RECENT_FOR_HOSTS,
         };
         let fresh = self.looked.is_some_and(|at| at.elapsed() < enough);
         (fresh && self.blind.is_none()).then(|| Arc::clone(&self.last))

@@ -1,6 +1,11 @@
 //! One deployment's task: ticks until it has ended.
 
-use super::{Deployment, changes::Recorded, looks::only_unseen, members::put};
+use super::{
+    Deployment,
+    changes::Recorded,
+    looks::{Occasion, only_unseen},
+    members::put,
+};
 use crate::{
     engine::record,
     logs::{lines_of, note_chunk},
@@ -54,7 +59,10 @@ impl Deployment<'_> {
                         Next::At(at) => {
                             Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
                         }
-                        _ => continue,
+                        _ => {
+                            self.looks.occasion = Occasion::Changed;
+                            continue;
+                        }
                     }
                 }
                 Err(error) => {
@@ -76,8 +84,8 @@ impl Deployment<'_> {
                 }
             };
             tokio::select! {
-                () = self.notify.notified() => self.looks.is_woken = true,
-                () = tokio::time::sleep(pause) => self.looks.is_woken = false,
+                () = self.notify.notified() => self.looks.occasion = Occasion::Woken,
+                () = tokio::time::sleep(pause) => self.looks.occasion = Occasion::Due,
                 () = self.engine.stop.cancelled() => {}
             }
         }
@@ -240,7 +248,12 @@ impl Deployment<'_> {
 /// drain, a health check): the nearer that is, the closer the looks, and the farther, the fewer. Each look is half way to it:
 /// a drain that ends early, for want of connections, is seen before the time is up.
 fn pause_before(due: Option<SignedDuration>, poll: SignedDuration) -> SignedDuration {
-    due.map_or(poll * FEWER, |due| (due / 2).clamp(poll, poll * FEWER))
+    match due {
+        None => poll * FEWER,
+        // Nearly there: the look at that time is the next one.
+        Some(due) if due < poll * 2 => due.max(poll),
+        Some(due) => (due / 2).clamp(poll, poll * FEWER),
+    }
 }
 
 #[cfg(test)]
