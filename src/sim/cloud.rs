@@ -1,6 +1,6 @@
 //! The running cloud: the state behind its lock, the clock that drives it, and what its handlers share.
 //!
-//! A change of the state orders effects. How they are carried out is given from above ([`super::perform`]), so that
+//! A change of the state orders effects. How they are carried out is given from above (`sim::perform`), so that
 //! whatever carries them out can change the state in turn.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Everything the simulated cloud knows, as one value without I/O. API calls and the passing of time change it, and leave
-//! behind the [`Effect`]s (launch, check, deliver …) that [`super::perform`] then carries out.
+//! behind the [`Effect`]s (launch, check, deliver …) that `sim::perform` then carries out.
 //!
 //! It imports the services' types alone. What the services do is written beside those types, as further `impl State`.
 

@@ -88,7 +88,7 @@ impl InstanceState {
     }
 
     /// Whether the deployment has begun to take it out of the balancer and is not through with it.
-    /// A waiting one counts by what it waits for: see [`Instance::in_work`].
+    /// A waiting one counts by what it waits for: see `Instance::in_work`.
     pub fn is_in_work(self) -> bool {
         use InstanceState::*;
         matches!(self, PreBlocking | Blocking | Deploying | Allowing | PostAllowing | Restoring)
