@@ -143,7 +143,8 @@ fn a_follow_survives_a_broken_stream_and_ends_with_the_deployments_code() {
         said,
         "deployment 7: sample/demo 3f2a1b9 (main) “Version 2” Queued\n\
          i-1 ApplicationStart | one\ni-2 ApplicationStart | \x1b[2Jtwo\ni-2 ApplicationStart | three\n\n\
-         i-2 Failed: how the output of ApplicationStart ended, attempt 1\n  \x1b[2Jtwo\n  three\n\n\
+         i-2 Failed: how the output of ApplicationStart ended, attempt 1\n  \x1b[2Jtwo\n  three\n\
+         all of it: drover logs 7 --instance i-2 --event ApplicationStart\n\n\
          deployment 7: Partial\n  revision   sample/demo 3f2a1b9 (main) “Version 2”\n  \
          instances  1 ok, 1 failed of 2\n    i-2 Failed in ApplicationStart: exit code 1\n    \
          i-1 succeeded after 2 attempts\n  attempts   3\n  duration   2 min 10 s\n"
