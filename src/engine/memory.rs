@@ -35,7 +35,6 @@ type Seen<T> = (Instant, Vec<T>);
 /// What was seen lately, by what was asked for. Held while it is asked: the others wait for that answer.
 #[derive(Default)]
 pub(super) struct Shared {
-    pub(super) groups: tokio::sync::Mutex<HashMap<Vec<String>, Seen<GroupSight>>>,
     /// Auto Scaling groups that somebody wants to see, by name: the next call asks for them all.
     pub(super) wanted_groups: Mutex<BTreeSet<String>>,
     /// What the last call showed of each, if there is such a group, and when it was made. Held while it is made.

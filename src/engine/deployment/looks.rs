@@ -56,6 +56,8 @@ pub(super) struct Looks {
     pub(super) occasion: Occasion,
     /// The targets as last looked at, and when.
     pub(super) targets: Option<(Instant, Arc<Targets>)>,
+    /// The last look was made because the one before it was too old.
+    is_second: bool,
     pub(super) missed: Missed,
     /// Why Auto Scaling took an instance away, in its own words, once it said so.
     pub(super) causes: HashMap<String, String>,
@@ -126,6 +128,19 @@ impl Looks {
         let within = Duration::try_from(within).unwrap_or_default();
         let (_, targets) = self.targets.as_ref().filter(|(at, _)| at.elapsed() < within)?;
         Some(Arc::clone(targets))
+    }
+
+    /// Whether groups and targets were looked at a moment ago. Where they were not, the next look is at everything, and what it
+    /// shows is good enough, however long it takes.
+    pub(super) fn are_fresh(&mut self) -> bool {
+        let is_fresh = |at: Instant| at.elapsed() < RECENT;
+        let fresh =
+            self.looked.is_some_and(is_fresh) && self.targets.as_ref().is_none_or(|(at, _)| is_fresh(*at));
+        if fresh || std::mem::take(&mut self.is_second) {
+            return true;
+        }
+        (self.looked, self.targets, self.is_second) = (None, None, true);
+        false
     }
 
     /// Something was changed on the groups.

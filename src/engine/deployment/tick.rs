@@ -10,7 +10,7 @@ use crate::{
     engine::record,
     logs::{lines_of, note_chunk},
     rollout::{
-        plan::plan,
+        plan::{Effect, plan},
         snapshot::Snapshot,
         state::{DeploymentState, InstanceState},
     },
@@ -203,6 +203,12 @@ impl Deployment<'_> {
     ) -> anyhow::Result<Next> {
         let now = Timestamp::now();
         let plan = plan(snapshot, now)?;
+        let takes_out =
+            |effect: &Effect| matches!(effect, Effect::EnterStandby { .. } | Effect::Deregister { .. });
+        // What serves meanwhile is counted anew before anybody is taken out.
+        if plan.effects.iter().any(takes_out) && snapshot.outage.is_none() && !self.looks.are_fresh() {
+            return Ok(Next::Now);
+        }
         self.engine.explain(row.id, plan.explain.clone());
         let mut again = !plan.changes.is_empty();
         match self.record(row, &plan, now).await? {

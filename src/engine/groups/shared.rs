@@ -19,26 +19,29 @@ impl Engine {
         Duration::try_from(self.config.server.poll).unwrap_or_default()
     }
 
+    /// These Auto Scaling groups as they were a poll ago at most.
     pub(in crate::engine) async fn shared_groups(&self, names: &[String]) -> anyhow::Result<Vec<GroupSight>> {
-        let mut known = self.shared.groups.lock().await;
-        known.retain(|_, (at, _)| at.elapsed() < self.share_for());
-        if let Some((_, groups)) = known.get(names) {
-            return Ok(groups.clone());
-        }
-        let groups = self.fleet.groups(names).await?;
-        known.insert(names.to_vec(), (Instant::now(), groups.clone()));
-        Ok(groups)
+        self.groups_within(names, self.share_for()).await
     }
 
-    /// These Auto Scaling groups as they are now. Deployments that ask at the same time are answered by one call.
+    /// These Auto Scaling groups as they are now.
     pub(in crate::engine) async fn groups_now(&self, names: &[String]) -> anyhow::Result<Vec<GroupSight>> {
+        self.groups_within(names, Duration::ZERO).await
+    }
+
+    /// These Auto Scaling groups as they were so long ago at most. Deployments that ask at the same time are answered by one
+    /// call.
+    async fn groups_within(&self, names: &[String], within: Duration) -> anyhow::Result<Vec<GroupSight>> {
         let wanted = || self.shared.wanted_groups.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = Instant::now();
         wanted().extend(names.iter().cloned());
         let mut seen = self.shared.seen_groups.lock().await;
-        let is_answered = |name: &String| seen.get(name).is_some_and(|(made, _)| *made >= asked);
+        let is_answered = |name: &String| seen.get(name).is_some_and(|(made, _)| *made + within >= asked);
         if !names.iter().all(is_answered) {
-            let all: Vec<String> = std::mem::take(&mut *wanted()).into_iter().collect();
+            let mut all = std::mem::take(&mut *wanted());
+            // A call that failed has taken the names of those that waited for it.
+            all.extend(names.iter().cloned());
+            let all: Vec<String> = all.into_iter().collect();
             let made = Instant::now();
             let groups = self.fleet.groups(&all).await?;
             seen.retain(|_, (made, _)| made.elapsed() < FORGOTTEN);
