@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::api::{Body, Call, Deployment, ErrorAnswer, LogQuery, Route, Submission, routes};
+use crate::api::{Body, Call, Deployment, DeploymentQuery, ErrorAnswer, LogQuery, Route, Submission, routes};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,6 +170,13 @@ impl Client {
     /// Submits a deployment. Not repeated on a broken connection, since it may have arrived.
     pub async fn submit(&self, submission: &Submission) -> Result<Answer<Deployment>, ApiError> {
         self.ask(&routes::SUBMIT, &[], submission).await
+    }
+
+    /// The newest deployment, of all groups or of one.
+    pub async fn newest(&self, group: Option<&str>) -> Result<Option<Deployment>, ApiError> {
+        let query = DeploymentQuery { group: group.map(str::to_owned), limit: Some(1) };
+        let list = self.ask(&routes::LIST_DEPLOYMENTS, &[], &query).await?.read()?;
+        Ok(list.deployments.into_iter().next())
     }
 
     /// Opens a deployment's log as a stream of NDJSON rows.

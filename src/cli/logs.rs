@@ -2,7 +2,7 @@
 //!
 //! May import `api` and its client, and `follow` only.
 
-use crate::api::{DeploymentQuery, LogQuery, routes};
+use crate::api::LogQuery;
 use crate::cli::client::{Client, Daemon};
 use crate::cli::follow::{self, Format};
 use jiff::{SignedDuration, Timestamp};
@@ -84,7 +84,11 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
     let Args { id, group, follow, lines, after, failed, json, raw, .. } = args;
     let id = match id {
         Some(id) => id,
-        None => newest(&client, group).await?,
+        None => {
+            let newest = client.newest(group.as_deref()).await?;
+            let of = group.map(|group| format!(" of {group}")).unwrap_or_default();
+            newest.ok_or_else(|| anyhow::anyhow!("there is no deployment{of} yet"))?.id
+        }
     };
     let query = LogQuery { after, follow, failed, ..lines.query() };
     let format = match (json, raw) {
@@ -93,15 +97,6 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         (false, false) => Format::Text,
     };
     Ok(follow::follow(&client, id, query, format).await?.exit_code)
-}
-
-/// The newest deployment's number.
-async fn newest(client: &Client, group: Option<String>) -> anyhow::Result<i64> {
-    let of = group.as_ref().map(|group| format!(" of {group}")).unwrap_or_default();
-    let query = DeploymentQuery { group, limit: Some(1) };
-    let list = client.ask(&routes::LIST_DEPLOYMENTS, &[], &query).await?.read()?;
-    let newest = list.deployments.first().map(|deployment| deployment.id);
-    newest.ok_or_else(|| anyhow::anyhow!("there is no deployment{of} yet"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! May import `api` and its client, `follow`, `render` and the arguments of a log only.
 
-use crate::api::{Deployment, DeploymentQuery, LogQuery, routes};
-use crate::cli::client::{ApiError, Client, Daemon};
+use crate::api::{DeploymentQuery, LogQuery, routes};
+use crate::cli::client::{Client, Daemon};
 use crate::cli::follow::{self, Format};
 use crate::cli::logs::LinesArgs;
 use crate::cli::render;
@@ -35,7 +35,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<i32> {
     let client = Client::new(&args.daemon)?;
     let Args { group, lines, count, .. } = args;
-    let mut last = match newest(&client, &group).await? {
+    let mut last = match client.newest(Some(&group)).await? {
         Some(deployment) if deployment.exit_code.is_some() => {
             let id = deployment.id;
             render::print_or_leave(&format!(
@@ -62,12 +62,6 @@ pub async fn run(args: Args) -> anyhow::Result<i32> {
         }
         render::print_or_leave(&format!("waiting for the next deployment of {group}\n"))?;
     }
-}
-
-async fn newest(client: &Client, group: &str) -> Result<Option<Deployment>, ApiError> {
-    let query = DeploymentQuery { group: Some(group.to_owned()), limit: Some(1) };
-    let list = client.ask(&routes::LIST_DEPLOYMENTS, &[], &query).await?.read()?;
-    Ok(list.deployments.into_iter().next())
 }
 
 /// The first deployment after this one, once there is one; none after Ctrl-C. A daemon that is away is waited for.

@@ -135,8 +135,7 @@ impl Engine {
             };
             let wanted = only.is_none_or(|only| only == instance.id);
             if wanted && instance.state() == InstanceState::Failed && instance.try_again(now).is_ok() {
-                let state = instance.state().to_string();
-                tx.put_instance(id, &instance.id, &state, &record::json(&instance)).await?;
+                tx.put_instances(id, &[record::write_of(&instance)]).await?;
                 again.push(instance.id);
             }
         }

@@ -61,25 +61,4 @@ impl Tx<'_> {
             .await?;
         Ok(row.map(|row| row.get(0)))
     }
-
-    /// Adds or replaces an instance's record.
-    pub async fn put_instance(
-        &mut self,
-        deployment: i64,
-        instance: &str,
-        state: &str,
-        record: &str,
-    ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO instances (deployment, instance, state, record) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (deployment, instance) DO UPDATE SET state = excluded.state, record = excluded.record",
-        )
-        .bind(deployment)
-        .bind(instance)
-        .bind(state)
-        .bind(record)
-        .execute(&mut *self.inner)
-        .await?;
-        Ok(())
-    }
 }

@@ -94,13 +94,21 @@ pub(super) fn chunks_before(filter: &ChunkFilter) -> String {
 }
 
 /// A hook's annotations, which are chunks of one line each.
-pub(super) const ANNOTATIONS: &str = "SELECT first_seq, lines, at, instance, event, attempt, source, payload FROM chunks \
-     WHERE deployment = $1 AND source IN ('error', 'warning', 'notice') ORDER BY first_seq LIMIT $2";
+pub(super) fn annotations() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM chunks WHERE deployment = $1 AND source IN ('error', 'warning', 'notice') \
+         ORDER BY first_seq LIMIT $2"
+    )
+}
 
 impl Store {
     /// Returns the first annotations of a deployment's hooks, in order: chunks of one line each.
     pub async fn annotations(&self, deployment: i64, limit: i64) -> Result<Vec<Chunk>> {
-        Ok(sqlx::query_as(ANNOTATIONS).bind(deployment).bind(limit).fetch_all(&self.pool).await?)
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(annotations()))
+            .bind(deployment)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     /// Returns at most `limit` chunks that hold lines after `seq`, in order.

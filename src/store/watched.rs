@@ -17,8 +17,7 @@ use Bind::{Number, Text};
 const LARGE: [&str; 3] = ["attempts", "chunks", "intents"];
 
 fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
-    let list: [(&str, &str, &[Bind]); 8] = [
-        ("annotations", logs::ANNOTATIONS, &[Number, Number]),
+    let list: [(&str, &str, &[Bind]); 7] = [
         ("attempt durations", dispatches::DURATIONS, &[Text, Text, Number]),
         ("staged", dispatches::STAGED, &[Text, Text, Number]),
         ("open commands", dispatches::OPEN_COMMANDS, &[Number]),
@@ -28,6 +27,7 @@ fn queries() -> Vec<(&'static str, String, &'static [Bind])> {
         ("intents", intents::NEWEST, &[Number, Number]),
     ];
     let mut queries: Vec<_> = list.map(|(name, query, binds)| (name, query.to_owned(), binds)).into();
+    queries.push(("annotations", logs::annotations(), &[Number, Number]));
     let (all, one) = (ChunkFilter::default(), ChunkFilter::of_instance("x"));
     let some = ChunkFilter { event: Some("x".into()), since: Some(1), failed: true, ..one.clone() };
     let numbers: &[Bind] = &[Number, Number, Number];

@@ -346,7 +346,7 @@ impl Deployment<'_> {
             let mut tx = self.engine.store.write().await?;
             if let Some(mut record) = record_of(&mut tx, row.id, instance).await? {
                 record.note_stop(attempt, Stop { at_once: now, sent: Timestamp::now() });
-                tx.put_instance(row.id, instance, &record.state().to_string(), &json(&record)).await?;
+                tx.put_instances(row.id, &[record::write_of(&record)]).await?;
                 written.push(record);
             }
             let text = if now { "asked to stop at once" } else { "asked to stop after the event in work" };

@@ -103,8 +103,7 @@ impl Engine {
             && let Phase::Failed(failure) = &mut record.phase
         {
             failure.quarantined = false;
-            let state = record.state().to_string();
-            tx.put_instance(row.deployment, &row.instance, &state, &record::json(&record)).await?;
+            tx.put_instances(row.deployment, &[record::write_of(&record)]).await?;
             tx.note_change(row.deployment).await?;
         }
         let words = format!("{by}: {verb} it from quarantine");
