@@ -1,6 +1,9 @@
 //! Instances that failed for the same reason, put together: seventeen failures of one kind are one thing to look into.
 
-use crate::rollout::state::{Cause, Fault};
+use crate::rollout::{
+    class::normalise,
+    state::{Cause, Fault},
+};
 use regex::Regex;
 use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
@@ -24,8 +27,8 @@ pub fn clusters<'a>(faults: impl IntoIterator<Item = (&'a str, &'a Fault)>) -> V
         let line = fault.tail.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
         let words = Fault { tail: Vec::new(), ..fault.clone() }.words();
         // The words of Systems Manager or the balancer may name the instance; an exit code is a number that matters.
-        let said = if let Cause::Exit(_) = fault.cause { words.clone() } else { normalized(&words) };
-        let key = (said, line.map(normalized).unwrap_or_default());
+        let said = if let Cause::Exit(_) = fault.cause { words.clone() } else { comparable(&words) };
+        let key = (said, line.map(comparable).unwrap_or_default());
         let at = *known.entry(key).or_insert_with(|| {
             clusters.push(Cluster { words, line: line.map(str::to_owned), instances: Vec::new() });
             clusters.len() - 1
@@ -45,33 +48,28 @@ impl Cluster {
     }
 }
 
-/// Colours, as terminals take them.
-static COLOURS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\x1b\[[0-9;?]*[ -/]*[@-~]").ok());
-
-/// What differs between two hosts' lines that say the same: times, paths, addresses, ids, numbers.
-static DIFFERENT: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+/// Colours, as terminals take them; and what differs between two hosts' lines that say the same, beside the numbers and ids that
+/// [`normalise`] leaves out: times and paths.
+static COLOURS_TIMES_PATHS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
-        r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}\S*|\b\d{1,2}:\d{2}:\d{2}\S*",
-        r"(?:\.{0,2}/)[\w.@+-]+(?:/[\w.@+-]*)*",
-        r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b",
-        r"\bi-[0-9a-f]{4,17}\b|\bip-\d+-\d+-\d+-\d+\b",
-        r"\b(?:0x)?[0-9a-fA-F]*\d[0-9a-fA-F]*\b",
-        r"\d+",
+        (r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
+        (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}\S*|\b\d{1,2}:\d{2}:\d{2}\S*", "#"),
+        (r"(?:\.{0,2}/)[\w.@+-]+(?:/[\w.@+-]*)*", "#"),
     ]
-    .iter()
-    .filter_map(|pattern| Regex::new(pattern).ok())
+    .into_iter()
+    .filter_map(|(pattern, instead)| Some((Regex::new(pattern).ok()?, instead)))
     .collect()
 });
 
 /// A line without what differs from host to host and from time to time.
-fn normalized(line: &str) -> String {
-    let mut line = COLOURS.as_ref().map_or(Cow::Borrowed(line), |colours| colours.replace_all(line, ""));
-    for different in DIFFERENT.iter() {
-        if let Cow::Owned(replaced) = different.replace_all(&line, "…") {
+fn comparable(line: &str) -> String {
+    let mut line = Cow::Borrowed(line);
+    for (pattern, instead) in COLOURS_TIMES_PATHS.iter() {
+        if let Cow::Owned(replaced) = pattern.replace_all(&line, *instead) {
             line = Cow::Owned(replaced);
         }
     }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    normalise(&line)
 }
 
 #[cfg(test)]
@@ -116,12 +114,12 @@ mod tests {
     #[test]
     fn what_differs_is_left_out_and_what_matters_stays() {
         for (line, left) in [
-            ("worker 12 of 40 died", "worker … of … died"),
-            ("GET /health 503 after 3.5s at 12:00:01", "GET … … after …s at …"),
-            ("deadbeef1 is no release of 4f2c81aa", "… is no release of …"),
+            ("worker 12 of 40 died", "worker # of # died"),
+            ("GET /health 503 after 3.5s at 12:00:01", "GET # # after #s at #"),
+            ("deadbeef1 is no release of 4f2c81aa", "# is no release of #"),
             ("added face to feed", "added face to feed"),
         ] {
-            let found = normalized(line).replace("….…", "…");
+            let found = comparable(line).replace("#.#", "#");
             assert_eq!(found, left);
         }
     }
